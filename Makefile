@@ -1,0 +1,59 @@
+# Commands of this project; `make help` lists them. CONTRIBUTING.md says when to use which.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+VENV := .venv
+PYTHON ?= python3
+PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet --require-hashes
+IMAGE ?= queue-appliance
+BASE ?= debian:trixie-slim
+
+.PHONY: help run migrate lint format test test-image bench image base-image lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# The virtual environment, from the lock file. What the host must have is looked for first.
+$(VENV)/run.stamp: requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) tools/setup_host.py
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing what requirements.lock names into $(VENV) ...'
+	@$(PIP) -r requirements.lock
+	@$(VENV)/bin/pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@$(PIP) -r requirements-dev.lock
+	@touch $@
+
+run: $(VENV)/run.stamp ## start the appliance here, all its state under ./var; Ctrl-C ends it
+	@$(PYTHON) tools/setup_host.py --broker
+	@exec $(VENV)/bin/appliance run
+
+migrate: $(VENV)/run.stamp ## bring the database under ./var to this program's schema
+	@$(VENV)/bin/appliance migrate
+
+lint: $(VENV)/dev.stamp ## ruff, mypy, shellcheck, systemd-analyze
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PYTHON) tools/setup_host.py --lint
+	shellcheck .ci/run $$(git ls-files '*.sh')
+
+format: $(VENV)/dev.stamp ## let ruff format the code
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+
+test: $(VENV)/dev.stamp ## unit and integration tests, with a real RabbitMQ
+	@$(PYTHON) tools/setup_host.py --broker
+	$(VENV)/bin/pytest
+
+lock: ## resolve the dependencies anew, with hashes (needs uv)
+	uv pip compile setup.cfg --extra build --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --custom-compile-command 'make lock' --quiet -o requirements.lock
+	uv pip compile setup.cfg --extra build --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --custom-compile-command 'make lock' -c requirements.lock \
+	  --quiet -o requirements-dev.lock
+
+clean: ## remove what the other commands made, but not ./var
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

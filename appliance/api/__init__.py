@@ -1,0 +1,1 @@
+"""HTTP: the front door for publishing, and the Flask application behind it."""

@@ -1,0 +1,93 @@
+"""Every error the appliance raises, and what each means.
+
+ApplianceError
+├── ConfigError            a setting is wrong; the message begins with its name
+├── InputError             what was sent can't be accepted; nothing of it was kept
+│   ├── TopicError         not a topic's name
+│   ├── BodyError          empty, or a line that is not what it claims to be
+│   ├── TooLargeError      more bytes or messages than a limit allows
+│   └── KeyReusedError     an idempotency key came again with another body
+├── EnvelopeError          what came from the broker can't be decoded
+├── BrokerError            the broker can't be used now
+│   ├── RefusedError       the broker did not take it: it was not kept
+│   ├── DeadlineError      not confirmed in time: it may have been kept or not
+│   └── NodeError          our own node can't be set up or started
+├── StoreError             the database can't be used now
+│   ├── SchemaError        the database is older or newer than this program
+│   └── StoreFullError     no room on the store's disk
+└── ClientError            the command line could not reach the API, or it refused
+
+Third-party exceptions are caught at the layer that knows the third party and raised as one of
+these, `from` the original.
+"""
+
+
+class ApplianceError(Exception):
+    """Root of everything the appliance raises on purpose."""
+
+
+class ConfigError(ApplianceError):
+    """A setting is wrong; the message begins with its name."""
+
+
+class InputError(ApplianceError):
+    """What was sent can't be accepted; nothing of it was kept."""
+
+
+class TopicError(InputError):
+    """Not a topic's name."""
+
+
+class BodyError(InputError):
+    """Empty, or a line that is not what it claims to be."""
+
+
+class TooLargeError(InputError):
+    """More bytes or messages than a limit allows."""
+
+
+class KeyReusedError(InputError):
+    """An idempotency key came again with another body."""
+
+
+class EnvelopeError(ApplianceError):
+    """What came from the broker can't be decoded.
+
+    `reason` is a stable word for `dead_letters.reason`; the message is for people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class BrokerError(ApplianceError):
+    """The broker can't be used now."""
+
+
+class RefusedError(BrokerError):
+    """The broker did not take it: it was not kept."""
+
+
+class DeadlineError(BrokerError):
+    """Not confirmed in time: it may have been kept or not."""
+
+
+class NodeError(BrokerError):
+    """Our own node can't be set up or started."""
+
+
+class StoreError(ApplianceError):
+    """The database can't be used now."""
+
+
+class SchemaError(StoreError):
+    """The database is older or newer than this program."""
+
+
+class StoreFullError(StoreError):
+    """No room on the store's disk."""
+
+
+class ClientError(ApplianceError):
+    """The command line could not reach the API, or it refused."""

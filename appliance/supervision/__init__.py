@@ -1,0 +1,1 @@
+"""Watching the processes: supervisord's event listener, probes and process states."""

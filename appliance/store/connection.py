@@ -1,0 +1,48 @@
+"""How the database is opened, the same way by everyone.
+
+`sqlite3` is the module that sqlite-utils uses: pysqlite3, whose SQLite is free of the WAL-reset
+race (fixed in 3.51.3), where it is installed, else Python's own.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from sqlite_utils.utils import sqlite3 as _sqlite3  # type: ignore[attr-defined]
+
+from appliance.errors import StoreError, StoreFullError
+
+#: pysqlite3 and the standard module have the same interface; only one of them is typed.
+sqlite3: Any = _sqlite3
+
+#: Milliseconds to wait for another's write: longer than any transaction of ours, shorter than
+#: what a person or a stop would wait for.
+_BUSY_TIMEOUT_MS: Final = 5000
+
+
+def connect(path: Path, *, readonly: bool) -> Any:
+    """Open the database at `path`; transactions are begun and ended by hand.
+
+    A reader sees the database only through `mode=ro` and can't create it. A writer's commit is on
+    disk when it returns (`synchronous=FULL`). Raises StoreError where it can't be opened.
+    """
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}",
+            uri=True,
+            isolation_level=None,
+            timeout=_BUSY_TIMEOUT_MS / 1000,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -16000")
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+    return connection
+
+
+def store_error(error: Exception, path: Path) -> StoreError:
+    """Turn an error of SQLite's into ours."""
+    text = f"{path}: {error}"
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
+        return StoreFullError(f"{text}; make room on its disk")
+    return StoreError(text)

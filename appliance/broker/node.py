@@ -1,0 +1,226 @@
+"""Our own RabbitMQ node, in the foreground, as the very process that is supervised.
+
+`start` makes the node's files and then becomes the server: no wrapper, no epmd and no second
+process, so a signal reaches the broker itself and a kill leaves nothing behind.
+"""
+
+import fcntl
+import ipaddress
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+import structlog
+
+from appliance import credentials
+from appliance.broker import node_files
+from appliance.broker.node_files import Layout, Limits
+from appliance.config import Address, Config
+from appliance.errors import NodeError
+
+#: Debian's folder. Not /usr/sbin/rabbitmq-server: that is a wrapper which changes the user.
+_INSTALLED: Final = Path("/usr/lib/rabbitmq")
+
+#: Files and sockets the node may have open. Where a host allows 1e9, Erlang's helper process
+#: closes every one of them by number and the start takes minutes.
+_OPEN_FILES: Final = 20_000
+
+#: More cores than this don't make one queue faster, but cost memory for each.
+_MAX_SCHEDULERS: Final = 2
+
+#: A limit as high as this is how a version 1 control group says "none".
+_UNLIMITED_BYTES: Final = 2**60
+
+
+def start(config: Config) -> NoReturn:
+    """Become the RabbitMQ node; with an outside broker's address given, wait for SIGTERM instead.
+
+    Raises NodeError, in words for people, for what would keep the node from starting.
+    """
+    log = structlog.get_logger()
+    if config.broker_url:
+        log.info("an outside broker is used: no own node is started")
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        while True:
+            signal.pause()
+    release, server = find_server(_INSTALLED)
+    layout = Layout(config.data / "broker")
+    os.umask(0o077)
+    try:
+        layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _lock(layout)
+        _check_upgrade(layout, release)
+        listen = Address(_resolve(config.amqp), config.amqp.port)
+        distribution = node_files.distribution_port(listen.port)
+        _check_free(listen, f"APPLIANCE_AMQP: {config.amqp} is taken")
+        _check_free(
+            Address("127.0.0.1", distribution),
+            f"APPLIANCE_AMQP: port {distribution}, which belongs to {config.amqp}, is taken",
+        )
+        memory = node_files.memory_mark(memory_limit(), machine_memory())
+        text = node_files.config_text(
+            layout,
+            release=release,
+            listen=listen,
+            limits=Limits(memory=memory, disk_free=config.min_free_bytes),
+            log_level=config.log_level,
+            json_logs=config.log_format == "json"
+            or (config.log_format == "auto" and not sys.stdout.isatty()),
+        )
+        node_files.write_all(
+            layout,
+            text,
+            node_files.definitions(credentials.broker_password(config), config.queue_max_bytes),
+        )
+        node_files.write_private(layout.version, ".".join(map(str, release)) + "\n")
+    except OSError as error:
+        raise NodeError(
+            f"APPLIANCE_DATA: {layout.home} can't be used ({error.strerror}: {error.filename})"
+        ) from error
+    log.info(
+        "starting RabbitMQ",
+        release=".".join(map(str, release)),
+        address=str(listen),
+        memory_mark=memory,
+    )
+    _become(
+        server,
+        layout,
+        node_files.environment(
+            layout,
+            release=release,
+            distribution=distribution,
+            schedulers=min(len(os.sched_getaffinity(0)), _MAX_SCHEDULERS),
+            outer=os.environ,
+        ),
+    )
+
+
+def find_server(installed: Path) -> tuple[tuple[int, ...], Path]:
+    """Return release and start script of the RabbitMQ below `installed`.
+
+    The release is read from a folder's name: asking the server would start an Erlang VM.
+    """
+    found = [
+        (tuple(int(part) for part in match[1].split(".")), folder / "sbin" / "rabbitmq-server")
+        for folder in installed.glob("lib/rabbitmq_server-*")
+        if (match := re.fullmatch(r"rabbitmq_server-(\d+(?:\.\d+)+).*", folder.name))
+    ]
+    usable = [(release, server) for release, server in found if server.is_file()]
+    if not usable:
+        raise NodeError(
+            "RabbitMQ is not installed; install it with: apt-get install rabbitmq-server"
+        )
+    return max(usable)
+
+
+def memory_limit(
+    membership: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Return the bytes our control group may use, or None where nothing limits them.
+
+    Understands versions 1 and 2. The limit of every group above ours counts too.
+    """
+    groups: list[Path] = []
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for root, name in (
+            (mounted, "memory.max"),
+            (mounted / "unified", "memory.max"),
+            (mounted / "memory", "memory.limit_in_bytes"),
+        ):
+            if controllers in ("", "memory"):
+                group = root / path.lstrip("/")
+                groups += [above / name for above in (group, *group.parents)]
+    limits = [
+        int(text)
+        for file in set(groups)
+        if file.is_relative_to(mounted) and (text := _read(file)).isdecimal()
+    ]
+    return min((limit for limit in limits if limit < _UNLIMITED_BYTES), default=None)
+
+
+def machine_memory() -> int:
+    """Return the machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _resolve(address: Address) -> str:
+    """Return the host as an IP address, which is what RabbitMQ's configuration takes."""
+    try:
+        return str(ipaddress.ip_address(address.host))
+    except ValueError:
+        pass
+    try:
+        return str(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise NodeError(f"APPLIANCE_AMQP: {address.host} has no address ({error})") from error
+
+
+def _check_free(address: Address, taken: str) -> None:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+            probe.listen(1)
+        except OSError as error:
+            raise NodeError(
+                f"{taken} ({error.strerror}); set it to another address, e.g. 127.0.0.1:5673"
+            ) from error
+
+
+def _check_upgrade(layout: Layout, release: tuple[int, ...]) -> None:
+    """Refuse a database that this release can't read, before it is touched."""
+    text = _read(layout.version)
+    if not text:
+        return
+    last = tuple(int(part) for part in text.split("."))
+    if (last[0] == release[0] and last[:2] <= release[:2]) or (
+        last[:2] == (3, 13) and release[:2] == (4, 0)
+    ):
+        return
+    raise NodeError(
+        f"APPLIANCE_DATA: {layout.home} was written by RabbitMQ {text}, which RabbitMQ "
+        f"{'.'.join(map(str, release))} can't read; start the old one until its queue is empty, "
+        "then move that folder away (the stored messages are not in it)"
+    )
+
+
+def _lock(layout: Layout) -> None:
+    """Take the folder's lock for as long as this process, and what it becomes, lives."""
+    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(descriptor, True)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise NodeError(
+            f"APPLIANCE_DATA: {layout.home} is in use by a RabbitMQ node that runs already"
+        ) from error
+
+
+def _become(server: Path, layout: Layout, environment: dict[str, str]) -> NoReturn:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft > _OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
+    # Python ignores this signal, and what is ignored stays so in the program we become.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.chdir(layout.home)
+    os.execve(server, [str(server)], environment)  # noqa: S606  # no shell is the point

@@ -1,0 +1,267 @@
+"""The files and the environment that our own RabbitMQ node is started with.
+
+Everything the node reads or writes lies below one folder (`data/broker`), and its environment is
+built from nothing: a RabbitMQ that the host runs already is neither read nor disturbed.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.config import Address
+
+#: The data folder of a node is named after it, so the name must not follow the host's.
+NODE_NAME: Final = "appliance@localhost"
+
+#: Name of the broker's one user and of the policy on the queue.
+USER: Final = "appliance"
+
+#: The queue that the policy bounds; `topology` declares it.
+QUEUE: Final = "appliance.store"
+
+#: RabbitMQ's own lowest advice; below it a node can't write what it needs to recover.
+_DISK_FLOOR_BYTES: Final = 50_000_000
+
+#: Of the memory the container may use, the part the broker takes before it holds publishers back;
+#: the rest is for the API, the workers and the page cache.
+_MEMORY_SHARE: Final = 0.4
+
+#: An idle node uses 70 to 100 MiB: a lower mark would block publishers for ever.
+_MEMORY_FLOOR_BYTES: Final = 192 * 2**20
+
+#: A quorum queue keeps its messages on disk; more memory than this would not make it faster.
+_MEMORY_CAP_BYTES: Final = 2 * 2**30
+
+#: One segment of the queue's log, which is kept in memory too; the default is 512 MiB.
+_WAL_BYTES: Final = 64 * 2**20
+
+#: Largest AMQP message: one envelope, as large as the largest request after encoding, with room.
+_MESSAGE_BYTES: Final = 128 * 2**20
+
+#: Longer than any commit; a worker that hangs for longer loses its place to the standby.
+_CONSUMER_TIMEOUT_MS: Final = 300_000
+
+#: A client that is frozen is let go after twice this; one that dies is noticed at once.
+_HEARTBEAT_SECONDS: Final = 20
+
+#: Small node: fewer carriers and tables than a broker for thousands of clients would want.
+_VM_FLAGS: Final = (
+    "+sbwt none +sbwtdcpu none +sbwtdio none "  # no busy waiting: an idle node costs no CPU
+    "+P 65536 +t 1048576 +hms 233 +A 1 +SDio 2 +MHacul 0 +MBacul 0"
+)
+
+#: Maps the compiled code once, not twice; known to Erlang 26, the oldest that RabbitMQ 4 runs on.
+_VM_FLAGS_4: Final = " +JMsingle true"
+
+#: What the node may take over from our environment; all else could change how it behaves.
+_PASSED_ON: Final = ("NOTIFY_SOCKET", "TZ")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the node's files lie, all below `home`."""
+
+    home: Path
+
+    @property
+    def cookie(self) -> Path:
+        """The secret that lets Erlang nodes talk to one another; read from $HOME."""
+        return self.home / ".erlang.cookie"
+
+    @property
+    def config(self) -> Path:
+        """rabbitmq.conf, written anew at each start."""
+        return self.home / "rabbitmq.conf"
+
+    @property
+    def definitions(self) -> Path:
+        """User, permissions and policy, imported at each start."""
+        return self.home / "definitions.json"
+
+    @property
+    def plugins(self) -> Path:
+        """The list of enabled plugins: none."""
+        return self.home / "enabled_plugins"
+
+    @property
+    def version(self) -> Path:
+        """Which RabbitMQ wrote the database last."""
+        return self.home / "version"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running node, so that no second one starts on the same database."""
+        return self.home / "lock"
+
+    @property
+    def database(self) -> Path:
+        """The node's own database and the queues' messages."""
+        return self.home / "db"
+
+
+def distribution_port(amqp_port: int) -> int:
+    """Return the loopback port for Erlang's own protocol, as far from `amqp_port` as RabbitMQ's."""
+    above = amqp_port + 20_000
+    return above if above < 65_536 else amqp_port - 20_000
+
+
+def hash_password(password: str, salt: bytes) -> str:
+    """Return `password` as RabbitMQ stores it: base64 of the salt (4 bytes) and a SHA-256."""
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def definitions(password: str, queue_max_bytes: int) -> dict[str, Any]:
+    """Return the definitions that the node imports at each start.
+
+    The limit of the queue is a policy and not an argument of the queue, because an argument could
+    not be changed later.
+    """
+    return {
+        "users": [
+            {
+                "name": USER,
+                "password_hash": hash_password(password, secrets.token_bytes(4)),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": [],
+            }
+        ],
+        "vhosts": [{"name": "/"}],
+        "permissions": [
+            {"user": USER, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+        ],
+        "policies": [
+            {
+                "vhost": "/",
+                "name": USER,
+                "pattern": f"^{QUEUE.replace('.', '[.]')}$",
+                "apply-to": "queues",
+                "priority": 0,
+                "definition": {"max-length-bytes": queue_max_bytes, "overflow": "reject-publish"},
+            }
+        ],
+    }
+
+
+def memory_mark(limit: int | None, machine: int) -> int:
+    """Return the bytes of memory at which the broker holds publishers back.
+
+    `limit` is the control group's limit, where there is one, `machine` the machine's memory.
+    """
+    usable = min(limit or machine, machine)
+    share = min(int(usable * _MEMORY_SHARE), _MEMORY_CAP_BYTES)
+    return min(max(share, _MEMORY_FLOOR_BYTES), usable)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds the node, in bytes."""
+
+    memory: int
+    disk_free: int
+
+
+def config_text(
+    layout: Layout,
+    *,
+    release: tuple[int, ...],
+    listen: Address,
+    limits: Limits,
+    log_level: str,
+    json_logs: bool,
+) -> str:
+    """Return rabbitmq.conf for the RabbitMQ `release`. `listen.host` is an IP address."""
+    lines = {
+        "listeners.tcp.local": f"{listen.host}:{listen.port}",
+        "definitions.import_backend": "local_filesystem",
+        "definitions.local.path": layout.definitions,
+        "vm_memory_high_watermark.absolute": limits.memory,
+        "disk_free_limit.absolute": max(limits.disk_free, _DISK_FLOOR_BYTES),
+        "raft.wal_max_size_bytes": _WAL_BYTES,
+        "max_message_size": _MESSAGE_BYTES,
+        "consumer_timeout": _CONSUMER_TIMEOUT_MS,
+        "heartbeat": _HEARTBEAT_SECONDS,
+        "log.file": "false",
+        "log.console": "true",
+        "log.console.level": log_level,
+        "log.console.formatter": "json" if json_logs else "plaintext",
+    }
+    if release >= (4,):
+        # Without it, whoever reaches the port may log in without a password.
+        lines["anonymous_login_user"] = "none"
+    return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def environment(
+    layout: Layout,
+    *,
+    release: tuple[int, ...],
+    distribution: int,
+    schedulers: int,
+    outer: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the whole environment of the node of RabbitMQ `release`.
+
+    `distribution` is the port from `distribution_port`, `schedulers` how many cores to use,
+    `outer` our own environment, of which hardly anything is passed on.
+    """
+    inner = {name: outer[name] for name in _PASSED_ON if outer.get(name)}
+    return inner | {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(layout.home),
+        # The start script then becomes the VM instead of waiting for it: one process to supervise.
+        "RUNNING_UNDER_SYSTEMD": "true",
+        "ERL_CRASH_DUMP_SECONDS": "0",  # none: a dump holds messages and secrets, and takes minutes
+        "RABBITMQ_NODENAME": NODE_NAME,
+        "RABBITMQ_CONF_ENV_FILE": "/dev/null",  # else /etc/rabbitmq/rabbitmq-env.conf
+        "RABBITMQ_CONFIG_FILE": str(layout.config),
+        "RABBITMQ_CONFIG_FILES": str(layout.home / "conf.d"),  # not there; else /etc's conf.d
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(layout.home / "advanced.config"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(layout.plugins),
+        "RABBITMQ_MNESIA_BASE": str(layout.database),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(layout.home / "generated"),
+        "RABBITMQ_SCHEMA_DIR": str(layout.home / "schema"),
+        "RABBITMQ_PID_FILE": str(layout.home / "pid"),
+        "RABBITMQ_LOG_BASE": str(layout.home / "log"),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_SERVER_ERL_ARGS": (
+            f"+S {schedulers}:{schedulers} +SDcpu {schedulers}:{schedulers} {_VM_FLAGS}"
+            f"{_VM_FLAGS_4 if release >= (4,) else ''}"
+        ),
+        # No epmd, a daemon that would stay behind and listen: the port is agreed on instead.
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+            f"-sname {NODE_NAME} -start_epmd false -erl_epmd_port {distribution} "
+            "-kernel inet_dist_use_interface {127,0,0,1} "
+            f"inet_dist_listen_min {distribution} inet_dist_listen_max {distribution}"
+        ),
+    }
+
+
+def write_private(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write `text` to `path` whole or not at all, readable by our user only."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def write_all(layout: Layout, config: str, imported: Mapping[str, Any]) -> None:
+    """Write the node's files. Raises OSError where that can't be done."""
+    layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    layout.home.chmod(0o700)
+    if not layout.cookie.exists():
+        write_private(layout.cookie, secrets.token_hex(32), 0o400)
+    write_private(layout.plugins, "[].\n")
+    write_private(layout.definitions, json.dumps(imported, indent=1) + "\n")
+    write_private(layout.config, config)

@@ -71,7 +71,7 @@ def start(config: Config) -> NoReturn:
             limits=Limits(memory=memory, disk_free=config.min_free_bytes),
             log_level=config.log_level,
             json_logs=config.log_format == "json"
-            or (config.log_format == "auto" and not sys.stdout.isatty()),
+            or (config.log_format == "auto" and not sys.stderr.isatty()),
         )
         node_files.write_all(
             layout,
@@ -97,6 +97,7 @@ def start(config: Config) -> NoReturn:
             release=release,
             distribution=distribution,
             schedulers=min(len(os.sched_getaffinity(0)), _MAX_SCHEDULERS),
+            log_level=config.log_level,
             outer=os.environ,
         ),
     )
@@ -223,4 +224,7 @@ def _become(server: Path, layout: Layout, environment: dict[str, str]) -> NoRetu
     # Python ignores this signal, and what is ignored stays so in the program we become.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.chdir(layout.home)
+    # The log goes to standard error like ours; only the banner goes to standard output.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
     os.execve(server, [str(server)], environment)  # noqa: S606  # no shell is the point

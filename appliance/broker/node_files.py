@@ -59,6 +59,14 @@ _VM_FLAGS: Final = (
 #: Maps the compiled code once, not twice; known to Erlang 26, the oldest that RabbitMQ 4 runs on.
 _VM_FLAGS_4: Final = " +JMsingle true"
 
+#: Our log level -> the broker's, which says at `info` each of its 100 steps and each connection.
+BROKER_LOG_LEVELS: Final = {
+    "debug": "debug",
+    "info": "warning",
+    "warning": "warning",
+    "error": "error",
+}
+
 #: What the node may take over from our environment; all else could change how it behaves.
 _PASSED_ON: Final = ("NOTIFY_SOCKET", "TZ")
 
@@ -188,9 +196,14 @@ def config_text(
         "heartbeat": _HEARTBEAT_SECONDS,
         "log.file": "false",
         "log.console": "true",
-        "log.console.level": log_level,
+        "log.console.stdio": "stderr",
+        "log.console.level": BROKER_LOG_LEVELS[log_level],
         "log.console.formatter": "json" if json_logs else "plaintext",
+        "log.console.formatter.time_format": "rfc3339_T",
     }
+    if json_logs:
+        # The names that our own lines have.
+        lines["log.console.formatter.json.field_map"] = "time level msg:event domain:logger *:-"
     if release >= (4,):
         # Without it, whoever reaches the port may log in without a password.
         lines["anonymous_login_user"] = "none"
@@ -203,6 +216,7 @@ def environment(
     release: tuple[int, ...],
     distribution: int,
     schedulers: int,
+    log_level: str,
     outer: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the whole environment of the node of RabbitMQ `release`.
@@ -229,7 +243,8 @@ def environment(
         "RABBITMQ_SCHEMA_DIR": str(layout.home / "schema"),
         "RABBITMQ_PID_FILE": str(layout.home / "pid"),
         "RABBITMQ_LOG_BASE": str(layout.home / "log"),
-        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_LOG": BROKER_LOG_LEVELS[log_level],  # also before rabbitmq.conf is read
+        "RABBITMQ_UPGRADE_LOG": "-stderr",  # else a file, whatever rabbitmq.conf says
         "RABBITMQ_DIST_PORT": str(distribution),
         "RABBITMQ_SERVER_ERL_ARGS": (
             f"+S {schedulers}:{schedulers} +SDcpu {schedulers}:{schedulers} {_VM_FLAGS}"

@@ -83,12 +83,16 @@ _ERRORS: Final[Sequence[tuple[type[ApplianceError], int, str, str, int | None]]]
     (StoreError, 503, "store-unavailable", "The database can't be read now", RETRY_STORE_SECONDS),
 )
 
+_STORE_DETAIL: Final = "the appliance's log says more; nothing that was accepted is lost"
+
 
 def of(error: ApplianceError) -> Problem:
     """Return the problem that stands for an error of ours; one that is no client's concern: 500."""
     for kind, status, name, title, retry in _ERRORS:
         if isinstance(error, kind):
-            return Problem(status, _URN + name, title, str(error), _retry(retry))
+            # A store's error names a path and SQLite's words: those are for the log.
+            detail = _STORE_DETAIL if isinstance(error, StoreError) else str(error)
+            return Problem(status, _URN + name, title, detail, _retry(retry))
     return internal()
 
 

@@ -17,6 +17,8 @@ from appliance.errors import StoreError
 from appliance.store import migrations
 from appliance.store.connection import connect, sqlite3, store_error
 
+#: Version of the SQLite in use.
+SQLITE_VERSION: Final[str] = sqlite3.sqlite_version
 #: Bytes of bodies on one page; bounds what one request can make the API hold.
 PAGE_BYTES: Final = 8 * 2**20
 #: Bytes of bodies and count of rows of one piece of an export. Each piece is one read of a few

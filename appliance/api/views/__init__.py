@@ -1,0 +1,1 @@
+"""The Flask application's blueprints. A view parses, calls one function, answers."""

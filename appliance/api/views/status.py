@@ -1,0 +1,62 @@
+"""The appliance at a glance: processes, broker, queue, store, disk."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from flask import Blueprint, Response, request
+
+from appliance import messages
+from appliance.api import query, readiness
+from appliance.api.answers import json_answer
+from appliance.broker.state import BrokerState
+from appliance.config import Config
+from appliance.errors import StoreError
+from appliance.store.reader import SQLITE_VERSION, Reader
+from appliance.supervision.processes import ProcessState
+
+
+def blueprint(
+    config: Config,
+    reader: Reader,
+    broker: Callable[[], BrokerState],
+    processes: Callable[[], list[ProcessState]],
+    version: str,
+) -> Blueprint:
+    """Serve /v1/status; a part that can't be read is null, the others still show."""
+    views = Blueprint("status", __name__)
+
+    @views.get("/v1/status")
+    def show_status() -> Response:
+        query.parameters(request.args.to_dict(flat=False), ())
+        state = broker()
+        found = readiness.assess(config, reader, state)
+        return json_answer(
+            {
+                "version": version,
+                "time": messages.now(),
+                "ready": found.ready,
+                "reasons": found.reasons,
+                "processes": [asdict(process) for process in processes()],
+                "broker": asdict(state),
+                "store": _store(reader),
+                "disk": _disk(config),
+                "sqlite": SQLITE_VERSION,
+            }
+        )
+
+    return views
+
+
+def _store(reader: Reader) -> dict[str, object] | None:
+    try:
+        return asdict(reader.totals())
+    except StoreError:
+        return None
+
+
+def _disk(config: Config) -> dict[str, int] | None:
+    try:
+        state = readiness.disk(config)
+    except StoreError:
+        return None
+    return {"free_bytes": state.free, "total_bytes": state.total, "floor_bytes": state.floor}

@@ -77,6 +77,18 @@ class Envelope:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What can't be stored as a message. `reason` is a stable word, `error` is for people."""
+
+    topic: str
+    id: str
+    received_at: str
+    body: bytes
+    reason: str
+    error: str
+
+
 def check_topic(topic: str) -> str:
     """Return `topic`, or raise TopicError."""
     if not _TOPIC.fullmatch(topic):

@@ -1,0 +1,156 @@
+"""Consume the queue: deliveries in, acknowledgements out, reconnecting for ever."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from appliance.broker import topology
+from appliance.broker.link import Link
+from appliance.config import Config
+from appliance.errors import BrokerError, EnvelopeError, TopicError
+from appliance.messages import (
+    DeadLetter,
+    Envelope,
+    IdSource,
+    Kind,
+    check_topic,
+    is_id,
+    is_time,
+    key_prefix,
+    now,
+)
+
+#: Envelopes taken and not acknowledged. Enough that the next transaction fills while one commits;
+#: few, because each may be as large as a request.
+_PREFETCH: Final = 32
+#: Seconds between two looks for the queue, which the publisher makes.
+_WAIT_FOR_QUEUE: Final = 0.25
+
+_KINDS: Final = {kind.value: kind for kind in Kind}
+_FOREIGN_KEY: Final = re.compile(r"[^\0]{1,255}", re.DOTALL)
+
+_log: Any = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One envelope (or what is left of one that can't be read), to be acknowledged.
+
+    `turn` counts the connections: a tag means nothing on another one.
+    """
+
+    turn: int
+    tag: int
+    content: Envelope | DeadLetter
+
+
+class Consumer:
+    """Hands each delivery to `on_delivery`, on the running event loop."""
+
+    def __init__(self, config: Config, on_delivery: Callable[[Delivery], None]) -> None:
+        self._max_message_bytes = config.max_message_bytes
+        self._on_delivery = on_delivery
+        self._link = Link(config, self._opened, self._lost)
+        self._channel: Any = None
+        self._tag: str | None = None
+        self._ids = IdSource()
+        self.turn = 0
+
+    async def run(self) -> None:
+        """Consume until `stop`."""
+        await self._link.run()
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Acknowledge this delivery and all before it; nothing where its connection is gone."""
+        if delivery.turn == self.turn and self._channel is not None and self._channel.is_open:
+            self._channel.basic_ack(delivery.tag, multiple=True)
+
+    async def cancel(self) -> None:
+        """Take nothing more; what was delivered can still be acknowledged."""
+        if self._channel is not None and self._channel.is_open and self._tag:
+            try:
+                await self._link.call(self._channel.basic_cancel, self._tag)
+            except BrokerError as error:
+                _log.debug("consumer not cancelled", reason=str(error))
+
+    async def stop(self) -> None:
+        """Disconnect, after what was acknowledged has been written."""
+        if self._channel is not None and self._channel.is_open:
+            # The broker's answer to anything asked after them means it has read them.
+            try:
+                await self._link.call(
+                    self._channel.queue_declare, queue=topology.QUEUE, passive=True
+                )
+            except BrokerError as error:
+                _log.debug("acknowledgements may be lost", reason=str(error))
+        self._link.stop()
+
+    async def _opened(self, link: Link) -> None:
+        waiting = False
+        while not await topology.exists(link):
+            if not waiting:
+                _log.info("waiting for the API to make the queue")
+                waiting = True
+            await asyncio.sleep(_WAIT_FOR_QUEUE)
+        channel: Any = link.channel
+        channel.add_on_cancel_callback(lambda _: link.drop("the queue is gone"))
+        await link.call(channel.basic_qos, prefetch_count=_PREFETCH)
+        self.turn += 1
+        turn, self._channel = self.turn, channel
+
+        def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            content = self._read(method.routing_key, properties, body)
+            self._on_delivery(Delivery(turn, method.delivery_tag, content))
+
+        self._tag = channel.basic_consume(topology.QUEUE, delivered)
+
+    def _lost(self, _: str) -> None:
+        self.turn += 1
+        self._channel = self._tag = None
+
+    def _read(self, topic: str, properties: Any, body: bytes) -> Envelope | DeadLetter:
+        kind = _KINDS.get(properties.type or "")
+        try:
+            if kind is None:
+                return self._foreign(topic, properties, body)
+            return _ours(topic, kind, properties, body)
+        except (EnvelopeError, TopicError) as error:
+            reason = error.reason if isinstance(error, EnvelopeError) else "bad-topic"
+            message_id = str(properties.message_id or self._ids.new())
+            return DeadLetter(topic, message_id, now(), body, reason, str(error))
+
+    def _foreign(self, topic: str, properties: Any, body: bytes) -> Envelope:
+        """Take what another AMQP client published; its `message_id` is its idempotency key."""
+        check_topic(topic)
+        if len(body) > self._max_message_bytes:
+            raise EnvelopeError("too-large", f"{len(body)} bytes, over the limit for a message")
+        if not body:
+            raise EnvelopeError("empty", "a message without a body")
+        key = properties.message_id
+        if key and _FOREIGN_KEY.fullmatch(key):
+            message_id = key_prefix(topic, key) + "00000000"
+        else:
+            message_id = self._ids.new()
+        return Envelope(topic, Kind.MESSAGE, message_id, now(), 1, len(body), body)
+
+
+def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
+    headers = properties.headers or {}
+    received_at, count, size = (headers.get(n) for n in ("received_at", "count", "bytes"))
+    message_id = properties.message_id or ""
+    if not (
+        is_id(message_id)
+        and isinstance(received_at, str)
+        and is_time(received_at)
+        and isinstance(count, int)
+        and isinstance(size, int)
+        and count > 0
+        and size >= 0
+    ):
+        raise EnvelopeError("undecodable", f"{kind.value}: its properties are not ours")
+    check_topic(topic)
+    return Envelope(topic, kind, message_id, received_at, count, size, body)

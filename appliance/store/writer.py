@@ -1,0 +1,189 @@
+"""Store envelopes: one transaction for many, each message once."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import EnvelopeError
+from appliance.messages import (
+    PREFIX_LENGTH,
+    DeadLetter,
+    Envelope,
+    Kind,
+    Message,
+    now,
+    unpack,
+)
+from appliance.store import migrations
+from appliance.store.connection import connect, sqlite3, store_error
+
+#: Pages in the WAL before a commit also checkpoints: 40 MB of 8 KiB pages. SQLite's default of
+#: 1000 checkpoints so often that batches were stored at two thirds of the speed.
+_CHECKPOINT_PAGES: Final = 5000
+#: Bytes to which a checkpointed WAL is cut.
+_WAL_LIMIT: Final = 64 * 2**20
+
+_INSERT: Final = """
+    INSERT INTO messages (id, topic, body, received_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT (id) DO NOTHING
+"""
+#: SQLite splits the batch itself: nothing is done in Python for a line.
+_INSERT_LINES: Final = """
+    INSERT INTO messages (id, topic, body, received_at)
+    SELECT ? || printf('%08x', key + ?), ?, value, ? FROM json_each(?) WHERE true
+    ON CONFLICT (id) DO NOTHING
+"""
+_INSERT_DEAD: Final = """
+    INSERT INTO dead_letters (id, topic, body, reason, error, received_at, dead_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_ADD_TO_TOPIC: Final = """
+    INSERT INTO topics (topic, messages, bytes, first_at, last_at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (topic) DO UPDATE SET
+        messages = messages + excluded.messages,
+        bytes = bytes + excluded.bytes,
+        first_at = min(first_at, excluded.first_at),
+        last_at = max(last_at, excluded.last_at)
+"""
+_COUNT_SINCE: Final = """
+    SELECT topic, count(*), sum(octet_length(body)), min(received_at), max(received_at)
+    FROM messages WHERE seq > ? GROUP BY topic
+"""
+
+
+class Writer:
+    """The one connection that writes; used by one thread at a time.
+
+    Raises StoreError where the database can't be opened, SchemaError where it is not this
+    program's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = connect(path, readonly=False)
+        try:
+            migrations.check(self._connection, path)
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def store(self, contents: Sequence[Envelope | DeadLetter]) -> None:
+        """Store all of it in one transaction that is on disk when this returns.
+
+        A message that is stored already is not stored again; one whose id is stored with another
+        body becomes a dead letter (`conflict`), as does an envelope that can't be decoded
+        (`undecodable`). Raises StoreError; nothing is stored then, and the writer must be closed.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            _Transaction(self._connection).store(contents)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise store_error(error, self._path) from error
+
+
+class _Transaction:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._rows: list[tuple[str, str, str | bytes, str]] = []
+        self._stored: list[tuple[Envelope, str]] = []  # and the time of its last message
+        self._all_new = True
+        self._dead: list[DeadLetter] = []
+        last = connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
+        ).fetchone()
+        self._last_seq = last[0] if last else 0
+
+    def store(self, contents: Sequence[Envelope | DeadLetter]) -> None:
+        for content in contents:
+            if isinstance(content, DeadLetter):
+                self._dead.append(content)
+                continue
+            try:
+                self._stored.append((content, self._add(content)))
+            except EnvelopeError as error:
+                self._dead.append(_dead(content, error.reason, str(error)))
+        self._flush()
+        if not self._all_new:
+            self._find_conflicts()
+        self._connection.executemany(_ADD_TO_TOPIC, self._sums())
+        self._connection.executemany(
+            _INSERT_DEAD,
+            [(d.id, d.topic, d.body, d.reason, d.error, d.received_at, now()) for d in self._dead],
+        )
+
+    def _add(self, envelope: Envelope) -> str:
+        if envelope.kind is Kind.LINES:
+            self._flush()
+            self._add_lines(envelope)
+            return envelope.received_at
+        topic, messages = envelope.topic, unpack(envelope)
+        self._rows += [(m.id, topic, m.body, m.received_at) for m in messages]
+        return messages[-1].received_at
+
+    def _flush(self) -> None:
+        if self._rows:
+            done = self._connection.executemany(_INSERT, self._rows).rowcount
+            self._all_new &= done == len(self._rows)
+            self._rows = []
+
+    def _add_lines(self, envelope: Envelope) -> None:
+        prefix, first = envelope.id[:PREFIX_LENGTH], int(envelope.id[PREFIX_LENGTH:], 16)
+        try:
+            text = envelope.body.decode()
+            done = self._connection.execute(
+                _INSERT_LINES, (prefix, first, envelope.topic, envelope.received_at, text)
+            ).rowcount
+        except (UnicodeDecodeError, sqlite3.IntegrityError) as error:
+            raise EnvelopeError("undecodable", f"lines: {error}") from error
+        except sqlite3.OperationalError as error:
+            if "JSON" in str(error):
+                raise EnvelopeError("undecodable", f"lines: {error}") from error
+            raise
+        self._all_new &= done == envelope.count
+
+    def _find_conflicts(self) -> None:
+        """Tell apart what came twice from what came with an id that another message has."""
+        for envelope, _ in self._stored:
+            for message in unpack(envelope):
+                row = self._connection.execute(
+                    "SELECT topic, body FROM messages WHERE id = ?", (message.id,)
+                ).fetchone()
+                if row != (envelope.topic, message.body):
+                    self._dead.append(_conflict(envelope.topic, message))
+
+    def _sums(self) -> Iterable[tuple[str, int, int, str, str]]:
+        """Return (topic, messages, bytes, first time, last time) of what was inserted."""
+        if not self._all_new:
+            rows: list[Any] = self._connection.execute(_COUNT_SINCE, (self._last_seq,)).fetchall()
+            return rows
+        sums: dict[str, tuple[str, int, int, str, str]] = {}
+        for envelope, until in self._stored:
+            topic, since = envelope.topic, envelope.received_at
+            _, count, size, first, last = sums.get(topic, (topic, 0, 0, since, until))
+            sums[topic] = (
+                topic,
+                count + envelope.count,
+                size + envelope.size,
+                min(first, since),
+                max(last, until),
+            )
+        return sums.values()
+
+
+def _dead(envelope: Envelope, reason: str, error: str) -> DeadLetter:
+    return DeadLetter(
+        envelope.topic, envelope.id, envelope.received_at, envelope.body, reason, error
+    )
+
+
+def _conflict(topic: str, message: Message) -> DeadLetter:
+    body = message.body.encode() if isinstance(message.body, str) else message.body
+    error = "another message with this id (the same idempotency key) was stored before"
+    return DeadLetter(topic, message.id, message.received_at, body, "conflict", error)

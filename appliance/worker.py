@@ -1,0 +1,153 @@
+"""The worker: consume, store, acknowledge.
+
+Two threads. One runs the event loop: it speaks AMQP, so that heartbeats are answered whatever the
+disk does. The other stores: it takes all that has come, in one transaction, and only when that is
+on disk has the loop acknowledge it. While one transaction commits, the next one gathers; so there
+is no waiting for more when little comes, and few commits when much does.
+
+The store failing (a full disk, a lock, an I/O error) loses nothing: what was taken is held and
+tried again, on a fresh connection, for as long as it takes.
+"""
+
+import asyncio
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+
+from appliance.broker.consumer import Consumer, Delivery
+from appliance.config import Config
+from appliance.errors import SchemaError, StoreError
+from appliance.messages import Envelope
+from appliance.store.writer import Writer
+
+#: Bytes of envelopes stored in one transaction: it bounds how long the writer is held.
+_GROUP_BYTES: Final = 8 * 2**20
+#: Seconds between attempts to store: doubled from the first to the last.
+_BACKOFF_FIRST: Final = 0.1
+_BACKOFF_LAST: Final = 5.0
+#: Seconds that a stop waits for the transaction under way.
+_DRAIN: Final = 8.0
+
+_log: Any = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Runs until SIGTERM or SIGINT; then stores and acknowledges what it has taken."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._deliveries: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self._consumer = Consumer(config, self._deliveries.put)
+        self._stopping = threading.Event()
+
+    async def run(self) -> None:
+        """Consume and store until told to stop."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        storing = asyncio.create_task(asyncio.to_thread(self._store_all, loop))
+        consuming = asyncio.create_task(self._consume_when_ready())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({storing, consuming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await self._consumer.cancel()
+        self._stopping.set()
+        self._deliveries.put(None)
+        done, _ = await asyncio.wait({storing}, timeout=_DRAIN)
+        await self._consumer.stop()
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+        stopped.cancel()
+        for task in done:
+            task.result()
+
+    async def _consume_when_ready(self) -> None:
+        """Wait for the schema, then consume: a worker that can't store must not hold messages."""
+        writer = await asyncio.to_thread(self._open)
+        if writer is not None:
+            writer.close()
+            await self._consumer.run()
+
+    def _store_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Store what comes, in the order in which it came, until the None that ends it."""
+        writer: Writer | None = None
+        acknowledge = self._consumer.acknowledge
+        last = False
+        while not last:
+            group, last = self._gather()
+            if group:
+                writer = self._store(group, writer)
+                if writer is None:
+                    break
+                loop.call_soon_threadsafe(acknowledge, group[-1])
+        if writer is not None:
+            writer.close()
+
+    def _gather(self) -> tuple[list[Delivery], bool]:
+        """Wait for one delivery, and take all that is there with it."""
+        group: list[Delivery] = []
+        size = 0
+        delivery = self._deliveries.get()
+        while True:
+            if delivery is None:
+                return group, True
+            if delivery.turn == self._consumer.turn:  # else it comes again, perhaps elsewhere
+                group.append(delivery)
+                size += len(delivery.content.body)
+            if size >= _GROUP_BYTES:
+                return group, False
+            try:
+                delivery = self._deliveries.get_nowait()
+            except queue.Empty:
+                return group, False
+
+    def _store(self, group: list[Delivery], writer: Writer | None) -> Writer | None:
+        """Store a group, however long it takes; None where the stop came first."""
+        contents = [delivery.content for delivery in group]
+
+        def attempt() -> Writer:
+            nonlocal writer
+            writer = writer or Writer(self._config.database)
+            try:
+                writer.store(contents)
+            except StoreError:
+                writer.close()
+                writer = None
+                raise
+            return writer
+
+        stored = self._until_it_works(attempt, "can't store, holding what was taken")
+        if stored is not None:
+            dead = sum(not isinstance(content, Envelope) for content in contents)
+            _log.debug("stored", envelopes=len(contents), dead=dead)
+        return stored
+
+    def _open(self) -> Writer | None:
+        return self._until_it_works(
+            lambda: Writer(self._config.database), "waiting for the database"
+        )
+
+    def _until_it_works(self, attempt: Callable[[], Writer], complaint: str) -> Writer | None:
+        """Try again with back-off; complain once, and say when it is over."""
+        delay, told, since = _BACKOFF_FIRST, "", time.monotonic()
+        while True:
+            try:
+                result = attempt()
+            except StoreError as error:
+                kind = type(error).__name__
+                if kind != told:
+                    level = _log.info if isinstance(error, SchemaError) else _log.error
+                    level(complaint, error=str(error))
+                    told = kind
+            else:
+                if told:
+                    _log.info("works again", after_seconds=round(time.monotonic() - since, 1))
+                return result
+            if self._stopping.wait(delay):
+                return None
+            delay = min(delay * 2, _BACKOFF_LAST)

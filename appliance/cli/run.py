@@ -1,0 +1,52 @@
+"""Commands that start and operate everything: `run` and `ctl`."""
+
+import os
+import sys
+
+import click
+
+from appliance.config import Config
+from appliance.errors import ClientError
+
+
+@click.command()
+@click.pass_obj
+def run(config: Config) -> None:
+    r"""Start everything under supervisord, in the foreground. Ctrl-C ends it.
+
+    Exit status: 0 after a clean end, 3 when a program could not be kept running, 78 for a setting
+    that can't work here.
+
+    \b
+    Examples:
+      appliance run
+      APPLIANCE_DATA=/srv/inbox APPLIANCE_HTTP=0.0.0.0:80 appliance run
+    """
+    from appliance.supervision import launcher
+
+    sys.exit(launcher.run(config))
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def ctl(config: Config, arguments: tuple[str, ...]) -> None:
+    r"""supervisorctl, for the appliance that `run` started with the same data folder.
+
+    \b
+    Examples:
+      appliance ctl status
+      appliance ctl restart worker:*
+      appliance ctl tail -f api
+    """
+    from supervisor.supervisorctl import main as supervisorctl
+
+    from appliance.supervision import launcher, processes
+
+    path = processes.socket_path(config)
+    if not path.exists():
+        raise ClientError(
+            f"no supervisord at {path}; is the appliance running, with the same APPLIANCE_DATA?"
+        )
+    os.environ["APPLIANCE_RUN"] = str(config.run_folder)  # its configuration file refers to it
+    supervisorctl(["--configuration", str(launcher.configuration_file()), *arguments])

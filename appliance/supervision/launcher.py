@@ -1,0 +1,201 @@
+"""Starts everything: supervisord, in this process, with what its programs need prepared.
+
+This process is what a terminal, a container engine or a test starts and ends. It may be a
+container's first process: supervisord reaps every child, and SIGTERM and SIGINT are answered from
+the first line on (the kernel ignores them for a first process that has no handler).
+"""
+
+import fcntl
+import os
+import shlex
+import signal
+import sys
+import sysconfig
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NoReturn
+
+from supervisor.supervisord import main as supervisord
+
+import appliance
+from appliance import credentials
+from appliance.config import Config
+from appliance.errors import ConfigError
+from appliance.supervision import addresses, processes
+from appliance.supervision.listener import Mark
+
+#: Status when a program was given up, so that a container engine sees a failure.
+EXIT_FATAL: Final = 3
+#: Longest path of a Unix socket (108 bytes with the final NUL), less the suffix ".PID" under which
+#: supervisord makes it.
+_SOCKET_PATH_BYTES: Final = 107 - len(".4194304")
+#: Descriptors from here on stay open in the programs (`minfds` in supervisord.conf).
+_FIRST_INHERITED_DESCRIPTOR: Final = 64
+#: Programs whose supervisord was killed end by themselves within the broker's stop time.
+_ORPHANS_SECONDS: Final = 25.0
+
+
+def configuration_file() -> Path:
+    """Path of supervisord's configuration: in the checkout, else where the image has it.
+
+    Raises ConfigError where there is none.
+    """
+    checkout = Path(appliance.__file__).parent.parent / "supervisor" / "supervisord.conf"
+    image = Path("/etc/supervisor/supervisord.conf")
+    for path in (checkout, image):
+        if path.is_file():
+            return path
+    raise ConfigError(f"APPLIANCE_RUN: neither {checkout} nor {image} is there to run from")
+
+
+def run(config: Config) -> int:
+    """Run everything until it is asked to end; return the exit status.
+
+    Raises ConfigError before anything is started when a setting can't work here.
+    """
+    signal.signal(signal.SIGTERM, _end_now)
+    signal.signal(signal.SIGINT, _end_now)
+    os.umask(0o077)
+    _check_path(config.run_folder)
+    _make_folders(config)
+    _lock(config)
+    addresses.refuse_taken("APPLIANCE_HTTP", config.http)
+    credentials.token(config)
+    os.environ.update(environment(config))
+    Mark.path(config.run_folder).unlink(missing_ok=True)
+    processes.socket_path(config).unlink(missing_ok=True)  # ours by the lock: nobody serves it
+    print(_welcome(config), file=sys.stderr, flush=True)  # noqa: T201  # the log is on the other
+    supervisord(_arguments())
+    mark = Mark.find(config.run_folder)
+    if mark:
+        print(  # noqa: T201
+            f"appliance: {mark.program} was given up: {mark.reason}; its last lines are in "
+            f"{config.run_folder}/log/{mark.program}.log",
+            file=sys.stderr,
+        )
+        return EXIT_FATAL
+    return 0
+
+
+def environment(config: Config) -> dict[str, str]:
+    """Return the variables that supervisord.conf uses and all programs must agree on."""
+    chosen = {
+        "APPLIANCE_DATA": str(config.data),
+        "APPLIANCE_RUN": str(config.run_folder),
+        "APPLIANCE_WORKERS": str(config.workers),
+        "APPLIANCE_AMQP": str(addresses.choose_amqp(config)),
+        # To each program its output is a pipe; only this process sees what is behind it.
+        "APPLIANCE_LOG_FORMAT": config.log_format,
+        "PATH": _path(os.environ),
+    }
+    if config.log_format == "auto":
+        chosen["APPLIANCE_LOG_FORMAT"] = "text" if sys.stdout.isatty() else "json"
+    return chosen
+
+
+def _path(environ: Mapping[str, str]) -> str:
+    """Put the folder of our own commands first, so that `appliance` is this appliance."""
+    return f"{sysconfig.get_path('scripts')}:{environ.get('PATH', os.defpath)}"
+
+
+def _arguments() -> list[str]:
+    arguments = ["--configuration", str(configuration_file())]
+    if os.getuid() == 0:
+        # Says that it is meant; without it supervisord calls it critical. The image isn't root.
+        arguments += ["--user", "root"]
+    return arguments
+
+
+def _check_path(run_folder: Path) -> None:
+    name = str(run_folder)
+    if "%" in name:
+        raise ConfigError(f"APPLIANCE_RUN: supervisord can't use a path with % in it ({name})")
+    if len(os.fsencode(f"{name}/supervisor.sock")) > _SOCKET_PATH_BYTES:
+        raise ConfigError(
+            f"APPLIANCE_RUN: {name} is too long for a Unix socket in it; name a folder with a "
+            f"shorter path, for example /tmp/appliance-{os.getuid()}"
+        )
+
+
+def _make_folders(config: Config) -> None:
+    for name, folder in (
+        ("APPLIANCE_DATA", config.data),
+        ("APPLIANCE_RUN", config.run_folder),
+        ("APPLIANCE_RUN", config.run_folder / "log"),
+    ):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{name}: {folder} can't be made: {error.strerror}") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"{name}: {folder} can't be written to by user {os.getuid()}, which the "
+                "appliance runs as"
+            )
+
+
+def _lock(config: Config) -> None:
+    """Take the data folder for this process and its programs, or raise ConfigError.
+
+    The programs inherit the open file and so hold the lock as well: two brokers on one folder
+    would destroy it.
+    """
+    path = config.data / "lock"
+    try:
+        found = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"APPLIANCE_DATA: {path} can't be made: {error.strerror}") from error
+    descriptor = fcntl.fcntl(found, fcntl.F_DUPFD, _FIRST_INHERITED_DESCRIPTOR)
+    os.close(found)
+    owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+    patience = 0.0 if _alive(owner) else _ORPHANS_SECONDS
+    deadline = time.monotonic() + patience
+    while not _locked(descriptor):
+        if time.monotonic() >= deadline:
+            raise ConfigError(
+                f"APPLIANCE_DATA: {config.data} is in use by another `appliance run` (process "
+                f"{owner or 'unknown'}); end that one first, or name another folder"
+            )
+        time.sleep(0.1)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _alive(owner: str) -> bool:
+    if not owner.isdigit() or int(owner) == os.getpid():
+        return False
+    try:
+        os.kill(int(owner), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _end_now(*_: object) -> NoReturn:
+    """Answer a signal that comes before supervisord answers them: nothing runs yet."""
+    raise SystemExit(0)
+
+
+def _welcome(config: Config) -> str:
+    if config.token:
+        where, token = "as you gave it", "$APPLIANCE_TOKEN"
+    else:
+        path = credentials.token_path(config)
+        where, token = f"in {path}", f"$(cat {shlex.quote(str(path))})"
+    return f"""\
+Queue Appliance starts; all it keeps is in {config.data}
+  address  {config.api_url}
+  token    {where}
+  try      curl -H "Authorization: Bearer {token}" -d hello {config.api_url}/v1/topics/test/messages
+"""

@@ -1,0 +1,271 @@
+"""The appliance's real processes on free ports and a temporary folder, for tests.
+
+Every process is started in a session of its own and ended by its pid, so a test never touches
+a broker or an API that someone else runs on the same machine.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from appliance import config as configuration
+from appliance import credentials
+
+APPLIANCE = str(Path(sys.executable).with_name("appliance"))
+
+#: Seconds. RabbitMQ needs 3 to 4 when it has a core; the rest is for a busy machine.
+START_SECONDS = 90.0
+
+
+def wait_until(
+    check: Callable[[], Any], what: str, timeout: float = 30.0, more: Callable[[], str] = str
+) -> Any:
+    """Return the first true value of `check`; after `timeout` seconds fail with `what` and `more`."""
+    end = time.monotonic() + timeout
+    while True:
+        if value := check():
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout:g} s: {what}\n{more()}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def free_amqp_port() -> int:
+    """A port that is free together with the one for Erlang's distribution, 20000 above."""
+    while True:
+        port = random.randint(10_000, 12_700)  # below what the system gives to clients
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 20_000))
+            return port
+
+
+class Process:
+    """One `appliance` command; can be ended and started again."""
+
+    def __init__(self, name: str, env: dict[str, str], folder: Path) -> None:
+        self.name = name.partition("-")[0]
+        self.env = env
+        self.log_path = folder / f"{name}.log"
+        self.popen: subprocess.Popen | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.popen is not None
+        return self.popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self.popen is not None and self.popen.poll() is None
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def start(self) -> None:
+        assert not self.running
+        with self.log_path.open("ab") as log:
+            self.popen = subprocess.Popen(
+                [APPLIANCE, self.name],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def stop(self, timeout: float = 30.0) -> int:
+        """Ask it to end, as a supervisor does; return its exit status."""
+        return self._end(signal.SIGTERM, timeout)
+
+    def kill(self) -> int:
+        """End it as the kernel does: it can't clean up. Its children go with it."""
+        return self._end(signal.SIGKILL, 30.0)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, such as SIGSTOP, and go on."""
+        os.killpg(self.pid, number)
+
+    def _end(self, number: int, timeout: float) -> int:
+        if self.popen is None:
+            return 0
+        if self.popen.poll() is None:
+            if number == signal.SIGKILL:
+                os.killpg(self.popen.pid, number)
+            else:
+                self.popen.send_signal(number)
+        return self.popen.wait(timeout)
+
+
+class Broker:
+    """A RabbitMQ node of our own, through `appliance broker`."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.port = free_amqp_port()
+        self.data = folder / "data"
+        self.env = environment(self.data, APPLIANCE_AMQP=f"127.0.0.1:{self.port}", **settings)
+        self.process = Process("broker", self.env, folder)
+
+    @property
+    def config(self) -> configuration.Config:
+        return configuration.load({k: v for k, v in self.env.items() if k.startswith("APPLIANCE_")})
+
+    @property
+    def url(self) -> str:
+        return f"amqp://appliance:{credentials.broker_password(self.config)}@127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        self.process.start()
+
+    def wait(self) -> None:
+        """Wait until it speaks AMQP."""
+        wait_until(self._answers, "the broker speaks AMQP", START_SECONDS, lambda: self.process.log)
+
+    def _answers(self) -> bool:
+        assert self.process.running, self.process.log
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), 5) as link,
+        ):
+            link.sendall(b"AMQP\0\0\x09\x01")
+            return link.recv(1) == b"\x01"  # a method frame: Connection.Start
+        return False
+
+
+class Stack:
+    """Broker, API and workers on one data folder."""
+
+    def __init__(self, folder: Path, workers: int, settings: dict[str, Any]) -> None:
+        values = {f"APPLIANCE_{name.upper()}": str(value) for name, value in settings.items()}
+        self.token = values.setdefault("APPLIANCE_TOKEN", "a-token-for-tests")
+        address = values.setdefault("APPLIANCE_HTTP", f"127.0.0.1:{free_port()}")
+        self.url = f"http://{address}"
+        self.folder = folder
+        self.broker = Broker(folder, values)
+        self.env = self.broker.env
+        self.data = self.broker.data
+        self.database = self.data / "appliance.db"
+        self.api = Process("api", self.env, folder)
+        self.workers = [Process(f"worker-{n}", self.env, folder) for n in range(workers)]
+        self.client = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=30,
+            trust_env=False,
+        )
+
+    @property
+    def processes(self) -> list[Process]:
+        return [self.api, *self.workers, self.broker.process]
+
+    def start(self) -> "Stack":
+        """Start everything at once, as a supervisor does, and wait until it is ready."""
+        self.broker.start()
+        self.cli("migrate").check_returncode()
+        for process in (self.api, *self.workers):
+            process.start()
+        if self.workers:
+            self.wait_ready()
+        else:
+            wait_until(self._answers, "the API answers", START_SECONDS, self.logs)
+            self.broker.wait()
+        return self
+
+    def wait_ready(self, timeout: float = START_SECONDS) -> None:
+        """Wait until a message sent now would be kept and stored."""
+        wait_until(lambda: self._status("/readyz") == 200, "ready", timeout, self.logs)
+
+    def _answers(self) -> bool:
+        return self._status("/healthz") == 200
+
+    def _status(self, path: str) -> int | None:
+        assert self.api.running, self.api.log
+        try:
+            return self.client.get(path).status_code
+        except httpx.TransportError:
+            return None
+
+    def close(self) -> None:
+        """End every process for good; the data is thrown away anyway."""
+        self.client.close()
+        for process in self.processes:
+            process.kill()
+
+    def publish(
+        self, topic: str, body: Any, params: dict[str, str] | None = None, **headers: str
+    ) -> httpx.Response:
+        """POST `body`; `Idempotency_Key="k"` becomes the header Idempotency-Key."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        path = f"/v1/topics/{topic}/messages"
+        return self.client.post(path, content=body, params=params, headers=named)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.client.get(path, **options)
+
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        """Ask the database, as any program may while the appliance runs."""
+        link = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
+        try:
+            link.row_factory = sqlite3.Row
+            return link.execute(sql, values).fetchall()
+        finally:
+            link.close()
+
+    def rows(self, topic: str | None = None) -> list[Any]:
+        """Return the stored messages, of one topic or all, in the order of storing."""
+        return self.query(
+            "SELECT * FROM messages WHERE topic = coalesce(?, topic) ORDER BY seq", topic
+        )
+
+    def count(self, topic: str | None = None) -> int:
+        where = "" if topic is None else " WHERE topic = ?"
+        values = () if topic is None else (topic,)
+        return self.query(f"SELECT count(*) FROM messages{where}", *values)[0][0]
+
+    def wait_rows(self, count: int, topic: str | None = None, timeout: float = 30.0) -> list[Any]:
+        """Wait until there are `count` rows, or more, and return them."""
+        wait_until(
+            lambda: self.count(topic) >= count,
+            f"{count} rows",
+            timeout,
+            lambda: f"there are {self.count(topic)}\n{self.logs()}",
+        )
+        return self.rows(topic)
+
+    def cli(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
+        """Run an `appliance` command to its end."""
+        options.setdefault("timeout", 120)
+        options.setdefault("env", self.env)
+        return subprocess.run([APPLIANCE, *arguments], capture_output=True, check=False, **options)
+
+    def logs(self, last: int = 30) -> str:
+        """Return the last lines of every process's log."""
+        parts = []
+        for process in self.processes:
+            lines = process.log.splitlines()[-last:]
+            parts += [f"--- {process.log_path.name}", *lines]
+        return "\n".join(parts)
+
+
+def environment(data: Path, **values: str) -> dict[str, str]:
+    """Return the environment of the appliance's processes: nothing of ours leaks in."""
+    passed = ("PATH", "HOME", "LANG", "TMPDIR", "USER", "LOGNAME")
+    kept = {name: os.environ[name] for name in passed if name in os.environ}
+    return {**kept, "APPLIANCE_DATA": str(data), "APPLIANCE_LOG_FORMAT": "json", **values}

@@ -75,7 +75,8 @@ def janitor(config: Config) -> None:
 @click.command()
 @click.pass_obj
 def listener(config: Config) -> None:
-    """Copy the processes' logs to the output; end everything when one can't be kept alive."""
+    """End everything when a program can't be kept alive."""
     from appliance.supervision import listener
 
+    logs.configure(config, "listener")
     listener.run(config)

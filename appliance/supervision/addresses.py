@@ -4,11 +4,10 @@ import errno
 import socket
 from typing import Final
 
+from appliance.broker.node_files import distribution_port
 from appliance.config import Address, Config
 from appliance.errors import ConfigError
 
-#: The broker listens for other Erlang nodes (our own tools) at its port plus this.
-DISTRIBUTION_PORT_OFFSET: Final = 20_000
 #: Ports tried after the default one; a host with more RabbitMQ nodes than that names its own.
 _PORTS_TRIED: Final = 100
 
@@ -43,22 +42,16 @@ def choose_amqp(config: Config) -> Address:
 
 
 def _distribution(address: Address) -> Address:
-    return Address("127.0.0.1", address.port + DISTRIBUTION_PORT_OFFSET)
+    return Address("127.0.0.1", distribution_port(address.port))
 
 
 def _refuse_pair_taken(address: Address) -> None:
     refuse_taken("APPLIANCE_AMQP", address)
-    if address.port + DISTRIBUTION_PORT_OFFSET > 65535:
-        raise ConfigError(
-            f"APPLIANCE_AMQP: port {address.port} is above "
-            f"{65535 - DISTRIBUTION_PORT_OFFSET}: the port {DISTRIBUTION_PORT_OFFSET} higher is "
-            "needed too"
-        )
     problem = _problem(_distribution(address))
     if problem:
         raise ConfigError(
-            f"APPLIANCE_AMQP: the broker would also listen on {_distribution(address)}, "
-            f"{DISTRIBUTION_PORT_OFFSET} higher: {problem}"
+            f"APPLIANCE_AMQP: with {address} the broker also listens on "
+            f"{_distribution(address)}: {problem}"
         )
 
 

@@ -6,6 +6,7 @@ ApplianceError
 │   ├── TopicError         not a topic's name
 │   ├── BodyError          empty, or a line that is not what it claims to be
 │   ├── TooLargeError      more bytes or messages than a limit allows
+│   ├── EncodingError      compressed, which is not taken
 │   └── KeyReusedError     an idempotency key came again with another body
 ├── EnvelopeError          what came from the broker can't be decoded
 ├── BrokerError            the broker can't be used now
@@ -44,6 +45,10 @@ class BodyError(InputError):
 
 class TooLargeError(InputError):
     """More bytes or messages than a limit allows."""
+
+
+class EncodingError(InputError):
+    """Compressed, which is not taken."""
 
 
 class KeyReusedError(InputError):

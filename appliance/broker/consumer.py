@@ -27,8 +27,10 @@ from appliance.messages import (
 #: Envelopes taken and not acknowledged. Enough that the next transaction fills while one commits;
 #: few, because each may be as large as a request.
 _PREFETCH: Final = 32
-#: Seconds between two looks for the queue, which the publisher makes.
-_WAIT_FOR_QUEUE: Final = 0.25
+#: Seconds between two looks for the queue, which the publisher makes: doubled from the first to
+#: the last, because the broker logs each that is in vain.
+_LOOK_FIRST: Final = 0.25
+_LOOK_LAST: Final = 5.0
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _FOREIGN_KEY: Final = re.compile(r"[^\0]{1,255}", re.DOTALL)
@@ -90,12 +92,12 @@ class Consumer:
         self._link.stop()
 
     async def _opened(self, link: Link) -> None:
-        waiting = False
+        delay = _LOOK_FIRST
         while not await topology.exists(link):
-            if not waiting:
+            if delay == _LOOK_FIRST:
                 _log.info("waiting for the API to make the queue")
-                waiting = True
-            await asyncio.sleep(_WAIT_FOR_QUEUE)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LOOK_LAST)
         channel: Any = link.channel
         channel.add_on_cancel_callback(lambda _: link.drop("the queue is gone"))
         await link.call(channel.basic_qos, prefetch_count=_PREFETCH)

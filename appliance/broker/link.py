@@ -70,7 +70,7 @@ class Link:
             if self._stopping:
                 return
             if not told:  # once for every loss, not for every attempt
-                _log.warning("broker not usable, trying again", reason=reason)
+                _log.warning("no broker, trying again", reason=reason)
                 told = True
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311  # jitter
             delay = min(delay * 2, _BACKOFF_LAST)
@@ -166,10 +166,10 @@ class Link:
 
 
 def _describe(error: BaseException) -> str:
-    """Say in one line why pika gave up; it nests the cause."""
-    cause: BaseException = error
+    """Say in a few words why pika gave up; the cause is nested in its exceptions' arguments."""
+    cause = error
     while True:
-        nested = getattr(cause, "exceptions", None) or [getattr(cause, "exception", None)]
-        if not isinstance(nested[-1], BaseException):
-            return str(cause) or repr(cause)
-        cause = nested[-1]
+        inner = getattr(cause, "exceptions", None) or cause.args
+        if not inner or not isinstance(inner[-1], BaseException):
+            return f"{type(cause).__name__}: {cause}"
+        cause = inner[-1]

@@ -34,7 +34,7 @@ def migrate(config: Config) -> None:
 @click.pass_obj
 def api(config: Config) -> None:
     """Serve HTTP: publishing, reading, health."""
-    from appliance.api import server
+    from appliance.api.server import serve
     from appliance.api.app import create_app
     from appliance.broker.publisher import Publisher
     from appliance.store.reader import Reader
@@ -44,7 +44,7 @@ def api(config: Config) -> None:
     logs.configure(config, "api")
     publisher, reader = Publisher(config), Reader(config.database)
     app = create_app(config, reader, publisher.state, lambda: processes.read(config))
-    server.serve(config, publisher, Watch(config.database), app)
+    serve(config, publisher, Watch(config.database), app)
 
 
 @click.command()

@@ -1,1 +1,195 @@
-"""placeholder, replaced below"""
+"""Sees to it that the host has what the Makefile's commands need, and installs what is missing.
+
+Run by the host's own python3 before there is a virtual environment: standard library only. As
+root, Debian packages that are missing are installed; as anyone else, the one command that
+installs them is printed. Quiet when nothing is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+#: As in setup.cfg, which can't be asked yet.
+MINIMUM_PYTHON = (3, 11)
+UNITS = Path(__file__).resolve().parent.parent / "systemd"
+#: What the units start; not there on the machine that checks them.
+INSTALLED_COMMAND = "/opt/appliance/bin/appliance"
+UNIT_SUFFIXES = (".service", ".target", ".timer", ".socket", ".slice")
+#: systemd-tmpfiles' status for a file that is right but could not be carried out.
+TMPFILES_READ_BUT_NOT_DONE = 73
+
+
+def main() -> int:
+    """Check, install, and say what is missing; 0 if all is there now."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--broker", action="store_true", help="RabbitMQ is needed too")
+    parser.add_argument("--lint", action="store_true", help="check systemd/ with systemd's tools")
+    options = parser.parse_args()
+    if sys.version_info < MINIMUM_PYTHON:
+        wanted, found = (".".join(map(str, v[:2])) for v in (MINIMUM_PYTHON, sys.version_info))
+        return fail(
+            f"Python {wanted} or later is needed; {sys.executable} is {found}. Debian 12 and 13 "
+            "have it; another one is named with: make run PYTHON=/path/to/python3"
+        )
+    missing = [*missing_for_venv()]
+    if options.lint:
+        missing += missing_for_lint()
+    if options.broker or (missing and os.geteuid() != 0):  # so that one command is enough
+        missing += missing_for_broker()
+    if missing and not install(missing):
+        return 1
+    return check_units() if options.lint else 0
+
+
+def missing_for_venv() -> list[str]:
+    """Return Debian's package with what `python3 -m venv` needs, if it is missing."""
+    if importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"):
+        return []
+    if Path(sys.executable).resolve() == Path("/usr/bin/python3").resolve():
+        return ["python3-venv"]
+    return [f"python3.{sys.version_info.minor}-venv"]
+
+
+def missing_for_broker() -> list[str]:
+    """Return Debian's RabbitMQ package, if it is missing."""
+    found = Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server")
+    return [] if any(found) else ["rabbitmq-server"]
+
+
+def missing_for_lint() -> list[str]:
+    """Return Debian's packages with the checkers that don't come from PyPI."""
+    tools = {"shellcheck": "shellcheck", "systemd-analyze": "systemd"}
+    return [package for tool, package in tools.items() if not shutil.which(tool)]
+
+
+def install(packages: list[str]) -> bool:
+    """Install Debian packages, as root; True if they are there now."""
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    if not shutil.which("apt-get"):
+        fail(f"these are missing, by their Debian names: {' '.join(packages)}")
+        return False
+    if os.geteuid() != 0:
+        shown = " ".join(command)
+        shown = f"sudo {shown}" if shutil.which("sudo") else f"su -c '{shown}'"
+        fail(f"missing: {', '.join(packages)}. Install with this, then try again:\n  {shown}")
+        return False
+    print(f"Installing {', '.join(packages)} from Debian's packages ...", flush=True)
+    for step in (["apt-get", "update"], command):
+        done = call(step)
+        if done.returncode and step is command:  # a stale list may still do
+            fail(f"{' '.join(step)} failed:\n{done.stdout}{done.stderr}")
+            return False
+    if "rabbitmq-server" in packages:
+        stop_packaged_broker()
+    return True
+
+
+def stop_packaged_broker() -> None:
+    """Stop the service that the package has just started: the appliance runs a node of its own.
+
+    Called only when we have installed the package; a RabbitMQ that was here before is not touched.
+    """
+    if Path("/run/systemd/system").is_dir():
+        command = ["systemctl", "disable", "--now", "rabbitmq-server.service"]
+    elif Path("/etc/init.d/rabbitmq-server").exists():
+        command = ["/etc/init.d/rabbitmq-server", "stop"]
+    else:
+        return
+    call(command)
+    print(
+        "Stopped the service that came with the rabbitmq-server package; the appliance starts its "
+        f"own node. ({' '.join(command)})"
+    )
+
+
+def check_units() -> int:
+    """Let systemd read what is in systemd/; 0 if it has nothing to say about it."""
+    with tempfile.TemporaryDirectory() as folder:
+        problems = [*verify_units(Path(folder)), *verify_user_and_folders(Path(folder))]
+    return fail("\n".join(problems)) if problems else 0
+
+
+def verify_units(folder: Path) -> list[str]:
+    """Return what systemd-analyze has to say about our units.
+
+    It wants the commands to be there, so it is given copies that start /bin/true. It reads units
+    of this host as well, because ours refer to them; what it says about those is not our matter.
+    """
+    staged = []
+    for unit in sorted(UNITS.iterdir()):
+        if unit.suffix in UNIT_SUFFIXES:
+            # As an instance: a template alone is not read in full.
+            copy = folder / unit.name.replace("@.", "@0.")
+            text = unit.read_text(encoding="utf-8").replace(INSTALLED_COMMAND, "/bin/true")
+            copy.write_text(text, encoding="utf-8")
+            staged.append(str(copy))
+    done = call(["systemd-analyze", "verify", "--man=no", *staged])
+    ours = [
+        line.replace(f"{folder}/", "systemd/")
+        for line in done.stderr.splitlines()
+        if "appliance" in line
+    ]
+    if done.returncode and not ours:
+        return [done.stderr or f"systemd-analyze ended with {done.returncode}"]
+    return ours
+
+
+def verify_user_and_folders(folder: Path) -> list[str]:
+    """Return what systemd has to say about the files that declare the user and the folders."""
+    etc = folder / "etc"
+    etc.mkdir()
+    (etc / "passwd").write_text("appliance:x:999:999::/:/usr/sbin/nologin\n")
+    (etc / "group").write_text("appliance:x:999:\n")
+    users = call(
+        [
+            "systemd-sysusers",
+            "--dry-run",
+            f"--root={folder}",
+            str(UNITS / "appliance.sysusers.conf"),
+        ]
+    )
+    folders = call(
+        [
+            "systemd-tmpfiles",
+            "--create",
+            f"--root={folder}",
+            str(UNITS / "appliance.tmpfiles.conf"),
+        ]
+    )
+    problems = []
+    if users.returncode:
+        problems.append(f"systemd/appliance.sysusers.conf: {users.stderr.strip()}")
+    # Not as root it may not give the folders away; that they were read is what is asked.
+    if folders.returncode not in (0, TMPFILES_READ_BUT_NOT_DONE):
+        problems.append(f"systemd/appliance.tmpfiles.conf: {folders.stderr.strip()}")
+    return problems
+
+
+def call(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command that asks nothing, and keep what it says."""
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(
+        command,
+        env=environment,
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def fail(message: str) -> int:
+    """Say what is wrong; return the status to end with."""
+    print(message, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

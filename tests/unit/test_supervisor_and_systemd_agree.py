@@ -1,0 +1,189 @@
+"""supervisor/ and systemd/ say the same about each program."""
+
+import configparser
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from appliance import config
+
+ROOT = Path(__file__).parents[2]
+SUPERVISOR = ROOT / "supervisor"
+SYSTEMD = ROOT / "systemd"
+#: Needed only where supervisord stays up although a program was given up.
+ONLY_UNDER_SUPERVISORD = {"listener"}
+EXECUTABLE = "/opt/appliance/bin/appliance"
+
+Directive = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What both sides say about one program."""
+
+    command: str
+    count: int
+    restarts: str
+    stop_signal: str
+    stop_seconds: int
+    once: bool
+
+
+def ini(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";", "#"))
+    parser.read_string(path.read_text())
+    return parser
+
+
+def under_supervisord() -> dict[str, Program]:
+    programs = {}
+    for path in sorted((SUPERVISOR / "conf.d").glob("*.conf")):
+        parser = ini(path)
+        (section,) = parser.sections()
+        name = section.split(":")[1]
+        assert re.fullmatch(rf"\d\d-{name}\.conf", path.name)
+        values = parser[section]
+        count = values.get("numprocs", "1").replace("%(ENV_APPLIANCE_WORKERS)s", workers())
+        programs[name] = Program(
+            command=values["command"],
+            count=int(count),
+            restarts={"true": "always", "false": "no"}[values["autorestart"]],
+            stop_signal=f"SIG{values['stopsignal']}",
+            stop_seconds=int(values["stopwaitsecs"]),
+            once=values["startsecs"] == "0",
+        )
+    return programs
+
+
+def under_systemd() -> dict[str, Program]:
+    wanted = [
+        unit
+        for section, name, value in directives(SYSTEMD / "appliance.target")
+        if (section, name) == ("Unit", "Wants")
+        for unit in value.split()
+    ]
+    programs = {}
+    for unit in sorted({re.sub(r"@\d+\.", "@.", unit) for unit in wanted}):
+        service = {n: v for s, n, v in directives(SYSTEMD / unit) if s == "Service"}
+        name = re.fullmatch(r"appliance-(\w+)@?\.service", unit)[1]
+        programs[name] = Program(
+            command=service["ExecStart"].replace(EXECUTABLE, "appliance"),
+            count=sum(re.sub(r"@\d+\.", "@.", one) == unit for one in wanted),
+            restarts=service["Restart"],
+            stop_signal=service["KillSignal"],
+            stop_seconds=int(service["TimeoutStopSec"]),
+            once=service["Type"] == "oneshot",
+        )
+    return programs
+
+
+def directives(path: Path) -> Iterator[Directive]:
+    section = ""
+    for line in path.read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and not line.startswith("#"):
+            name, value = line.split("=", 1)
+            yield section, name, value
+
+
+def workers() -> str:
+    return next(s.default for s in config.settings() if s.name == "APPLIANCE_WORKERS")
+
+
+def units() -> list[Path]:
+    return sorted([*SYSTEMD.glob("*.service"), *SYSTEMD.glob("*.target")])
+
+
+def test_both_run_the_same_programs_in_the_same_way():
+    supervised = under_supervisord()
+    assert set(supervised) >= ONLY_UNDER_SUPERVISORD
+    for name in ONLY_UNDER_SUPERVISORD:
+        del supervised[name]
+    assert under_systemd() == supervised
+
+
+def test_each_program_is_one_flagless_command():
+    for name, program in (under_supervisord() | under_systemd()).items():
+        assert program.command == f"appliance {name}"
+
+
+def test_two_workers_run_unless_told_otherwise():
+    assert under_supervisord()["worker"].count == 2
+
+
+def test_every_unit_is_wanted_by_the_target():
+    named = {f"appliance-{name}.service" for name in under_systemd()}
+    assert {u.name.replace("@", "") for u in SYSTEMD.glob("*.service")} == named
+
+
+def test_supervisord_starts_them_in_the_order_of_their_files():
+    paths = sorted((SUPERVISOR / "conf.d").glob("*.conf"))
+    priorities = [int(ini(p)[ini(p).sections()[0]]["priority"]) for p in paths]
+    assert priorities == [int(p.name[:2]) for p in paths]
+
+
+def test_stop_times_add_up_to_what_is_said():
+    text = (SUPERVISOR / "supervisord.conf").read_text()
+    said = int(re.search(r"= (\d+) seconds\.", text)[1])
+    stop_timeout = int(re.search(r"--stop-timeout (\d+)", text)[1])
+    assert sum(p.stop_seconds for p in under_supervisord().values()) == said < stop_timeout
+
+
+def test_all_run_as_one_user_that_the_package_declares():
+    users = (SYSTEMD / "appliance.sysusers.conf").read_text()
+    declared = re.search(r"^u +(\S+) ", users, re.MULTILINE)[1]
+    for unit in SYSTEMD.glob("*.service"):
+        service = {n: v for s, n, v in directives(unit) if s == "Service"}
+        assert (service["User"], service["Group"]) == (declared, declared)
+    # Under supervisord they run as whoever starts it; the image starts it as the same user.
+    for path in (SUPERVISOR / "conf.d").glob("*.conf"):
+        assert "user" not in ini(path)[ini(path).sections()[0]]
+
+
+def test_no_socket_of_supervisord_is_open_to_others():
+    parser = ini(SUPERVISOR / "supervisord.conf")
+    assert parser["unix_http_server"]["chmod"] == "0700"
+    assert not [s for s in parser.sections() if s.startswith("inet_http_server")]
+
+
+def test_the_environment_file_lists_every_setting_and_nothing_else():
+    lines = (SYSTEMD / "appliance.env").read_text().splitlines()
+    (data,) = {
+        v.removeprefix("APPLIANCE_DATA=")
+        for unit in SYSTEMD.glob("*.service")
+        for _, n, v in directives(unit)
+        if n == "Environment"
+    }
+    expected = []
+    for setting in config.settings():
+        default = data if setting.name == "APPLIANCE_DATA" else setting.default
+        expected += ["", f"# {setting.help}", f"#{setting.name}={default}"]
+    assert lines[lines.index("") :] == expected
+    assert all(line.startswith("# ") for line in lines[: lines.index("")])
+
+
+def test_the_readme_explains_every_directive():
+    readme = (SYSTEMD / "README.md").read_text()
+    used = {name for unit in units() for _, name, _ in directives(unit)}
+    assert {name for name in used if f"`{name}=" not in readme} == set()
+
+
+@pytest.mark.parametrize("unit", units(), ids=lambda unit: unit.name)
+def test_the_readme_names_every_unit(unit: Path):
+    assert f"`{unit.name}`" in (SYSTEMD / "README.md").read_text()
+
+
+def test_systemd_has_nothing_to_say_against_the_units():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "setup_host.py", "--lint"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -37,6 +37,12 @@ _COMMANDS: Final = {
 }
 
 
+def _keep_layout(command: click.Command) -> click.Command:
+    r"""Let click keep the lines after a `\b`; in our raw docstrings that is two characters."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    return command
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
@@ -48,7 +54,7 @@ class _Commands(click.Group):
         command = getattr(module, cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
-        return command
+        return _keep_layout(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -74,6 +80,7 @@ def _cli(ctx: click.Context) -> None:
 def main() -> None:
     """Run the command line; every error of ours ends it with one line and a status."""
     try:
+        _keep_layout(_cli)
         _cli(prog_name="appliance")
     except ConfigError as error:
         _fail(error, EXIT_CONFIG)

@@ -31,7 +31,7 @@ START_SECONDS = 90.0
 def wait_until(
     check: Callable[[], Any], what: str, timeout: float = 30.0, more: Callable[[], str] = str
 ) -> Any:
-    """Return the first true value of `check`; after `timeout` seconds fail with `what` and `more`."""
+    """Return the first true value of `check`; fail with `what` after `timeout` seconds."""
     end = time.monotonic() + timeout
     while True:
         if value := check():

@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside what people would use instead, in one run. `python -m bench --help`."""

@@ -1,0 +1,148 @@
+"""The tables that people read, and the JSON for machines."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench.meter import Measurement
+from bench.scenarios import PACED, Memory
+from bench.sides.base import Side
+from bench.targets import Target, judge, median, mib
+
+#: Share of all CPUs that others used, above which the report says that it is worth little.
+BUSY = 0.15
+
+
+@dataclass
+class Report:
+    """Everything of one run."""
+
+    machine: dict[str, str]
+    sides: dict[str, dict[str, str]] = field(default_factory=dict)
+    measurements: list[Measurement] = field(default_factory=list)
+    memory: list[Memory] = field(default_factory=list)
+
+    def add_side(self, side: Side) -> None:
+        """Remember what a side is and what it promises."""
+        self.sides[side.name] = {"what": side.what, "durability": side.durability}
+
+    @property
+    def wrong_rows(self) -> int:
+        """Rows that are missing, twice or never accepted, over all sides that promise that."""
+        return sum(m.wrong_rows for m in self.measurements if m.side in ("ours", "naive"))
+
+    def targets(self) -> list[Target]:
+        """Judge what was measured."""
+        return judge(self.measurements, self.memory)
+
+    def text(self) -> str:
+        """Return all of it for people."""
+        parts = ["Machine and versions", *(f"  {k}: {v}" for k, v in self.machine.items())]
+        parts += ["", "Sides", *(f"  {n}: {s['what']}" for n, s in self.sides.items())]
+        parts += ["", "Durability", *(f"  {n}: {s['durability']}" for n, s in self.sides.items())]
+        parts += ["", *self._rates(), *self._latencies(), *self._memory()]
+        rows = [[t.what, t.wanted, t.measured, "yes" if t.met else "NO"] for t in self.targets()]
+        parts += ["Targets", *_table(["", "wanted", "measured", "met"], rows), ""]
+        if (busy := max((m.others_share for m in self.measurements), default=0.0)) > BUSY:
+            parts.append(
+                f"OTHERS USED UP TO {100 * busy:.0f} % OF THE MACHINE: only its own ratios count."
+            )
+        wrong = self.wrong_rows
+        parts.append(f"ROWS WRONG: {wrong}" if wrong else "Rows: every 202 is one row, exactly.")
+        return "\n".join(parts)
+
+    def _rates(self) -> Iterable[str]:
+        for scenario in dict.fromkeys(m.scenario for m in self.measurements):
+            if scenario == PACED:
+                continue
+            group = [m for m in self.measurements if m.scenario == scenario]
+            best = next((m.side for m in group if m.side == "ours"), group[0].side)
+            ours = median(m.rate for m in group if m.side == best)
+            rows = []
+            for side in dict.fromkeys(m.side for m in group):
+                of_side = [m for m in group if m.side == side]
+                rates = [m.rate for m in of_side]
+                rows.append([
+                    side,
+                    f"{median(rates):,.0f}",
+                    f"{min(rates):,.0f} to {max(rates):,.0f}",
+                    f"{ours / median(rates):.2f}" if median(rates) else "",
+                    f"{median(m.p50 for m in of_side):.1f}",
+                    f"{median(m.p99 for m in of_side):.1f}",
+                    *(_cpu(of_side, role) for role in ("api", "broker", "worker")),
+                    f"{100 * median(m.generator_share for m in of_side):.0f} %",
+                    f"{100 * median(m.others_share for m in of_side):.0f} %",
+                    str(sum(m.wrong_rows for m in of_side)),
+                    str(sum(sum(m.failed.values()) for m in of_side)),
+                ])  # fmt: skip
+            yield scenario
+            yield from _table(
+                ["side", "stored/s", "spread", "ours / it", "202 p50 ms", "p99 ms", "CPU us: API",
+                 "broker", "worker", "generator", "others", "wrong rows", "not 202"],
+                rows,
+            )  # fmt: skip
+            yield ""
+
+    def _latencies(self) -> Iterable[str]:
+        group = [m for m in self.measurements if m.commit]
+        if not group:
+            return
+        yield f"{PACED}: milliseconds, medians over the rounds"
+        rows = []
+        for side in dict.fromkeys(m.side for m in group):
+            of_side = [m for m in group if m.side == side]
+            rows.append([
+                side,
+                f"{median(m.p50 for m in of_side):.2f} / {median(m.p99 for m in of_side):.2f}",
+                *(
+                    " / ".join(
+                        f"{median(m.commit[f'{span}_{label}_ms'] for m in of_side):.2f}"
+                        for label in ("p50", "p99")
+                    )
+                    for span in ("sent_to_committed", "accepted_to_committed", "generator_late")
+                ),
+                *(_cpu(of_side, role) for role in ("api", "broker", "worker")),
+                f"{100 * median(m.others_share for m in of_side):.0f} %",
+                str(sum(m.wrong_rows for m in of_side)),
+            ])  # fmt: skip
+        yield from _table(
+            ["side", "due to 202: p50 / p99", "due to committed", "202 to committed",
+             "generator late", "CPU us: API", "broker", "worker", "others", "wrong rows"],
+            rows,
+        )  # fmt: skip
+        yield f"  (commits are seen up to {group[0].commit['watcher_resolution_ms']:.1f} ms late)"
+        yield ""
+
+    def _memory(self) -> Iterable[str]:
+        if not self.memory:
+            return
+        names = list(self.memory[0].bytes)
+        rows = [
+            [m.way, f"{m.messages:,}", *(mib(m.bytes[name]) for name in names)] for m in self.memory
+        ]
+        yield "Memory (PSS) of ours on the way"
+        yield from _table(["sent as", "stored", *names], rows)
+        yield ""
+
+    def write(self, folder: Path, stamp: str) -> Path:
+        """Write everything as JSON; return where."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{stamp}.json"
+        targets = [asdict(target) for target in self.targets()]
+        path.write_text(json.dumps({**asdict(self), "targets": targets}, indent=1))
+        return path
+
+
+def _cpu(measurements: Sequence[Measurement], role: str) -> str:
+    values = [m.cpu_us[role] for m in measurements if role in m.cpu_us]
+    return f"{median(values):.1f}" if values else ""
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Draw a table in Markdown, its columns aligned."""
+    widths = [max(len(row[n]) for row in [heads, *rows]) for n in range(len(heads))]
+    for row in [heads, ["-" * width for width in widths], *rows]:
+        rest = zip(row[1:], widths[1:], strict=True)
+        cells = [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in rest)]
+        yield "| " + " | ".join(cells) + " |"

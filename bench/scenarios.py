@@ -1,0 +1,178 @@
+"""What is measured: each function is one question, put to its sides in turn."""
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.database import RESOLUTION
+from bench.harness import Program, python
+from bench.load import Load
+from bench.meter import Measurement, Meter, quantile
+from bench.sides.base import Side
+from bench.sides.ceilings import Import
+
+#: The batches' size that the target speaks of, and how many connections send them.
+LINES = 1000
+_BATCH_CONNECTIONS = 4
+#: The pace that the targets speak of, messages a second.
+PACE = 200
+BATCHES = f"batches of {LINES:,} lines of 200 bytes, {_BATCH_CONNECTIONS} connections"
+PACED = f"{PACE} single messages a second"
+#: Connections of a paced load: more than are ever busy at once.
+_PACED_CONNECTIONS = 32
+#: Shares of the load at which memory is noted.
+_MARKS = (0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is sent. Times in seconds."""
+
+    rounds: int
+    seconds: float
+    warm_up: float
+    lines: int
+    paced_seconds: float
+    #: messages of the memory scenario, each way
+    memory: int
+    #: after which the memory scenario goes on with what it has
+    memory_limit: float
+
+
+FULL = Scale(3, 5.0, 1.5, 500_000, 10.0, 1_000_000, 180.0)
+QUICK = Scale(1, 1.0, 0.3, 20_000, 2.0, 20_000, 20.0)
+
+
+@dataclass
+class Memory:
+    """Bytes that processes use after so many messages."""
+
+    way: str
+    messages: int
+    bytes: dict[str, int]
+
+
+def singles_name(connections: int) -> str:
+    """Return the name of `singles` with so many connections."""
+    return f"single messages, {connections} connections"
+
+
+def warm_up(meter: Meter, sides: Sequence[Side], scale: Scale) -> None:
+    """Let every side open its connections and import what it imports late."""
+    for side in sides:
+        meter.measure("warm-up", side, side.load(seconds=scale.warm_up))
+
+
+def singles(
+    meter: Meter, sides: Sequence[Side], scale: Scale, connections: int
+) -> list[Measurement]:
+    """Send single messages, every connection as fast as it is answered, all to one topic."""
+    name = singles_name(connections)
+    return [
+        meter.measure(
+            name, side, side.load(connections=connections, seconds=scale.seconds), round_
+        )[0]
+        for round_ in range(scale.rounds)
+        for side in sides
+    ]
+
+
+def many_topics(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
+    """Send single messages, each connection to a topic of its own: nothing can be shared."""
+    name, topics = "single messages, 64 connections, a topic each", [f"t{n}" for n in range(64)]
+    return [
+        meter.measure(name, side, side.load(topics=topics, seconds=scale.seconds), round_)[0]
+        for round_ in range(scale.rounds)
+        for side in sides
+    ]
+
+
+def batches(meter: Meter, ours: Side, plain: Import, scale: Scale) -> list[Measurement]:
+    """Send batches of lines over HTTP; import the same lines into the same schema by `.import`."""
+    found = []
+    for round_ in range(scale.rounds):
+        load = ours.load(lines=LINES, connections=_BATCH_CONNECTIONS, count=scale.lines // LINES)
+        found.append(meter.measure(BATCHES, ours, load, round_)[0])
+        rate = plain.run()
+        meter.say(f"  {BATCHES} | .import: {rate:,.0f}/s")
+        found.append(Measurement(BATCHES, ".import", round_, rate, plain.lines, plain.lines))
+    return found
+
+
+def paced(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
+    """Send single messages at a fixed pace, whatever the answers do.
+
+    Latency counts from when a message was due. The commit is what a process sees that watches the
+    database (bench.database); no side tells it itself.
+    """
+    return [
+        _paced(meter, side, side.load(
+            rate=PACE, seconds=scale.paced_seconds, connections=_PACED_CONNECTIONS
+        ), round_)
+        for round_ in range(scale.rounds)
+        for side in sides
+    ]  # fmt: skip
+
+
+def _paced(meter: Meter, side: Side, load: Load, round_: int) -> Measurement:
+    watcher = subprocess.Popen(
+        python("bench.database", str(side.database)), stdout=subprocess.PIPE, text=True
+    )
+    assert watcher.stdout is not None
+    try:
+        watcher.stdout.readline()  # it watches now
+        measured, outcome = meter.measure(PACED, side, load, round_)
+    finally:
+        watcher.terminate()
+        printed = watcher.communicate()[0]
+    seen = dict(json.loads(printed))
+    known = [(seen[n], due, answered) for n, due, answered in outcome.accepted if n in seen]
+    spans = {
+        "sent_to_committed": sorted(committed - due for committed, due, _ in known),
+        "accepted_to_committed": sorted(committed - answered for committed, _, answered in known),
+        "generator_late": outcome.lateness,
+    }
+    measured.commit = {
+        f"{span}_{label}_ms": 1000 * quantile(values, share)
+        for span, values in spans.items()
+        for label, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    } | {"watcher_resolution_ms": 1000 * RESOLUTION}
+    return measured
+
+
+def memory(meter: Meter, ours: Side, scale: Scale) -> tuple[list[Measurement], list[Memory]]:
+    """Send a million single messages and a million lines; note memory on the way."""
+    found, noted = [], []
+    for way, load in (
+        ("single", ours.load(count=scale.memory, seconds=scale.memory_limit)),
+        ("batch", ours.load(lines=LINES, connections=_BATCH_CONNECTIONS,
+                            count=scale.memory // LINES, seconds=scale.memory_limit)),
+    ):  # fmt: skip
+        samples = _Samples(way, ours, scale.memory)
+        name = f"memory, {scale.memory:,} messages ({way})"
+        measured, _ = meter.measure(name, ours, load, during=samples.look)
+        samples.note(measured.stored)
+        found.append(measured)
+        noted.extend(samples.noted)
+    return found, noted
+
+
+class _Samples:
+    """Notes memory at the marks, and once before."""
+
+    def __init__(self, way: str, side: Side, total: int) -> None:
+        self._way = way
+        self._programs: list[Program] = [p for ps in side.programs.values() for p in ps]
+        self._marks = [int(total * mark) for mark in _MARKS[:-1]]
+        self.noted: list[Memory] = []
+        self.note(0)
+
+    def look(self, stored: int) -> None:
+        if self._marks and stored >= self._marks[0]:
+            self._marks = [mark for mark in self._marks if mark > stored]
+            self.note(stored)
+
+    def note(self, stored: int) -> None:
+        sizes = {program.name: program.memory() for program in self._programs}
+        self.noted.append(Memory(self._way, stored, sizes))

@@ -1,0 +1,1 @@
+"""What is measured: each side is the real programs of one design, started from scratch."""

@@ -1,0 +1,79 @@
+"""Ours: the real processes of the appliance, as supervisord would start them.
+
+The broker that it starts is the one that every other side uses too.
+"""
+
+import secrets
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+from appliance import config as configuration
+from appliance import credentials
+from bench.harness import (
+    Program,
+    appliance,
+    free_broker_port,
+    free_port,
+    listening,
+    wait_until,
+)
+from bench.sides.base import Side
+
+WORKERS = 2
+
+
+class Appliance:
+    """The appliance in a folder of its own; the broker outlives a stop of the rest."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._env = {
+            "APPLIANCE_DATA": str(folder / "data"),
+            "APPLIANCE_HTTP": f"127.0.0.1:{free_port()}",
+            "APPLIANCE_AMQP": f"127.0.0.1:{free_broker_port()}",
+            "APPLIANCE_TOKEN": secrets.token_urlsafe(16),
+            "APPLIANCE_LOG_FORMAT": "json",
+        }
+        self.config = configuration.load(self._env)
+        self.broker = self._start("broker", "broker")
+        port = self.config.amqp.port
+        wait_until("the broker listens", lambda: listening(port), [self.broker])
+
+    def _start(self, name: str, command: str) -> Program:
+        program = Program(name, appliance(command), self._folder, self._env)
+        self._stack.callback(program.stop)
+        return program
+
+    @property
+    def broker_url(self) -> str:
+        """Address and credentials for the other sides."""
+        password = credentials.broker_password(self.config)
+        return f"amqp://appliance:{password}@127.0.0.1:{self.config.amqp.port}/%2F"
+
+    def start(self) -> Side:
+        """Start API and workers and wait until a message sent now would be stored."""
+        self._start("migrate", "migrate").wait(60)
+        api = self._start("api", "api")
+        workers = [self._start(f"worker-{n}", "worker") for n in range(WORKERS)]
+        wait_until("our API is ready", self._ready, [api, *workers, self.broker])
+        return Side(
+            name="ours",
+            what=f"appliance api, {WORKERS} workers of which one is active",
+            durability="fsync by the broker before the 202, commit with fsync before the ack",
+            port=self.config.http.port,
+            path="/v1/topics/{topic}/messages",
+            batch_path="/v1/topics/{topic}/messages?split=lines",
+            headers={"Authorization": f"Bearer {self._env['APPLIANCE_TOKEN']}"},
+            database=self.config.database,
+            programs={"api": [api], "worker": workers, "broker": [self.broker]},
+        )
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.config.api_url}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.HTTPError):
+            return False

@@ -48,6 +48,30 @@ test: $(VENV)/dev.stamp ## unit and integration tests, with a real RabbitMQ
 	@$(PYTHON) tools/setup_host.py --broker
 	$(VENV)/bin/pytest
 
+base-image: ## make $(BASE) from Debian's packages, for builders that reach no registry of images
+	mmdebstrap --variant=minbase --include=ca-certificates \
+	  --customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' \
+	  trixie - | docker import - $(BASE)
+
+image: ## build the image
+	docker build --tag $(IMAGE) --build-arg BASE=$(BASE) \
+	  --build-arg VERSION="$$(sed -n 's/^version = //p' setup.cfg)" \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+	  --build-arg CREATED="$$(date --utc +%Y-%m-%dT%H:%M:%SZ)" .
+
+test-image: $(VENV)/dev.stamp ## build the image and test its container from outside, as a user would
+	docker image inspect $(BASE) >/dev/null 2>&1 || $(MAKE) base-image
+	$(MAKE) image
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest tests/image
+
+$(VENV)/bench.stamp: bench/requirements.lock $(VENV)/run.stamp
+	@$(PIP) -r bench/requirements.lock
+	@touch $@
+
+bench: $(VENV)/bench.stamp ## ours beside the naive design, in one run; BENCH=--quick: does it work?
+	@$(PYTHON) tools/setup_host.py --broker
+	@$(VENV)/bin/python -m bench $(BENCH)
+
 lock: ## resolve the dependencies anew, with hashes (needs uv)
 	uv pip compile setup.cfg --extra build --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --custom-compile-command 'make lock' --quiet -o requirements.lock

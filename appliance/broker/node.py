@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -32,6 +33,9 @@ _OPEN_FILES: Final = 20_000
 
 #: More cores than this don't make one queue faster, but cost memory for each.
 _MAX_SCHEDULERS: Final = 2
+
+#: Below the seconds after which a supervisor takes a start for a good one (8).
+_LOCK_SECONDS: Final = 5.0
 
 #: A limit as high as this is how a version 1 control group says "none".
 _UNLIMITED_BYTES: Final = 2**60
@@ -55,40 +59,14 @@ def start(config: Config) -> NoReturn:
     try:
         layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         _lock(layout)
-        _check_upgrade(layout, release)
-        listen = Address(_resolve(config.amqp), config.amqp.port)
-        distribution = node_files.distribution_port(listen.port)
-        _check_free(listen, f"APPLIANCE_AMQP: {config.amqp} is taken")
-        _check_free(
-            Address("127.0.0.1", distribution),
-            f"APPLIANCE_AMQP: port {distribution}, which belongs to {config.amqp}, is taken",
-        )
-        memory = node_files.memory_mark(memory_limit(), machine_memory())
-        text = node_files.config_text(
-            layout,
-            release=release,
-            listen=listen,
-            limits=Limits(memory=memory, disk_free=config.min_free_bytes),
-            log_level=config.log_level,
-            json_logs=config.log_format == "json"
-            or (config.log_format == "auto" and not sys.stderr.isatty()),
-        )
-        node_files.write_all(
-            layout,
-            text,
-            node_files.definitions(credentials.broker_password(config), config.queue_max_bytes),
-        )
-        node_files.write_private(layout.version, ".".join(map(str, release)) + "\n")
+        check_upgrade(layout, release)
+        listen, distribution = check_ports(config)
+        _write(config, layout, release, listen)
     except OSError as error:
         raise NodeError(
             f"APPLIANCE_DATA: {layout.home} can't be used ({error.strerror}: {error.filename})"
         ) from error
-    log.info(
-        "starting RabbitMQ",
-        release=".".join(map(str, release)),
-        address=str(listen),
-        memory_mark=memory,
-    )
+    log.info("starting RabbitMQ", release=".".join(map(str, release)), address=str(listen))
     _become(
         server,
         layout,
@@ -101,6 +79,24 @@ def start(config: Config) -> NoReturn:
             outer=os.environ,
         ),
     )
+
+
+def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Address) -> None:
+    text = node_files.config_text(
+        layout,
+        release=release,
+        listen=listen,
+        limits=Limits(
+            memory=node_files.memory_mark(memory_limit(), machine_memory()),
+            disk_free=config.min_free_bytes,
+        ),
+        log_level=config.log_level,
+        json_logs=config.log_format == "json"
+        or (config.log_format == "auto" and not sys.stderr.isatty()),
+    )
+    password = credentials.broker_password(config)
+    node_files.write_all(layout, text, node_files.definitions(password, config.queue_max_bytes))
+    node_files.write_private(layout.version, ".".join(map(str, release)) + "\n")
 
 
 def find_server(installed: Path) -> tuple[tuple[int, ...], Path]:
@@ -175,6 +171,21 @@ def _resolve(address: Address) -> str:
         raise NodeError(f"APPLIANCE_AMQP: {address.host} has no address ({error})") from error
 
 
+def check_ports(config: Config) -> tuple[Address, int]:
+    """Return where to listen, as an IP address, and the port for Erlang's own protocol.
+
+    Raises NodeError where one of them is taken.
+    """
+    listen = Address(_resolve(config.amqp), config.amqp.port)
+    distribution = node_files.distribution_port(listen.port)
+    _check_free(listen, f"APPLIANCE_AMQP: {config.amqp} is taken")
+    _check_free(
+        Address("127.0.0.1", distribution),
+        f"APPLIANCE_AMQP: port {distribution}, which belongs to {config.amqp}, is taken",
+    )
+    return listen, distribution
+
+
 def _check_free(address: Address, taken: str) -> None:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -188,7 +199,7 @@ def _check_free(address: Address, taken: str) -> None:
             ) from error
 
 
-def _check_upgrade(layout: Layout, release: tuple[int, ...]) -> None:
+def check_upgrade(layout: Layout, release: tuple[int, ...]) -> None:
     """Refuse a database that this release can't read, before it is touched."""
     text = _read(layout.version)
     if not text:
@@ -206,15 +217,24 @@ def _check_upgrade(layout: Layout, release: tuple[int, ...]) -> None:
 
 
 def _lock(layout: Layout) -> None:
-    """Take the folder's lock for as long as this process, and what it becomes, lives."""
+    """Take the folder's lock for as long as this process, and what it becomes, lives.
+
+    The remains of a node that was killed a moment ago may hold it a little longer.
+    """
     descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
     os.set_inheritable(descriptor, True)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise NodeError(
-            f"APPLIANCE_DATA: {layout.home} is in use by a RabbitMQ node that runs already"
-        ) from error
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise NodeError(
+                    f"APPLIANCE_DATA: {layout.home} is in use by a RabbitMQ node that runs already"
+                ) from error
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _become(server: Path, layout: Layout, environment: dict[str, str]) -> NoReturn:

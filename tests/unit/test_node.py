@@ -1,0 +1,239 @@
+"""What our own RabbitMQ node is started with; that it starts is tested in tests/integration."""
+
+import base64
+import hashlib
+import socket
+import stat
+
+import pytest
+
+from appliance import config as configuration
+from appliance.broker import node, node_files
+from appliance.broker.node_files import Layout, Limits
+from appliance.config import Address
+from appliance.errors import NodeError
+
+MIB = 2**20
+GIB = 2**30
+
+
+def text(tmp_path, *, release=(4, 0, 5), json_logs=True, disk_free=256 * MIB):
+    return node_files.config_text(
+        Layout(tmp_path),
+        release=release,
+        listen=Address("127.0.0.1", 5672),
+        limits=Limits(memory=GIB, disk_free=disk_free),
+        log_level="info",
+        json_logs=json_logs,
+    )
+
+
+def environment(tmp_path, release=(4, 0, 5), outer=None):
+    return node_files.environment(
+        Layout(tmp_path),
+        release=release,
+        distribution=25672,
+        schedulers=2,
+        log_level="info",
+        outer=outer or {},
+    )
+
+
+def test_a_password_is_hashed_as_rabbitmq_stores_it():
+    raw = base64.b64decode(node_files.hash_password("secret", b"salt"))
+    assert raw[:4] == b"salt"
+    assert raw[4:] == hashlib.sha256(b"saltsecret").digest()
+
+
+def test_the_password_itself_is_not_among_the_definitions():
+    assert "very secret" not in repr(node_files.definitions("very secret", GIB))
+
+
+def test_the_policy_bounds_the_queue_and_no_other():
+    (policy,) = node_files.definitions("secret", GIB)["policies"]
+    assert policy["definition"] == {"max-length-bytes": GIB, "overflow": "reject-publish"}
+    assert policy["pattern"] == "^appliance[.]store$"
+
+
+def test_anonymous_logins_are_refused_where_the_release_knows_them(tmp_path):
+    assert "anonymous_login_user = none\n" in text(tmp_path, release=(4, 0, 5))
+    assert "anonymous_login_user" not in text(tmp_path, release=(3, 10, 8))
+
+
+def test_the_log_is_json_only_when_asked_for(tmp_path):
+    assert "log.console.formatter = json\n" in text(tmp_path)
+    assert "log.console.formatter = plaintext\n" in text(tmp_path, json_logs=False)
+
+
+def test_the_broker_keeps_free_at_least_what_it_needs_to_recover(tmp_path):
+    assert "disk_free_limit.absolute = 50000000\n" in text(tmp_path, disk_free=0)
+    assert f"disk_free_limit.absolute = {GIB}\n" in text(tmp_path, disk_free=GIB)
+
+
+def test_nothing_of_the_hosts_environment_changes_the_node(tmp_path):
+    hostile = {
+        "RABBITMQ_MNESIA_BASE": "/var/lib/rabbitmq/mnesia",
+        "RABBITMQ_CONF_ENV_FILE": "/etc/rabbitmq/rabbitmq-env.conf",
+        "ERL_FLAGS": "-sname other",
+        "HOME": "/root",
+        "APPLIANCE_TOKEN": "secret token",
+        "NOTIFY_SOCKET": "",
+    }
+    inner = environment(tmp_path, outer=hostile)
+    assert not set(hostile.values()) & set(inner.values())
+    assert inner["HOME"] == str(tmp_path)
+    assert "NOTIFY_SOCKET" not in inner
+
+
+def test_every_path_of_the_node_lies_below_its_own_folder(tmp_path):
+    outside = {
+        name: value
+        for name, value in environment(tmp_path).items()
+        if value.startswith("/") and not value.startswith(str(tmp_path)) and name != "PATH"
+    }
+    assert outside == {"RABBITMQ_CONF_ENV_FILE": "/dev/null"}
+
+
+def test_systemd_is_told_only_where_it_listens(tmp_path):
+    assert environment(tmp_path, outer={"NOTIFY_SOCKET": "/run/x"})["NOTIFY_SOCKET"] == "/run/x"
+
+
+def test_a_flag_that_erlang_25_does_not_know_is_not_given_to_it(tmp_path):
+    assert "+JM" in environment(tmp_path, (4, 0, 5))["RABBITMQ_SERVER_ERL_ARGS"]
+    assert "+JM" not in environment(tmp_path, (3, 10, 8))["RABBITMQ_SERVER_ERL_ARGS"]
+
+
+@pytest.mark.parametrize(("amqp", "distribution"), [(5672, 25672), (45535, 65535), (45536, 25536)])
+def test_the_second_port_is_a_valid_one_for_every_first(amqp, distribution):
+    assert node_files.distribution_port(amqp) == distribution
+
+
+@pytest.mark.parametrize(
+    ("limit", "machine", "mark"),
+    [
+        (None, 24 * GIB, 2 * GIB),
+        (None, 2 * GIB, int(2 * GIB * 0.4)),
+        (GIB, 24 * GIB, int(GIB * 0.4)),
+        (256 * MIB, 24 * GIB, 192 * MIB),
+        (128 * MIB, 24 * GIB, 128 * MIB),
+        (64 * GIB, 2 * GIB, int(2 * GIB * 0.4)),
+    ],
+)
+def test_the_memory_mark_follows_the_limit_and_never_exceeds_it(limit, machine, mark):
+    assert node_files.memory_mark(limit, machine) == mark
+
+
+def group(folder, files):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder / "membership", folder / "mounted"
+
+
+def test_the_limit_of_a_version_2_group_is_the_least_of_it_and_those_above(tmp_path):
+    paths = group(
+        tmp_path,
+        {
+            "membership": "0::/system.slice/appliance.service\n",
+            "mounted/system.slice/appliance.service/memory.max": "max\n",
+            "mounted/system.slice/memory.max": "1073741824\n",
+            "mounted/memory.max": "2147483648\n",
+        },
+    )
+    assert node.memory_limit(*paths) == GIB
+
+
+def test_the_limit_of_a_version_1_group_is_found_inside_a_container(tmp_path):
+    paths = group(
+        tmp_path,
+        {
+            "membership": "4:memory:/docker/abc\n3:cpuset:/docker/abc\n0::/\n",
+            "mounted/memory/memory.limit_in_bytes": "536870912\n",
+        },
+    )
+    assert node.memory_limit(*paths) == 512 * MIB
+
+
+def test_no_limit_is_none_however_it_is_said(tmp_path):
+    paths = group(
+        tmp_path,
+        {
+            "membership": "4:memory:/\n0::/\n",
+            "mounted/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "mounted/memory.max": "max\n",
+        },
+    )
+    assert node.memory_limit(*paths) is None
+    assert node.memory_limit(tmp_path / "missing", tmp_path / "missing") is None
+
+
+def test_the_release_is_read_from_the_folders_name_and_the_newest_wins(tmp_path):
+    for release in ("3.10.8", "4.0.5"):
+        server = tmp_path / f"lib/rabbitmq_server-{release}/sbin/rabbitmq-server"
+        server.parent.mkdir(parents=True)
+        server.touch()
+    assert node.find_server(tmp_path) == ((4, 0, 5), server)
+
+
+def test_a_missing_broker_is_answered_with_the_one_command_to_type(tmp_path):
+    with pytest.raises(NodeError, match="apt-get install rabbitmq-server"):
+        node.find_server(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("last", "now"),
+    [("4.0.5", (3, 13, 7)), ("3.10.8", (4, 0, 5)), ("3.13.7", (4, 1, 0)), ("4.1.0", (4, 0, 5))],
+)
+def test_a_jump_that_rabbitmq_does_not_support_is_refused_before_data_is_touched(
+    tmp_path, last, now
+):
+    layout = Layout(tmp_path)
+    layout.version.write_text(f"{last}\n")
+    with pytest.raises(NodeError, match=f"written by RabbitMQ {last}"):
+        node.check_upgrade(layout, now)
+
+
+@pytest.mark.parametrize(
+    ("last", "now"), [("4.0.5", (4, 0, 5)), ("4.0.5", (4, 1, 0)), ("3.13.7", (4, 0, 5))]
+)
+def test_an_upgrade_that_rabbitmq_supports_goes_through(tmp_path, last, now):
+    layout = Layout(tmp_path)
+    node.check_upgrade(layout, now)  # a new folder
+    layout.version.write_text(f"{last}\n")
+    node.check_upgrade(layout, now)
+
+
+def test_secrets_are_readable_by_their_owner_only(tmp_path):
+    layout = Layout(tmp_path / "broker")
+    node_files.write_all(layout, "config", node_files.definitions("secret", GIB))
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in (layout.home, layout.cookie, layout.definitions, layout.config)
+    }
+    assert modes == {
+        "broker": 0o700,
+        ".erlang.cookie": 0o400,
+        "definitions.json": 0o600,
+        "rabbitmq.conf": 0o600,
+    }
+
+
+def test_the_cookie_stays_the_same_from_start_to_start(tmp_path):
+    layout = Layout(tmp_path)
+    node_files.write_all(layout, "config", {})
+    cookie = layout.cookie.read_text()
+    node_files.write_all(layout, "config", {})
+    assert layout.cookie.read_text() == cookie
+
+
+def test_a_taken_port_is_named_with_its_setting(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        config = configuration.load(
+            {"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_AMQP": f"127.0.0.1:{port}"}
+        )
+        with pytest.raises(NodeError, match=f"APPLIANCE_AMQP: 127.0.0.1:{port} is taken"):
+            node.check_ports(config)

@@ -28,9 +28,9 @@ class Output:
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._descriptor = _without_waiting(descriptor)
         self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        self._poll.register(self._descriptor, select.POLLOUT)
         self._dropped_bytes = 0
 
     def write(self, lines: bytes) -> None:
@@ -60,6 +60,24 @@ class Output:
 
     def _ready(self, milliseconds: int) -> bool:
         return any(events & select.POLLOUT for _, events in self._poll.poll(milliseconds))
+
+
+def _without_waiting(descriptor: int) -> int:
+    """Return a descriptor for the same output that a write does not wait at.
+
+    Needed for a terminal only: it may call itself writable with room for a few bytes, and then
+    hold a write that has more. It is opened anew because the mode would else be changed for the
+    shell as well, which shares the descriptor.
+    """
+    if not os.isatty(descriptor):
+        return descriptor
+    try:
+        return os.open(
+            f"/proc/self/fd/{descriptor}",
+            os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC,
+        )
+    except OSError:  # another user's terminal, as after su
+        return descriptor
 
 
 class Lines:

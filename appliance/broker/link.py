@@ -166,10 +166,11 @@ class Link:
 
 
 def _describe(error: BaseException) -> str:
-    """Say in a few words why pika gave up; the cause is nested in its exceptions' arguments."""
+    """Say in a few words why pika gave up; it nests the cause, each class in its own way."""
     cause = error
     while True:
-        inner = getattr(cause, "exceptions", None) or cause.args
-        if not inner or not isinstance(inner[-1], BaseException):
+        inner = [*getattr(cause, "exceptions", ()), getattr(cause, "exception", None), *cause.args]
+        nested = [each for each in inner if isinstance(each, BaseException)]
+        if not nested:
             return f"{type(cause).__name__}: {cause}"
-        cause = inner[-1]
+        cause = nested[-1]

@@ -1,9 +1,9 @@
 """Publish with confirms, many requests to an envelope where they wait anyway.
 
-Each topic is a lane. A message that finds its lane with room goes out at once, alone. When a few
-envelopes of the lane are unconfirmed already, what comes is gathered into the next one: it would
-have had to wait for the broker's disk all the same, and the broker and the worker then pay once
-for many.
+Each topic is a lane. What the event loop finds of a topic in one turn goes out at the turn's end in
+one envelope: alone, when little comes. When a few envelopes of the lane are unconfirmed already,
+what comes is gathered into the next one: it would have had to wait for the broker's disk all the
+same, and the broker and the worker then pay once for many.
 
 Nothing is refused because a connection broke: what was unconfirmed is sent again, in the same
 order, as soon as there is a new one. That is harmless, since a message that is stored already is
@@ -103,6 +103,7 @@ class Publisher:
         self._link = Link(config, self._opened, self._lost, self._blocked_changed)
         self._channel: Any = None
         self._lanes: dict[str, _Lane] = {}
+        self._to_send: dict[str, _Lane] = {}
         self._unconfirmed: dict[int, _Parcel] = {}
         self._next_tag = 1
         self._window_bytes = 0
@@ -162,7 +163,7 @@ class Publisher:
         parcel.items.append((message_id, received_at, body))
         parcel.size += size
         parcel.waiters.append(waiter)
-        self._send(lane)
+        self._send_soon(lane)
         return waiter
 
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
@@ -173,7 +174,7 @@ class Publisher:
         parcel.envelope = envelope
         parcel.size = len(envelope.body)
         parcel.waiters.append(waiter)
-        self._send(lane)
+        self._send_soon(lane)
         return waiter
 
     def _hold(self, messages: int, size: int) -> asyncio.Future[None]:
@@ -195,6 +196,17 @@ class Publisher:
         parcel = _Parcel(lane, time.monotonic() + self._config.publish_timeout)
         lane.waiting.append(parcel)
         return parcel
+
+    def _send_soon(self, lane: _Lane) -> None:
+        """Send when the requests of this turn of the loop have all been seen."""
+        if not self._to_send:
+            asyncio.get_running_loop().call_soon(self._send_seen)
+        self._to_send[lane.topic] = lane
+
+    def _send_seen(self) -> None:
+        lanes, self._to_send = self._to_send, {}
+        for lane in lanes.values():
+            self._send(lane)
 
     def _send(self, lane: _Lane) -> None:
         """Publish what the windows allow."""

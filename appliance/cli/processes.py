@@ -34,8 +34,8 @@ def migrate(config: Config) -> None:
 @click.pass_obj
 def api(config: Config) -> None:
     """Serve HTTP: publishing, reading, health."""
-    from appliance.api.server import serve
     from appliance.api.app import create_app
+    from appliance.api.server import serve
     from appliance.broker.publisher import Publisher
     from appliance.store.reader import Reader
     from appliance.store.watch import Watch

@@ -1,0 +1,111 @@
+"""HTTP on a connection: uvicorn's protocol, with bounds, and one write for an answer."""
+
+from asyncio import AbstractEventLoop, TimerHandle, Transport
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from appliance.api import problems
+
+#: Connections at once; more are answered 503. Each costs some kilobytes and a file.
+MOST_CONNECTIONS: Final = 4096
+#: Bytes of a request's line and headers.
+_MOST_HEAD_BYTES: Final = 32 * 1024
+#: Bytes that are written at once and not joined with what follows.
+_JOIN_BYTES: Final = 64 * 1024
+#: Seconds for a request's head to arrive, from its first byte or the connection's begin.
+_HEAD_TIMEOUT: Final = 15.0
+
+
+class _OneWrite:
+    """A transport that joins what is written in one turn of the event loop.
+
+    uvicorn writes an answer's head and body apart, each a system call; they are the dearest part
+    of a small answer.
+    """
+
+    __slots__ = ("_loop", "_parts", "_transport")
+
+    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+        if len(data) >= _JOIN_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(b"".join(parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds: connections, a head's bytes and the time it may take."""
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Begin to count and to time; refuse one connection too many."""
+        super().connection_made(_OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        self._head_bytes = 0
+        self._in_head = True
+        self._head_timer: TimerHandle | None = self.loop.call_later(_HEAD_TIMEOUT, transport.close)
+        if len(self.connections) > MOST_CONNECTIONS:
+            self._refuse(
+                problems.of_status(503, "Too many connections", "come again in a moment"),
+                "retry-after: 1\r\n",
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the timer."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """End a head."""
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Refuse a head that grows too large or comes too slowly."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(_HEAD_TIMEOUT, self.transport.close)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                limit = f"a request's head may have {_MOST_HEAD_BYTES} bytes"
+                self._refuse(problems.of_status(431, "Headers too large", limit))
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, problem: problems.Problem, more: str = "") -> None:
+        body = problem.encode()
+        head = (
+            f"HTTP/1.1 {problem.status} {problem.title}\r\n"
+            f"content-type: {problems.CONTENT_TYPE}\r\n"
+            f"content-length: {len(body)}\r\n"
+            f"connection: close\r\n{more}\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()

@@ -1,0 +1,56 @@
+import csv
+import io
+import json
+
+import pytest
+
+from appliance.api import formats
+from appliance.store.reader import Row
+
+
+def row(body, text=1):
+    return Row(1, "an-id", "a-topic", "2026-01-31T12:00:00.000Z", text, body)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe(start):
+    assert formats.cell(start + "1+1") == "'" + start + "1+1"
+
+
+@pytest.mark.parametrize("text", ["", "a=1", "1-1", " =1", "'=1", "{}"])
+def test_other_cells_stay_as_they_are(text):
+    assert formats.cell(text) == text
+
+
+def test_csv_is_read_back_by_a_csv_reader():
+    bodies = ['a "quoted", cell', "two\nlines", "two\r\nlines", "ü", "lone\rreturn", ""]
+    table = b"".join(formats.csv_table([[row(body.encode()) for body in bodies]])).decode()
+    header, *rows = csv.reader(io.StringIO(table, newline=""))
+    assert tuple(header) == formats.COLUMNS
+    assert [cells[4] for cells in rows] == bodies
+
+
+def test_csv_of_nothing_is_a_header():
+    assert b"".join(formats.csv_table([])) == b"id,topic,received_at,encoding,body\r\n"
+
+
+def test_bytes_that_are_no_text_are_base64():
+    assert formats.message(row(b"\0\xff", text=0)) == {
+        "id": "an-id",
+        "topic": "a-topic",
+        "received_at": "2026-01-31T12:00:00.000Z",
+        "body": "AP8=",
+        "encoding": "base64",
+    }
+
+
+def test_text_that_another_program_stored_wrongly_is_base64():
+    assert formats.message(row(b"\xff", text=1))["encoding"] == "base64"
+
+
+def test_ndjson_is_one_object_a_line_whatever_the_body():
+    table = b"".join(formats.ndjson([[row(b"two\nlines")], [row("\u2028".encode())]]))
+    assert [json.loads(line)["body"] for line in table.split(b"\n")[:-1]] == [
+        "two\nlines",
+        "\u2028",
+    ]

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from appliance import errors
+from appliance.api import problems
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.TopicError("x"), 400),
+        (errors.BodyError("x"), 400),
+        (errors.InputError("x"), 400),
+        (errors.TooLargeError("x"), 413),
+        (errors.KeyReusedError("x"), 422),
+        (errors.RefusedError("x"), 503),
+        (errors.DeadlineError("x"), 503),
+        (errors.BrokerError("x"), 503),
+        (errors.StoreError("x"), 503),
+        (errors.StoreFullError("x"), 503),
+        (errors.SchemaError("x"), 503),
+        (errors.ConfigError("x"), 500),
+    ],
+)
+def test_an_error_has_its_status(error, status):
+    assert problems.of(error).status == status
+
+
+def test_every_503_says_when_to_try_again():
+    for kind in _kinds(errors.ApplianceError):
+        problem = problems.of(kind("x"))
+        assert ("Retry-After" in problem.headers) == (problem.status == 503), kind
+
+
+def test_every_error_that_a_client_can_cause_is_a_4xx_with_a_stable_type():
+    for kind in _kinds(errors.InputError):
+        problem = problems.of(kind("what was wrong"))
+        assert 400 <= problem.status < 500
+        assert problem.type.startswith("urn:queue-appliance:problem:")
+        assert problem.detail == "what was wrong"
+
+
+def test_types_differ_between_problems():
+    every = {problems.of(kind("x")).type for kind in _kinds(errors.InputError)}
+    every |= {problems.unauthorized().type, problems.not_found("x").type, problems.internal().type}
+    every |= {problems.method_not_allowed(["GET"]).type}
+    assert len(every) == len(set(_kinds(errors.InputError))) + 4
+
+
+def test_the_body_is_a_line_of_json_with_the_members_of_rfc_9457():
+    body = problems.bad_request("no").encode()
+    assert body.endswith(b"\n")
+    assert json.loads(body) == {
+        "type": "urn:queue-appliance:problem:bad-request",
+        "title": "The request can't be understood",
+        "status": 400,
+        "detail": "no",
+    }
+
+
+def test_extra_members_are_shown():
+    problem = problems.Problem(400, "about:blank", "t", "d", extra={"line": 7})
+    assert json.loads(problem.encode())["line"] == 7
+
+
+def test_a_lone_surrogate_in_the_detail_is_written_out():
+    assert json.loads(problems.bad_request("\udcff").encode())["detail"] == "\\udcff"
+
+
+def test_unauthorized_names_the_scheme_and_is_always_the_same():
+    assert problems.unauthorized().headers["WWW-Authenticate"].startswith("Bearer")
+    assert problems.unauthorized() == problems.unauthorized()
+
+
+def test_method_not_allowed_names_the_methods():
+    assert problems.method_not_allowed(["POST", "GET"]).headers == {"Allow": "GET, POST"}
+
+
+def test_what_the_store_says_of_paths_and_sql_stays_inside():
+    assert "/data" not in problems.of(errors.StoreError("/data/appliance.db: disk I/O")).detail
+
+
+def test_retry_after_of_a_message_that_may_still_come():
+    assert problems.not_found("x", retry_after=1).headers == {"Retry-After": "1"}
+    assert problems.not_found("x").headers == {}
+
+
+def _kinds(root):
+    found = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, root)]
+    return [kind for kind in found if kind is not errors.EnvelopeError]  # a worker's, with a reason

@@ -7,6 +7,7 @@ so do the licences.
 import re
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 RABBITMQ = Path("/usr/lib/rabbitmq/lib")
@@ -22,6 +23,15 @@ EMPTIED = ("/usr/share/man", "/usr/share/info", "/usr/share/locale", "/usr/share
 
 #: Parts of Python's library that only developers use.
 PYTHON_UNUSED = ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "turtledemo", "tkinter")
+
+#: Imports every module of ours and so all that they need; Python keeps the byte code.
+IMPORT_ALL = """
+import importlib, pkgutil, appliance
+for module in pkgutil.walk_packages(appliance.__path__, "appliance."):
+    importlib.import_module(module.name)
+import encodings.idna, supervisor.supervisorctl, supervisor.xmlrpc, sqlite_utils.cli
+import uvicorn.lifespan.on, uvicorn.loops.uvloop, uvicorn.protocols.http.httptools_impl
+"""
 
 
 def main() -> None:
@@ -41,6 +51,7 @@ def main() -> None:
     for folder in (Path("/usr/lib"), Path("/usr/share"), Path("/opt")):
         for cache in list(folder.rglob("__pycache__")):
             remove(cache)
+    compile_what_is_used()
     drop_set_user_id()
 
 
@@ -77,6 +88,19 @@ def applications(resource: Path) -> list[str]:
     """Return what an application's resource file says it needs."""
     lists = re.findall(r"\{(?:included_)?applications,\s*\[([^\]]*)\]", resource.read_text())
     return [name.strip().strip("'") for text in lists for name in text.split(",") if name.strip()]
+
+
+def compile_what_is_used() -> None:
+    """Keep the byte code of what our processes import, and of nothing else.
+
+    Without any, each of the five compiles it anew at every start of a read-only container: three
+    times the time until the first message is taken. All of it would be larger than the processes.
+    """
+    subprocess.run(
+        ["/opt/appliance/bin/python", "-c", IMPORT_ALL],
+        check=True,
+        env={"PATH": "/opt/appliance/bin:/usr/bin:/bin"},
+    )
 
 
 def drop_set_user_id() -> None:

@@ -23,7 +23,9 @@ def configure(config: Config, process: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.TimeStamper(
+            fmt="iso", utc=True, key="timestamp" if as_text else "time"
+        ),
     ]
     if not as_text:
         shared.append(structlog.processors.format_exc_info)

@@ -1,0 +1,428 @@
+"""`appliance run`, from outside: as a terminal, a container engine and a user's shell see it."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from harness import APPLIANCE, START_SECONDS, environment, free_amqp_port, free_port, wait_until
+
+PROGRAMS = ["listener", "broker", "worker:worker_0", "worker:worker_1", "api", "janitor"]
+
+
+class Appliance:
+    """One data folder, and the `appliance run` on it."""
+
+    def __init__(self, folder: Path, **settings: str):
+        self.data = folder / "var"
+        self.log_path = folder / "output.log"
+        self.errors_path = folder / "errors.log"
+        self.http = f"127.0.0.1:{free_port()}"
+        self.settings = {
+            "APPLIANCE_HTTP": self.http,
+            "APPLIANCE_AMQP": f"127.0.0.1:{free_amqp_port()}",
+            "APPLIANCE_LOG_FORMAT": "auto",
+            **settings,
+        }
+        self.popen: subprocess.Popen | None = None
+        self.session: int | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        return environment(self.data, **self.settings)
+
+    @property
+    def log(self) -> str:
+        parts = [p.read_text(errors="replace") for p in (self.errors_path, self.log_path)]
+        return "\n".join(parts)
+
+    def start(self, **options: object) -> "Appliance":
+        with self.log_path.open("ab") as output, self.errors_path.open("ab") as errors:
+            self.popen = subprocess.Popen(
+                [APPLIANCE, "run"],
+                env=self.env,
+                **{
+                    "stdin": subprocess.DEVNULL,
+                    "stdout": output,
+                    "stderr": errors,
+                    "start_new_session": True,
+                    **options,
+                },
+            )
+        self.session = self.popen.pid
+        return self
+
+    def wait_ready(self) -> "Appliance":
+        wait_until(self.ready, "ready", START_SECONDS, lambda: self.log)
+        return self
+
+    def ready(self) -> bool:
+        assert self.popen.poll() is None, self.log
+        try:
+            return httpx.get(f"http://{self.http}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = 45) -> int:
+        """Ask it to end; return its status. Nothing may be left running."""
+        self.popen.send_signal(number)
+        status = self.popen.wait(seconds)
+        assert self.left() == []
+        return status
+
+    def wait_end(self, seconds: float) -> int:
+        status = self.popen.wait(seconds)
+        assert self.left() == []
+        return status
+
+    def left(self) -> list[str]:
+        """Commands of the processes that are still there of this run's session."""
+        return [command for _, command in in_session(self.session)]
+
+    def clear(self):
+        """End whatever a failed test left."""
+        for pid, _ in in_session(self.session) if self.session else []:
+            os.kill(pid, signal.SIGKILL)
+        if self.popen:
+            self.popen.wait()
+
+    def cli(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [APPLIANCE, *arguments],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            **options,
+        )
+
+    def ctl(self, *arguments: str) -> str:
+        return self.cli("ctl", *arguments).stdout
+
+    def states(self) -> dict[str, str]:
+        """Name -> state, as `ctl status` shows them."""
+        lines = self.ctl("status").splitlines()
+        return {line.split()[0]: line.split()[1] for line in lines}
+
+    def pid(self, program: str) -> int | None:
+        found = re.search(rf"^{program} +RUNNING +pid (\d+)", self.ctl("status"), re.MULTILINE)
+        return int(found[1]) if found else None
+
+    def publish(self, topic: str, body: str) -> str:
+        answer = httpx.post(
+            f"http://{self.http}/v1/topics/{topic}/messages",
+            content=body,
+            headers={"Authorization": f"Bearer {(self.data / 'token').read_text().strip()}"},
+            trust_env=False,
+            timeout=30,
+        )
+        assert answer.status_code == 202, (answer.text, self.log)
+        return answer.json()["id"]
+
+    def bodies(self, topic: str) -> list[str]:
+        link = sqlite3.connect(f"file:{self.data / 'appliance.db'}?mode=ro", uri=True, timeout=10)
+        try:
+            rows = link.execute("SELECT body FROM messages WHERE topic = ? ORDER BY seq", [topic])
+            return [body for (body,) in rows]
+        finally:
+            link.close()
+
+    def stored(self, topic: str, *bodies: str):
+        wait_until(
+            lambda: self.bodies(topic) == list(bodies),
+            f"{topic}: {bodies}",
+            more=lambda: f"{self.bodies(topic)}\n{self.log}",
+        )
+
+
+def in_session(session: int) -> list[tuple[int, str]]:
+    """Every process of a session: none of ours leaves it, though each has a group of its own."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, _, sid = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                command = (entry / "cmdline").read_text().replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(sid) == session and state != "Z":
+                found.append((int(entry.name), command))
+    return found
+
+
+@pytest.fixture
+def appliance(tmp_path) -> Iterator[Callable[..., Appliance]]:
+    made = []
+
+    def make(folder: Path = tmp_path, **settings: str) -> Appliance:
+        made.append(Appliance(folder, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.clear()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Iterator[Appliance]:
+    """One that runs for the tests that leave it running."""
+    one = Appliance(tmp_path_factory.mktemp("run")).start()
+    try:
+        yield one.wait_ready()
+        assert one.end() == 0
+    finally:
+        one.clear()
+
+
+@pytest.fixture
+def running(shared) -> Appliance:
+    return shared.wait_ready()
+
+
+def test_everything_runs_and_a_message_becomes_a_row(running):
+    running.publish("first", "hello")
+    running.stored("first", "hello")
+    states = running.states()
+    assert states.pop("migrate") == "EXITED"
+    assert states == dict.fromkeys(PROGRAMS, "RUNNING")
+
+
+def test_it_says_where_it_is_where_the_token_is_and_a_line_that_works(running):
+    welcome = running.errors_path.read_text()
+    assert f"http://{running.http}" in welcome
+    assert str(running.data / "token") in welcome
+    line = re.search(r"^ +try +(curl .*)$", welcome, re.MULTILINE)[1]
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False, timeout=30)
+    assert json.loads(done.stdout)["topic"] == "test"
+    running.stored("test", "hello")
+
+
+def test_every_line_of_the_output_is_json_and_names_its_process(running):
+    lines = [json.loads(line) for line in running.log_path.read_text().splitlines()]
+    assert {"supervisord", "migrate", "worker", "api"} <= {x.get("process") for x in lines}
+    assert any("RabbitMQ" in str(x.get("event")) for x in lines)
+
+
+def test_nothing_of_the_data_is_open_to_others(running):
+    folders = [running.data, running.data / "run", running.data / "run" / "supervisor.sock"]
+    assert [oct(path.stat().st_mode & 0o777) for path in folders] == ["0o700"] * 3
+    assert not [p for p in running.data.rglob("*") if p.is_file() and p.stat().st_mode & 0o077]
+
+
+def test_ctl_works_with_nothing_but_the_data_folder(running):
+    env = environment(running.data)
+    done = subprocess.run(
+        [APPLIANCE, "ctl", "status", "api"], env=env, capture_output=True, text=True, check=False
+    )
+    assert "RUNNING" in done.stdout
+
+
+def test_ctl_tail_shows_what_a_program_said(running):
+    for program in ("broker", "worker:worker_0", "api"):
+        assert "{" in running.ctl("tail", program)
+
+
+def test_ctl_restarts_the_workers(running):
+    before = [running.pid("worker:worker_0"), running.pid("worker:worker_1")]
+    running.ctl("restart", "worker:*")
+    after = [running.pid("worker:worker_0"), running.pid("worker:worker_1")]
+    assert None not in after
+    assert not set(before) & set(after)
+    running.publish("restarted", "a")
+    running.stored("restarted", "a")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_that_is_killed_comes_back_as_a_new_process(running, program):
+    """Waits for the program's start; RabbitMQ's takes seconds."""
+    before = running.pid(program)
+    os.kill(before, signal.SIGKILL)
+    wait_until(
+        lambda: running.pid(program) not in (None, before),
+        f"a new {program}",
+        60,
+        lambda: running.log,
+    )
+    running.wait_ready()
+    topic = program.replace(":", ".")
+    running.publish(topic, "after the kill")
+    running.stored(topic, "after the kill")
+
+
+def test_a_second_one_on_the_same_data_is_refused(running):
+    done = running.cli("run")
+    assert done.returncode == 78
+    assert "APPLIANCE_DATA" in done.stderr
+    assert f"process {running.popen.pid}" in done.stderr
+    assert running.ready()
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(appliance):
+    one = appliance()
+    with socket.socket() as taken:
+        host, port = one.http.split(":")
+        taken.bind((host, int(port)))
+        taken.listen()
+        done = one.cli("run")
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"appliance: APPLIANCE_HTTP: can't listen on {one.http}")
+    assert not (one.data / "broker").exists()
+
+
+def test_a_broker_port_that_was_asked_for_and_is_taken_is_named(appliance):
+    one = appliance()
+    with socket.socket() as taken:
+        host, port = one.settings["APPLIANCE_AMQP"].split(":")
+        taken.bind((host, int(port) + 20_000))
+        taken.listen()
+        done = one.cli("run")
+    assert done.returncode == 78
+    assert done.stderr.startswith("appliance: APPLIANCE_AMQP")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("APPLIANCE_WORKERS", "many"),
+        ("APPLIANCE_RUN", "/tmp/" + "long/" * 20),
+        ("APPLIANCE_RUN", "/tmp/100%/run"),
+        ("APPLIANCE_DATA", "/proc/nothing"),
+        ("APPLIANCE_HTTP", "192.0.2.1:80"),
+        ("APPLIANCE_HTTP", "no-such-host.invalid:80"),
+    ],
+)
+def test_a_setting_that_can_not_work_ends_it_with_78(appliance, name, value):
+    done = appliance(**{name: value}).cli("run")
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"appliance: {name}: ")
+
+
+def test_ctl_without_an_appliance_says_so(appliance):
+    done = appliance().cli("ctl", "status")
+    assert done.returncode == 69
+    assert "is the appliance running" in done.stderr
+
+
+def test_percent_signs_in_the_environment_break_nothing(appliance):
+    one = appliance(APPLIANCE_TOKEN="100%(sure)s%d%%", LS_COLORS="%", APPLIANCE_WORKERS="1")
+    one.start().wait_ready()
+    assert "100%(sure)s" not in "".join(
+        p.read_text() for p in one.data.rglob("*") if p.suffix in (".conf", ".json", ".log")
+    )
+    assert one.end() == 0
+
+
+@pytest.mark.slow
+def test_a_second_start_finds_all_the_data(appliance):
+    """Starts RabbitMQ twice."""
+    one = appliance(APPLIANCE_WORKERS="1")
+    one.start().wait_ready()
+    token = (one.data / "token").read_text()
+    one.ctl("stop", "worker:*")
+    one.publish("kept", "queued")
+    assert one.end(signal.SIGINT) == 0
+    one.start().wait_ready()
+    one.publish("kept", "later")
+    one.stored("kept", "queued", "later")
+    assert (one.data / "token").read_text() == token
+    assert one.end() == 0
+
+
+def test_an_end_asked_for_during_the_start_is_clean(appliance):
+    one = appliance().start()
+    wait_until(lambda: "starting RabbitMQ" in one.log, "RabbitMQ starts", 30, lambda: one.log)
+    assert one.end(signal.SIGINT) == 0
+
+
+@pytest.mark.slow
+def test_programs_of_a_supervisord_that_was_killed_end_and_the_next_run_waits(appliance):
+    """Waits for RabbitMQ to end and starts it again."""
+    one = appliance(APPLIANCE_WORKERS="1")
+    one.start().wait_ready()
+    one.publish("kept", "before")
+    session = one.session
+    one.popen.kill()
+    one.popen.wait()
+    one.start().wait_ready()
+    wait_until(lambda: in_session(session) == [], "the orphans end", 30)
+    one.publish("kept", "after")
+    one.stored("kept", "before", "after")
+    assert one.end() == 0
+
+
+def test_a_failed_migration_ends_everything_with_status_3(appliance):
+    one = appliance()
+    one.data.mkdir(parents=True)
+    (one.data / "appliance.db").write_text("this is no database" * 1000)
+    assert one.start().wait_end(60) == 3
+    assert "migrate was given up" in one.errors_path.read_text()
+
+
+@pytest.mark.slow
+def test_a_program_that_never_starts_ends_everything_with_status_3(appliance):
+    """Waits until supervisord has tried often enough."""
+    one = appliance().start()
+    wait_until(lambda: one.pid("api"), "the API runs", 60, lambda: one.log)
+    one.ctl("stop", "api")
+    with socket.socket() as taken:
+        host, port = one.http.split(":")
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, int(port)))
+        taken.listen()
+        one.cli("ctl", "start", "api")
+        assert one.wait_end(120) == 3
+    assert "api was given up" in one.errors_path.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["Ctrl-C", "closed window"])
+def test_in_a_terminal_it_speaks_text_and_ends_with_it(appliance, ending):
+    """Starts RabbitMQ; the end of a window is a hang-up signal."""
+    controller, terminal = pty.openpty()
+    one = appliance(APPLIANCE_WORKERS="1")
+
+    def own_terminal():
+        import fcntl
+        import termios
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    one.start(stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=own_terminal)
+    os.close(terminal)
+    seen = read_for(controller, until=one.ready)
+    assert f"http://{one.http}" in seen
+    assert re.search(r"^api +20\S+ \[info", seen, re.MULTILINE)
+    assert '{"event"' not in seen
+    if ending == "Ctrl-C":
+        os.write(controller, b"\x03")
+        read_for(controller, until=lambda: one.popen.poll() is not None)
+        os.close(controller)
+    else:
+        os.close(controller)
+    assert one.wait_end(45) == 0
+
+
+def read_for(controller: int, until: Callable[[], bool]) -> str:
+    """Read what a terminal shows until something holds."""
+    seen = b""
+    deadline = time.monotonic() + START_SECONDS
+    while not until():
+        assert time.monotonic() < deadline, seen.decode(errors="replace")
+        if select.select([controller], [], [], 0.1)[0]:
+            try:
+                seen += os.read(controller, 65536)
+            except OSError:  # nobody has the terminal open any more
+                time.sleep(0.1)
+    return seen.decode(errors="replace").replace("\r\n", "\n")

@@ -272,10 +272,14 @@ class Reader:
                 return connection
             self._drop(connection)
         connection = connect(self._path, readonly=True)
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         with self._lock:
             self._open.append(connection)
         self._local.connection, self._local.identity = connection, identity
+        try:
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        except sqlite3.Error as error:
+            self._drop(connection)
+            raise store_error(error, self._path) from error
         return connection
 
     def _drop(self, connection: Any) -> None:

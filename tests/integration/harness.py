@@ -184,16 +184,19 @@ class Stack:
         if self.workers:
             self.wait_ready()
         else:
-            wait_until(self._answers, "the API answers", START_SECONDS, self.logs)
-            self.broker.wait()
+            wait_until(self._accepts, "the API accepts messages", START_SECONDS, self.logs)
         return self
 
     def wait_ready(self, timeout: float = START_SECONDS) -> None:
         """Wait until a message sent now would be kept and stored."""
         wait_until(lambda: self._status("/readyz") == 200, "ready", timeout, self.logs)
 
-    def _answers(self) -> bool:
-        return self._status("/healthz") == 200
+    def _accepts(self) -> bool:
+        """Whether all is well but for the workers."""
+        if self._status("/healthz") != 200:
+            return False
+        checks = self.client.get("/readyz").json()["checks"]
+        return checks.pop("worker_attached", None) is False and all(checks.values())
 
     def _status(self, path: str) -> int | None:
         assert self.api.running, self.api.log

@@ -65,6 +65,8 @@ class Link:
                 reason = await self._lost
             except BrokerError as error:
                 reason = str(error)
+            except pika.exceptions.AMQPError as error:  # a channel that closed just before a call
+                reason = _describe(error)
             self._on_lost(reason)
             await self._disconnect()
             if self._stopping:
@@ -132,10 +134,20 @@ class Link:
             if not opened.done():
                 opened.set_exception(BrokerError(f"broker: {_describe(error)}"))
 
-        def closed(_: Any, error: BaseException) -> None:
-            self.drop(_describe(error))
+        def closed(connection: Any, error: BaseException) -> None:
+            # One that did not close in time was left behind, and is not this link's any more.
+            if connection is self._connection:
+                self.drop(_describe(error))
 
-        self._connection = AsyncioConnection(
+        def channel_closed(channel: Any, error: BaseException) -> None:
+            if channel is self.channel:
+                self.drop(_describe(error))
+
+        def blocked(connection: Any, now: bool) -> None:
+            if connection is self._connection:
+                self._on_blocked(now)
+
+        self._connection = connection = AsyncioConnection(
             parameters(self._config),
             on_open_callback=opened.set_result,
             on_open_error_callback=failed,
@@ -143,10 +155,10 @@ class Link:
             custom_ioloop=asyncio.get_running_loop(),
         )
         await self.wait(opened)
-        self._connection.add_on_connection_blocked_callback(lambda *_: self._on_blocked(True))
-        self._connection.add_on_connection_unblocked_callback(lambda *_: self._on_blocked(False))
+        connection.add_on_connection_blocked_callback(lambda c, _: blocked(c, True))
+        connection.add_on_connection_unblocked_callback(lambda c, _: blocked(c, False))
         self.channel = await self.open_channel()
-        self.channel.add_on_close_callback(lambda _, error: self.drop(_describe(error)))
+        self.channel.add_on_close_callback(channel_closed)
 
     async def _disconnect(self) -> None:
         connection, self._connection, self.channel = self._connection, None, None

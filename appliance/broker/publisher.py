@@ -35,8 +35,8 @@ _GATHER_BYTES: Final = 256 * 1024
 #: Unconfirmed envelopes and bytes over all topics.
 _WINDOW_ENVELOPES: Final = 512
 _WINDOW_BYTES: Final = 32 * 2**20
-#: Messages and bytes that may wait here in all: beyond, what comes is refused at once.
-_HELD_MESSAGES: Final = 50_000
+#: Requests and bytes that may wait here in all: beyond, what comes is refused at once.
+_HELD_REQUESTS: Final = 50_000
 _HELD_BYTES: Final = 64 * 2**20
 #: Seconds between two looks for what is past its deadline.
 _SWEEP: Final = 0.05
@@ -107,7 +107,7 @@ class Publisher:
         self._unconfirmed: dict[int, _Parcel] = {}
         self._next_tag = 1
         self._window_bytes = 0
-        self._held_messages = 0
+        self._held_requests = 0
         self._held_bytes = 0
         self._blocked = False
         self._reason: str | None = "not connected yet"
@@ -151,7 +151,7 @@ class Publisher:
         The future ends when the broker has it on disk, or with RefusedError or DeadlineError.
         """
         lane, size = self._lane(topic), len(body)
-        waiter = self._hold(1, size)
+        waiter = self._hold(size)
         parcel = lane.waiting[-1] if lane.waiting else None
         if (
             parcel is None
@@ -169,7 +169,7 @@ class Publisher:
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
         """Send an envelope as it is; the future is as `post`'s."""
         lane = self._lane(envelope.topic)
-        waiter = self._hold(envelope.count, len(envelope.body))
+        waiter = self._hold(len(envelope.body))
         parcel = self._append(lane)
         parcel.envelope = envelope
         parcel.size = len(envelope.body)
@@ -177,12 +177,12 @@ class Publisher:
         self._send_soon(lane)
         return waiter
 
-    def _hold(self, messages: int, size: int) -> asyncio.Future[None]:
-        if self._held_messages and (
-            self._held_messages + messages > _HELD_MESSAGES or self._held_bytes + size > _HELD_BYTES
+    def _hold(self, size: int) -> asyncio.Future[None]:
+        if self._held_requests and (
+            self._held_requests >= _HELD_REQUESTS or self._held_bytes + size > _HELD_BYTES
         ):
             raise RefusedError("too much waits for the broker already; nothing was kept")
-        self._held_messages += messages
+        self._held_requests += 1
         self._held_bytes += size
         return asyncio.get_running_loop().create_future()
 
@@ -286,7 +286,7 @@ class Publisher:
     def _release(self, parcel: _Parcel, error: BrokerError | None) -> None:
         """Answer a parcel's waiters, and count what is held no more."""
         if parcel.waiters:  # else it was past its deadline and is counted already
-            self._held_messages -= parcel.envelope.count if parcel.envelope else len(parcel.items)
+            self._held_requests -= len(parcel.waiters)
             self._held_bytes -= parcel.size
             parcel.finish(error)
 

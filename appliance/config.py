@@ -40,7 +40,12 @@ def _text(value: str) -> str:
 
 
 def _path(value: str) -> Path:
-    return Path(value).expanduser().absolute()
+    if not value:
+        raise ValueError("expected a folder")
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:  # ~NAME of nobody
+        raise ValueError(f"expected a folder: {error}") from error
 
 
 def _optional_path(value: str) -> Path | None:
@@ -57,9 +62,13 @@ def _address(value: str) -> Address:
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value:
-            parts = urlsplit(value)
-            if parts.scheme not in schemes or not parts.hostname:
-                raise ValueError(f"expected {' or '.join(f'{s}://host' for s in schemes)}")
+            try:
+                parts = urlsplit(value)
+                usable = parts.scheme in schemes and parts.hostname and parts.port != 0
+            except ValueError:  # a port or an IPv6 address that is none; the text may be secret
+                usable = False
+            if not usable:
+                raise ValueError(f"expected {' or '.join(f'{s}://host[:port]' for s in schemes)}")
         return value.rstrip("/")
 
     return parse
@@ -244,6 +253,8 @@ def _refuse_unknown(environ: Mapping[str, str], known: list[Setting]) -> None:
     names = {s.name for s in known} | {f"{s.name}_FILE" for s in known if s.secret}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            # Without the prefix: it would make any two names alike.
+            slip, whole = name.removeprefix(PREFIX), {n.removeprefix(PREFIX) for n in names}
+            close = difflib.get_close_matches(slip, whole, n=1)
+            hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
             raise ConfigError(f"{name}: is not a setting of the appliance{hint}")

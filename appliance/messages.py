@@ -31,7 +31,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -212,12 +212,19 @@ def unpack(envelope: Envelope) -> list[Message]:
     if envelope.kind is Kind.MESSAGE:
         return [Message(envelope.id, envelope.received_at, as_text(envelope.body))]
     try:
-        rows = orjson.loads(envelope.body)
+        rows = _array(envelope)
         if envelope.kind is Kind.LINES:
             return list(_lines(envelope, rows))
         return [_row(row) for row in rows]
     except (ValueError, TypeError, LookupError) as error:
         raise EnvelopeError("undecodable", f"{envelope.kind}: {error}") from error
+
+
+def _array(envelope: Envelope) -> list[Any]:
+    rows = orjson.loads(envelope.body)
+    if not isinstance(rows, list) or len(rows) != envelope.count:
+        raise TypeError(f"not an array of {envelope.count}")
+    return rows
 
 
 def _lines(envelope: Envelope, rows: list[str]) -> Iterable[Message]:

@@ -1,0 +1,191 @@
+"""Settings: what is taken, what is refused, and with which words."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance import config as configuration
+from appliance.config import Address, load, settings
+from appliance.errors import ConfigError
+
+APPLIANCE = str(Path(sys.executable).with_name("appliance"))
+
+#: setting -> (values that are taken and what becomes of them, values that are refused)
+VALUES = {
+    "DATA": ({"/srv/x": Path("/srv/x"), "y": Path.cwd() / "y"}, [""]),
+    "RUN": ({"/run/x": Path("/run/x"), "": None}, []),
+    "HTTP": (
+        {
+            "0.0.0.0:80": Address("0.0.0.0", 80),
+            "[::1]:8080": Address("::1", 8080),
+            "localhost:65535": Address("localhost", 65535),
+        },
+        ["", "8080", ":8080", "host:", "host:0", "host:65536", "::1:8080", "a b:1", "host:8080x"],
+    ),
+    "TOKEN": (
+        {"": "", "abcdefgh": "abcdefgh", "x" * 256: "x" * 256},
+        ["short", "with a space", "x" * 257, "ümlaut-token", "tab\there!"],
+    ),
+    "AMQP": ({"127.0.0.1:5673": Address("127.0.0.1", 5673)}, ["127.0.0.1", "127.0.0.1:-1"]),
+    "BROKER_URL": (
+        {"": "", "amqp://u:p@host:5672/v": "amqp://u:p@host:5672/v", "amqps://h/": "amqps://h"},
+        ["http://host", "amqp://", "host:5672", "amqp://host:99999", "amqp://[::1"],
+    ),
+    "WORKERS": ({"1": 1, "16": 16}, ["0", "17", "-1", "1.5", "two", ""]),
+    "MAX_MESSAGE_BYTES": (
+        {"1": 1, "64k": 64_000, "64KiB": 65_536, "1 MiB": 2**20, "2mb": 2_000_000},
+        ["0", "17MiB", "-1", "1.5MiB", "1TiB", "", "MiB"],
+    ),
+    "MAX_REQUEST_BYTES": ({"16MiB": 2**24, "1mib": 2**20}, ["0", "16777217"]),
+    "MAX_BATCH_MESSAGES": ({"1": 1, "1000000": 10**6}, ["0", "1000001", "1e3"]),
+    "PUBLISH_TIMEOUT": ({"0.1": 0.1, "5": 5.0, "300": 300.0}, ["0", "0.05", "301", "5s", "nan"]),
+    "QUEUE_MAX_BYTES": ({"1MiB": 2**20, "1024GiB": 2**40}, ["1023KiB", "0", "2000GiB"]),
+    "MIN_FREE_BYTES": ({"0": 0, "1g": 10**9}, ["-1", "lots"]),
+    "URL": ({"": "", "https://h:1/x/": "https://h:1/x"}, ["ftp://h", "h:8080", "http://"]),
+    "LOG_LEVEL": ({"debug": "debug", "error": "error"}, ["DEBUG", "trace", ""]),
+    "LOG_FORMAT": ({"auto": "auto", "json": "json", "text": "text"}, ["xml", ""]),
+}
+GOOD = [
+    pytest.param(name, raw, value, id=f"{name}={raw[:24]}")
+    for name, (good, _) in VALUES.items()
+    for raw, value in good.items()
+]
+BAD = [
+    pytest.param(name, raw, id=f"{name}={raw[:24]}")
+    for name, (_, bad) in VALUES.items()
+    for raw in bad
+]
+
+
+def test_every_setting_is_tried_here():
+    assert {f"APPLIANCE_{name}" for name in VALUES} == {s.name for s in settings()}
+
+
+@pytest.mark.parametrize(("name", "raw", "value"), GOOD)
+def test_a_good_value_is_taken_and_its_source_is_remembered(name, raw, value):
+    environ = {f"APPLIANCE_{name}": raw}
+    if name == "MAX_REQUEST_BYTES":
+        environ["APPLIANCE_MAX_MESSAGE_BYTES"] = "1"
+    config = load(environ)
+    assert getattr(config, name.lower()) == value
+    assert config.sources[f"APPLIANCE_{name}"] == "environment"
+
+
+@pytest.mark.parametrize(("name", "raw"), BAD)
+def test_a_bad_value_is_refused_and_the_message_begins_with_the_name(name, raw):
+    with pytest.raises(ConfigError, match=rf"^APPLIANCE_{name}: ") as caught:
+        load({f"APPLIANCE_{name}": raw})
+    if name in ("TOKEN", "BROKER_URL") and len(raw) > len("amqp://"):
+        assert raw not in str(caught.value)  # a secret, even a mistyped one, is not repeated
+
+
+def test_the_defaults_pass_their_own_checks():
+    config = load({})
+    assert config.http == Address("127.0.0.1", 8080)
+    assert config.database == Path.cwd() / "var" / "appliance.db"
+    assert set(config.sources.values()) == {"default"}
+
+
+def test_other_programs_variables_are_none_of_our_business():
+    assert load({"HOME": "/x", "MY_APPLIANCE_TOKEN": "y"}) == load({})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("APPLIANCE_WORKER", "APPLIANCE_WORKERS"),
+        ("APPLIANCE_TOKEN_FLIE", "APPLIANCE_TOKEN_FILE"),
+        ("APPLIANCE_MAX_MESSAGES_BYTES", "APPLIANCE_MAX_MESSAGE_BYTES"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_a_hint(name, hint):
+    with pytest.raises(ConfigError, match=rf"^{name}: .*did you mean {hint}\?$"):
+        load({name: "1"})
+
+
+def test_an_unknown_setting_like_no_other_gets_no_hint():
+    with pytest.raises(ConfigError, match=r"^APPLIANCE_XYZZY: is not a setting of the appliance$"):
+        load({"APPLIANCE_XYZZY": "1"})
+
+
+def test_only_secrets_have_a_twin():
+    for setting in settings():
+        if not setting.secret:
+            with pytest.raises(ConfigError, match=rf"^{setting.name}_FILE: is not a setting"):
+                load({f"{setting.name}_FILE": "/dev/null"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TOKEN", "from-a-file"), ("BROKER_URL", "amqp://h/v")]
+)
+def test_a_secret_is_read_from_its_file_without_the_line_end(tmp_path, name, value):
+    file = tmp_path / "secret"
+    file.write_text(value + "\r\n")
+    config = load({f"APPLIANCE_{name}_FILE": str(file)})
+    assert getattr(config, name.lower()) == value
+    assert config.sources[f"APPLIANCE_{name}"] == f"file {file}"
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "BROKER_URL"])
+def test_a_secret_and_its_twin_together_are_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"^APPLIANCE_{name}: .*only one"):
+        load({f"APPLIANCE_{name}": "", f"APPLIANCE_{name}_FILE": str(tmp_path / "x")})
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe-not-text"])
+def test_a_twin_that_cannot_be_read_is_refused(tmp_path, content):
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^APPLIANCE_TOKEN_FILE: can't be read"):
+        load({"APPLIANCE_TOKEN_FILE": str(file)})
+
+
+def test_a_message_may_not_be_larger_than_a_request():
+    with pytest.raises(ConfigError, match=r"^APPLIANCE_MAX_MESSAGE_BYTES: 2097152 is more than"):
+        load({"APPLIANCE_MAX_MESSAGE_BYTES": "2MiB", "APPLIANCE_MAX_REQUEST_BYTES": "1MiB"})
+
+
+@pytest.mark.parametrize("url", ["~nobody-of-this-name/x"])
+def test_a_home_folder_that_nobody_has_is_refused(url):
+    with pytest.raises(ConfigError, match=r"^APPLIANCE_DATA: "):
+        load({"APPLIANCE_DATA": url})
+
+
+@pytest.mark.parametrize(
+    ("http", "url"),
+    [
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        ("[::]:80", "http://[::1]:80"),
+        ("host:80", "http://host:80"),
+    ],
+)
+def test_the_command_line_finds_the_own_api(http, url):
+    assert load({"APPLIANCE_HTTP": http}).api_url == url
+    assert load({"APPLIANCE_HTTP": http, "APPLIANCE_URL": "http://else"}).api_url == "http://else"
+
+
+@pytest.mark.parametrize("command", ["api", "worker", "broker", "janitor", "migrate", "config"])
+def test_a_bad_setting_stops_every_process_with_its_name_and_a_status_of_its_own(tmp_path, command):
+    environ = {
+        "PATH": os.environ["PATH"],
+        "APPLIANCE_DATA": str(tmp_path),
+        "APPLIANCE_WORKERS": "many",
+    }
+    done = subprocess.run(
+        [APPLIANCE, command], env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 78
+    assert re.fullmatch(r"appliance: APPLIANCE_WORKERS: .*many.*\n", done.stderr)
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []  # before anything was touched
+
+
+def test_a_setting_has_one_definition():
+    names = [s.name for s in settings()]
+    assert len(names) == len(set(names))
+    assert all(s.help and s.name.startswith(configuration.PREFIX) for s in settings())

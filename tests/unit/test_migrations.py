@@ -1,0 +1,225 @@
+"""The database is made once, the same way, by whoever comes first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import SchemaError, StoreError
+from appliance.store import migrations
+from appliance.store.connection import connect, sqlite3
+from appliance.store.migrations import check, migrate
+from appliance.store.upkeep import checkpoint
+from appliance.store.writer import Writer
+
+RACER = """
+import sys
+from pathlib import Path
+from appliance.store.migrations import migrate
+print("ready", flush=True)
+sys.stdin.readline()
+print(len(migrate(Path(sys.argv[1]))))
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "data" / "appliance.db"
+
+
+def pragma(path, name):
+    link = connect(path, readonly=True)
+    try:
+        return link.execute(f"PRAGMA {name}").fetchone()[0]
+    finally:
+        link.close()
+
+
+def test_processes_that_migrate_at_once_make_one_database(path):
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    answers = [racer.communicate(timeout=60) for racer in racers]
+    assert [errors for _, errors in answers] == [""] * 6
+    applied = sorted(int(out) for out, _ in answers)
+    assert applied[:-1] == [0] * 5
+    assert applied[-1] >= 1  # only one of them did it
+    Writer(path).close()
+
+
+def test_a_second_time_changes_nothing(path):
+    assert migrate(path) != []
+    before = path.read_bytes()
+    assert migrate(path) == []
+    assert path.read_bytes() == before
+
+
+def test_it_is_made_with_what_cannot_be_changed_later(path):
+    migrate(path)
+    assert pragma(path, "page_size") == 8192
+    assert pragma(path, "journal_mode") == "wal"
+    assert pragma(path, "auto_vacuum") == 2  # incremental
+    link = connect(path, readonly=False)
+    assert link.execute("PRAGMA synchronous").fetchone()[0] == 2  # full
+    link.close()
+
+
+def test_an_empty_file_becomes_a_database_too(path):
+    path.parent.mkdir()
+    path.touch()
+    migrate(path)
+    assert pragma(path, "page_size") == 8192
+    Writer(path).close()
+
+
+def test_the_schema_is_what_the_documentation_says(path):
+    migrate(path)
+    link = connect(path, readonly=True)
+    columns = {
+        table: [row[1] for row in link.execute(f"PRAGMA table_info({table})")]
+        for table in ("messages", "topics", "dead_letters")
+    }
+    link.close()
+    assert columns == {
+        "messages": ["seq", "id", "topic", "body", "received_at"],
+        "topics": ["topic", "messages", "bytes", "first_at", "last_at"],
+        "dead_letters": [
+            "seq", "id", "topic", "body", "reason", "error", "received_at", "dead_at",
+        ],
+    }  # fmt: skip
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path):
+    migrate(path)
+    link = connect(path, readonly=False)
+    link.execute("PRAGMA user_version = 99")
+    link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    link.close()
+    before = path.read_bytes()
+    with pytest.raises(SchemaError, match="99 is newer"):
+        migrate(path)
+    with pytest.raises(SchemaError, match="99 is newer"):
+        Writer(path)
+    assert path.read_bytes() == before
+
+
+def test_an_older_schema_is_refused_with_what_to_do(path):
+    migrate(path)
+    link = connect(path, readonly=False)
+    link.execute("PRAGMA user_version = 0")
+    with pytest.raises(SchemaError, match="run appliance migrate"):
+        check(link, path)
+    link.close()
+
+
+def test_a_version_lost_between_two_steps_is_set_again(path):
+    migrate(path)
+    link = connect(path, readonly=False)
+    link.execute("PRAGMA user_version = 0")
+    link.close()
+    assert migrate(path) == []
+    Writer(path).close()
+
+
+def test_what_is_no_database_is_refused_and_left_alone(path):
+    path.parent.mkdir()
+    path.write_bytes(b"these are somebody's notes, not a database\n" * 100)
+    before = path.read_bytes()
+    with pytest.raises(StoreError):
+        migrate(path)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="can't be made"):
+        migrate(tmp_path / "file" / "appliance.db")
+
+
+def test_a_reader_creates_nothing(path):
+    path.parent.mkdir()
+    with pytest.raises(StoreError):
+        connect(path, readonly=True)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_reader_cannot_write(path):
+    migrate(path)
+    link = connect(path, readonly=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        link.execute("DELETE FROM messages")
+    link.close()
+
+
+def test_sqlite_is_one_without_the_wal_reset_race():
+    assert sqlite3.sqlite_version_info >= (3, 51, 3)
+
+
+def test_a_failed_migration_leaves_the_database_as_it_was(path, monkeypatch):
+    monkeypatch.setattr(migrations, "_count", lambda: 2)
+    broken = type(migrations._migrations)("appliance")
+    for known in migrations._migrations.pending(plain_memory()):
+        broken()(known.fn)
+
+    @broken()
+    def m002_breaks(db):
+        db.execute("CREATE TABLE half (x)")
+        db.execute("INSERT INTO nowhere VALUES (1)")
+
+    migrate(path)
+    monkeypatch.setattr(migrations, "_migrations", broken)
+    with pytest.raises(StoreError, match="nowhere"):
+        migrate(path)
+    link = connect(path, readonly=True)
+    tables = {row[0] for row in link.execute("SELECT name FROM sqlite_master")}
+    link.close()
+    assert "half" not in tables
+    assert "messages" in tables
+
+
+def plain_memory():
+    import sqlite_utils
+
+    return sqlite_utils.Database(memory=True)
+
+
+def test_the_shell_of_any_sqlite_reads_it(path: Path):
+    migrate(path)
+    writer = Writer(path)  # so that there is a WAL
+    code = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]))"
+    question = "SELECT count(*), (SELECT count(*) FROM topics) FROM messages"
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, question], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "(0, 0)\n"
+    writer.close()
+
+
+def test_a_checkpoint_cuts_the_wal_and_says_who_is_in_the_way(path):
+    migrate(path)
+    writer = connect(path, readonly=False)
+    writer.execute("INSERT INTO topics VALUES ('t', 1, 1, 'a', 'b')")
+    wal = path.with_name(path.name + "-wal")
+    assert wal.stat().st_size > 0
+    reader = connect(path, readonly=True)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM topics").fetchone()
+    assert checkpoint(path).busy
+    reader.execute("COMMIT")
+    reader.close()
+    assert not checkpoint(path).busy
+    assert wal.stat().st_size == 0
+    writer.close()

@@ -19,7 +19,7 @@ $(VENV)/run.stamp: requirements.lock setup.cfg pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing what requirements.lock names into $(VENV) ...'
 	@$(PIP) -r requirements.lock
-	@$(VENV)/bin/pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@$(VENV)/bin/pip --disable-pip-version-check install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp

@@ -76,8 +76,8 @@ def install(packages: list[str]) -> bool:
         fail(f"these are missing, by their Debian names: {' '.join(packages)}")
         return False
     if os.geteuid() != 0:
-        shown = " ".join(command)
-        shown = f"sudo {shown}" if shutil.which("sudo") else f"su -c '{shown}'"
+        become = "sudo sh" if shutil.which("sudo") else "su"
+        shown = f"{become} -c 'apt-get update && {' '.join(command)}'"
         fail(f"missing: {', '.join(packages)}. Install with this, then try again:\n  {shown}")
         return False
     print(f"Installing {', '.join(packages)} from Debian's packages ...", flush=True)

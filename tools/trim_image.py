@@ -28,7 +28,8 @@ PYTHON_UNUSED = ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "turtl
 IMPORT_ALL = """
 import importlib, pkgutil, appliance
 for module in pkgutil.walk_packages(appliance.__path__, "appliance."):
-    importlib.import_module(module.name)
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 import encodings.idna, supervisor.supervisorctl, supervisor.xmlrpc, sqlite_utils.cli
 import uvicorn.lifespan.on, uvicorn.loops.uvloop, uvicorn.protocols.http.httptools_impl
 """

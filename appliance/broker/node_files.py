@@ -254,7 +254,9 @@ def environment(
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
             f"-sname {NODE_NAME} -start_epmd false -erl_epmd_port {distribution} "
             "-kernel inet_dist_use_interface {127,0,0,1} "
-            f"inet_dist_listen_min {distribution} inet_dist_listen_max {distribution}"
+            f"inet_dist_listen_min {distribution} inet_dist_listen_max {distribution} "
+            # Three helper processes of Erlang's; RabbitMQ watches memory and disk by itself.
+            "-os_mon start_cpu_sup false start_disksup false start_memsup false"
         ),
     }
 

@@ -1,0 +1,71 @@
+"""What the image is: its labels, its size, and what is not in it."""
+
+import json
+
+import pytest
+from engine import IMAGE, docker, run_to_its_end
+
+#: Ours is 166 MB; more than this means that something slipped in.
+LARGEST_MEGABYTES = 180
+
+
+@pytest.fixture(scope="module")
+def image():
+    return json.loads(docker("image", "inspect", IMAGE))[0]
+
+
+def shell(script: str) -> str:
+    status, output = run_to_its_end("--entrypoint", "sh", "--user", "0", IMAGE, "-c", script)
+    assert status == 0, output
+    return output
+
+
+def test_the_image_says_what_it_is(image):
+    labels = image["Config"]["Labels"]
+    prefix = "org.opencontainers.image."
+    assert labels[prefix + "title"] == "Queue Appliance"
+    assert labels[prefix + "licenses"] == "MIT"
+    for name in ("description", "version", "revision", "created", "base.name"):
+        assert labels[prefix + name] not in ("", "0", "unknown")
+
+
+def test_the_image_tells_the_engine_how_to_run_it(image):
+    config = image["Config"]
+    assert config["User"] == "appliance"
+    assert config["Volumes"] == {"/data": {}}
+    assert config["ExposedPorts"] == {"8080/tcp": {}}
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Healthcheck"]["Test"] == ["CMD", "appliance-health"]
+    assert [*config["Entrypoint"], *config["Cmd"]] == ["appliance", "run"]
+
+
+def test_the_image_is_small(image):
+    megabytes = image["Size"] / 1e6
+    print(f"image size: {megabytes:.0f} MB")
+    assert megabytes <= LARGEST_MEGABYTES
+
+
+def test_no_secret_comes_with_the_image():
+    assert shell("find / -xdev -name '.erlang.cookie' -o -xdev -name '*.key'") == ""
+    assert shell("ls -A /data /var/lib/rabbitmq") == "/data:\n\n/var/lib/rabbitmq:\n"
+
+
+def test_no_program_of_the_image_acts_as_another_user():
+    assert shell("find / -xdev -type f -perm /6000") == ""
+
+
+def test_the_image_has_no_compiler_and_no_package_installer_of_python():
+    assert shell("for n in pip pip3 gcc cc strip; do command -v $n || :; done") == ""
+
+
+def test_the_data_folder_belongs_to_the_user_the_processes_run_as():
+    assert shell("stat -c '%U %u %a' /data").split() == ["appliance", "10001", "700"]
+    assert shell("stat -c '%a' /run /tmp").split() == ["1777", "1777"]
+
+
+def test_any_command_of_the_appliance_can_be_run_in_a_container():
+    status, output = run_to_its_end(IMAGE, "--version")
+    assert (status, output.split(",")[0]) == (0, "appliance")
+    status, output = run_to_its_end(IMAGE, "config", "--json")
+    assert status == 0
+    assert json.loads(output)["APPLIANCE_DATA"] == {"value": "/data", "source": "environment"}

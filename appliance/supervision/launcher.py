@@ -188,11 +188,12 @@ def _end_now(*_: object) -> NoReturn:
 
 
 def _welcome(config: Config) -> str:
-    if config.token:
-        where, token = "as you gave it", "$APPLIANCE_TOKEN"
+    source, _, file = config.sources.get("APPLIANCE_TOKEN", "").partition(" ")
+    if source == "environment" and config.token:
+        where, token = "as set in APPLIANCE_TOKEN", "$APPLIANCE_TOKEN"
     else:
-        path = credentials.token_path(config)
-        where, token = f"in {path}", f"$(cat {shlex.quote(str(path))})"
+        path = file if source == "file" else str(credentials.token_path(config))
+        where, token = f"in {path}", f"$(cat {shlex.quote(path)})"
     return f"""\
 Queue Appliance starts; all it keeps is in {config.data}
   address  {config.api_url}

@@ -17,6 +17,9 @@ import httpx
 import pytest
 from harness import APPLIANCE, START_SECONDS, environment, free_amqp_port, free_port, wait_until
 
+from appliance import config as configuration
+from appliance.supervision import processes
+
 PROGRAMS = ["listener", "broker", "worker:worker_0", "worker:worker_1", "api", "janitor"]
 
 
@@ -261,6 +264,28 @@ def test_a_program_that_is_killed_comes_back_as_a_new_process(running, program):
     running.stored(topic, "after the kill")
 
 
+@pytest.mark.slow
+def test_reading_the_configuration_anew_keeps_the_lock_and_the_logs(running):
+    """A hang-up without a terminal: supervisord restarts every program, RabbitMQ too."""
+    before = running.pid("api")
+    running.popen.send_signal(signal.SIGHUP)
+    wait_until(lambda: running.pid("api") not in (None, before), "a new API", 60)
+    running.wait_ready()
+    assert running.cli("run").returncode == 78
+    assert "received SIGHUP" in running.log_path.read_text()
+    assert running.log_path.read_text().count("spawned: 'janitor'") == 2
+
+
+def test_the_processes_are_told_to_programs_as_well(running):
+    config = configuration.load(environment(running.data))
+    states = {state.name: state for state in processes.read(config)}
+    assert set(states) == {*PROGRAMS, "migrate"}
+    assert states["migrate"].state == "EXITED"
+    assert states["migrate"].pid is None
+    assert states["api"].pid == running.pid("api")
+    assert 0 <= states["api"].uptime_seconds < 600
+
+
 def test_a_second_one_on_the_same_data_is_refused(running):
     done = running.cli("run")
     assert done.returncode == 78
@@ -384,6 +409,22 @@ def test_a_program_that_never_starts_ends_everything_with_status_3(appliance):
         one.cli("ctl", "start", "api")
         assert one.wait_end(120) == 3
     assert "api was given up" in one.errors_path.read_text()
+
+
+@pytest.mark.slow
+def test_an_end_asked_for_while_a_program_fails_is_clean(appliance):
+    """Waits until supervisord waits before the next try; a stop makes the program FATAL then."""
+    one = appliance(APPLIANCE_WORKERS="1").start()
+    wait_until(lambda: one.pid("api"), "the API runs", 60, lambda: one.log)
+    one.ctl("stop", "api")
+    with socket.socket() as taken:
+        host, port = one.http.split(":")
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, int(port)))
+        taken.listen()
+        one.cli("ctl", "start", "api")
+        wait_until(lambda: one.states()["api"] == "BACKOFF", "the API fails", 30, lambda: one.log)
+        assert one.end() == 0
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ LAYERS = {
     "supervision": 4,
     "api": 5,  # shows the processes' states
     "cli": 6,
+    "__main__": 7,
 }
 
 #: Library -> the parts that may know it.
@@ -37,7 +38,6 @@ KNOWN_TO = {
     "flask": {"api"},
     "werkzeug": {"api"},
     "uvicorn": {"api"},
-    "a2wsgi": {"api"},
     "supervisor": {"supervision", "cli.run"},
     "click": {"cli"},
 }

@@ -15,6 +15,8 @@ _MOST_HEAD_BYTES: Final = 32 * 1024
 _JOIN_BYTES: Final = 64 * 1024
 #: Seconds for a request's head to arrive, from its first byte or the connection's begin.
 _HEAD_TIMEOUT: Final = 15.0
+#: Seconds in which a client must have read what was written: a megabyte at 9 kB/s.
+_WRITE_TIMEOUT: Final = 120.0
 
 
 class _OneWrite:
@@ -60,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._head_timer: TimerHandle | None = self.loop.call_later(_HEAD_TIMEOUT, transport.close)
+        self._write_timer: TimerHandle | None = None
         if len(self.connections) > MOST_CONNECTIONS:
             self._refuse(
                 problems.of_status(503, "Too many connections", "come again in a moment"),
@@ -67,9 +70,21 @@ class BoundedProtocol(HttpToolsProtocol):
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the timer."""
+        """End the timers."""
         self._stop_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to time a client that does not read as fast as we write."""
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(_WRITE_TIMEOUT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """End to time it."""
+        self._stop_write_timer()
+        super().resume_writing()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -94,10 +109,19 @@ class BoundedProtocol(HttpToolsProtocol):
                 limit = f"a request's head may have {_MOST_HEAD_BYTES} bytes"
                 self._refuse(problems.of_status(431, "Headers too large", limit))
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP in the shape that every other refusal has."""
+        self._refuse(problems.bad_request(msg))
+
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _refuse(self, problem: problems.Problem, more: str = "") -> None:
         body = problem.encode()

@@ -12,12 +12,12 @@ from typing import Any, Final
 import structlog
 import uvicorn
 import uvloop
-from a2wsgi import WSGIMiddleware
 from flask import Flask
 
 from appliance import credentials
 from appliance.api.auth import Bearer
-from appliance.api.front import Asgi, FrontDoor
+from appliance.api.bridge import Bridge
+from appliance.api.front import FrontDoor
 from appliance.api.intake import Intake
 from appliance.api.protocol import MOST_CONNECTIONS, BoundedProtocol
 from appliance.broker.publisher import Publisher
@@ -48,9 +48,7 @@ def serve(config: Config, publisher: Publisher, watch: Watch, app: Flask) -> Non
 
 async def _serve(config: Config, publisher: Publisher, watch: Watch, app: Flask) -> None:
     intake = Intake(config, publisher, watch)
-    # a2wsgi's types know only its own Scope; the calls are the same.
-    behind: Asgi = WSGIMiddleware(app, workers=_FLASK_THREADS)  # type: ignore[assignment,arg-type]
-    front = FrontDoor(Bearer(credentials.token(config)), intake, behind)
+    front = FrontDoor(Bearer(credentials.token(config)), intake, Bridge(app, _FLASK_THREADS))
     listener = _listen(config)
     server = _Server(
         uvicorn.Config(

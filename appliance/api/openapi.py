@@ -16,6 +16,7 @@ _PROBLEMS: Final = {
     "Unauthorized": ("401", "No valid token; always the same answer."),
     "NotFound": ("404", "There is no such thing (yet)."),
     "TooLarge": ("413", "More bytes or messages than a limit allows; nothing was kept."),
+    "Compressed": ("415", "Compressed bodies are not taken; nothing was kept."),
     "KeyReused": ("422", "The idempotency key came before with another body; nothing was kept."),
     "Unavailable": ("503", "Not possible now; try again after `Retry-After` seconds."),
 }
@@ -245,7 +246,8 @@ def _publish(config: Config, operation: str) -> dict[str, Any]:
         "responses": {
             "201": _published("It is stored: `Prefer: wait` was asked for and enough."),
             "202": _published("It is on disk, and will be stored."),
-            **_fails("BadRequest", "Unauthorized", "TooLarge", "KeyReused", "Unavailable"),
+            **_fails("BadRequest", "Unauthorized", "TooLarge", "Compressed", "KeyReused"),
+            **_fails("Unavailable"),
         },
     }
 
@@ -255,7 +257,7 @@ def _published(text: str) -> dict[str, Any]:
     answer = _json(text, {"oneOf": either})
     answer["headers"] = {
         "Location": {
-            "description": "Address of the (first) message.",
+            "description": "Address of a single message.",
             "schema": {"type": "string"},
         },
         "Preference-Applied": {

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from appliance.api import problems
-from appliance.errors import BrokerError, KeyReusedError, TooLargeError
+from appliance.errors import BrokerError, EncodingError, KeyReusedError, TooLargeError
 
 
 def _object(optional: tuple[str, ...] = (), /, **properties: Any) -> dict[str, Any]:
@@ -166,6 +166,7 @@ PROBLEM_EXAMPLES: Final = {
     "Unauthorized": _example(problems.unauthorized()),
     "NotFound": _example(problems.not_found("there is nothing at this address")),
     "TooLarge": _example(problems.of(TooLargeError("a message has at most 1048576 bytes"))),
+    "Compressed": _example(problems.of(EncodingError("send it as it is"))),
     "KeyReused": _example(problems.of(KeyReusedError("the key came before with another body"))),
     "Unavailable": _example(problems.of(BrokerError("the broker is not connected"))),
 }

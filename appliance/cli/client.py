@@ -112,21 +112,26 @@ def _publish_input(sender: Sender, path: Path | None, whole: bool) -> None:
             if whole:
                 sender.send_one(file.read())
                 return
-            if not sys.stderr.isatty():
-                for _ in sender.send_lines(file.fileno()):
-                    pass
-                return
-            size = os.fstat(file.fileno()).st_size
-            with click.progressbar(length=size, file=sys.stderr, show_pos=False) as bar:
-                if not size:  # a pipe: its end is not known
-                    bar.label = "sent"
-                for done in sender.send_lines(file.fileno()):
-                    if size:
-                        bar.update(done)
-                    else:
-                        click.echo(f"\r{sender.sent.messages:,} messages", nl=False, err=True)
+            _send_lines(sender, file.fileno())
     except OSError as error:
         raise ApplianceError(f"{path or 'standard input'}: {error.strerror}") from error
+
+
+def _send_lines(sender: Sender, descriptor: int) -> None:
+    """Send an input's lines; show how far it is to a person who watches."""
+    batches = sender.send_lines(descriptor)
+    size = os.fstat(descriptor).st_size
+    if not sys.stderr.isatty():
+        for _ in batches:
+            pass
+    elif size:
+        with click.progressbar(length=size, file=sys.stderr, show_pos=False) as bar:
+            for done in batches:
+                bar.update(done)
+    else:  # a pipe or a terminal: its end is not known
+        for _ in batches:
+            click.echo(f"\r{sender.sent.messages:,} messages ", nl=False, err=True)
+        click.echo("\r", nl=False, err=True)
 
 
 def _report(sent: Sent, *, single: bool, as_json: bool) -> None:

@@ -22,9 +22,16 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
     if disk := status["disk"]:
         free, total, floor = (size(disk[f"{n}_bytes"]) for n in ("free", "total", "floor"))
         rows.append(("disk", f"{free} free of {total}; refuses below {floor}"))
-    rows += [(process["name"], _process(process)) for process in status["processes"]]
+    lines += _table(rows)
+    if processes := status["processes"]:
+        lines.append("processes")
+        lines += ["  " + line for line in _table([(p["name"], _process(p)) for p in processes])]
+    return lines
+
+
+def _table(rows: list[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in rows)
-    return lines + [f"{name:<{width}}  {text}" for name, text in rows]
+    return [f"{name:<{width}}  {text}" for name, text in rows]
 
 
 def size(count: int) -> str:

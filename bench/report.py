@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.meter import Measurement
 from bench.scenarios import PACED, Memory
 from bench.sides.base import Side
-from bench.targets import Target, judge, median, mib
+from bench.targets import Target, judge, median, mib, ratios
 
 #: Share of all CPUs that others used, above which the report says that it is worth little.
 BUSY = 0.15
@@ -57,26 +57,12 @@ class Report:
             if scenario == PACED:
                 continue
             group = [m for m in self.measurements if m.scenario == scenario]
-            best = next((m.side for m in group if m.side == "ours"), group[0].side)
-            ours = median(m.rate for m in group if m.side == best)
-            rows = []
-            for side in dict.fromkeys(m.side for m in group):
-                of_side = [m for m in group if m.side == side]
-                rates = [m.rate for m in of_side]
-                rows.append([
-                    side,
-                    f"{median(rates):,.0f}",
-                    f"{min(rates):,.0f} to {max(rates):,.0f}",
-                    f"{ours / median(rates):.2f}" if median(rates) else "",
-                    f"{median(m.p50 for m in of_side):.1f}",
-                    f"{median(m.p99 for m in of_side):.1f}",
-                    *(_cpu(of_side, role) for role in ("api", "broker", "worker")),
-                    f"{100 * median(m.generator_share for m in of_side):.0f} %",
-                    f"{100 * median(m.others_share for m in of_side):.0f} %",
-                    str(sum(m.wrong_rows for m in of_side)),
-                    str(sum(sum(m.failed.values()) for m in of_side)),
-                ])  # fmt: skip
             yield scenario
+            ours = [m for m in group if m.side == "ours"]
+            rows = [
+                _rate_row(ours, [m for m in group if m.side == side])
+                for side in dict.fromkeys(m.side for m in group)
+            ]
             yield from _table(
                 ["side", "stored/s", "spread", "ours / it", "202 p50 ms", "p99 ms", "CPU us: API",
                  "broker", "worker", "generator", "others", "wrong rows", "not 202"],
@@ -132,6 +118,32 @@ class Report:
         targets = [asdict(target) for target in self.targets()]
         path.write_text(json.dumps({**asdict(self), "targets": targets}, indent=1))
         return path
+
+
+def _rate_row(ours: Sequence[Measurement], of_side: Sequence[Measurement]) -> list[str]:
+    rates = [m.rate for m in of_side]
+    answered = any(m.p50 for m in of_side)  # .import answers nobody
+    ratio = median(ratios(ours, of_side)) if ours else 0
+    return [
+        of_side[0].side,
+        f"{median(rates):,.0f}",
+        f"{min(rates):,.0f} to {max(rates):,.0f}",
+        f"{ratio:.2f}" if ratio else "",
+        *(
+            f"{median(values):.1f}" if answered else ""
+            for values in ([m.p50 for m in of_side], [m.p99 for m in of_side])
+        ),
+        *(_cpu(of_side, role) for role in ("api", "broker", "worker")),
+        *(
+            f"{100 * median(values):.0f} %" if answered else ""
+            for values in (
+                [m.generator_share for m in of_side],
+                [m.others_share for m in of_side],
+            )
+        ),
+        str(sum(m.wrong_rows for m in of_side)),
+        str(sum(sum(m.failed.values()) for m in of_side)),
+    ]
 
 
 def _cpu(measurements: Sequence[Measurement], role: str) -> str:

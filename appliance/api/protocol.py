@@ -1,8 +1,10 @@
 """HTTP on a connection: uvicorn's protocol, with bounds, and one write for an answer."""
 
+import sys
 from asyncio import AbstractEventLoop, TimerHandle, Transport
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from appliance.api import problems
@@ -17,6 +19,9 @@ _JOIN_BYTES: Final = 64 * 1024
 _HEAD_TIMEOUT: Final = 15.0
 #: Seconds in which a client must have read what was written: a megabyte at 9 kB/s.
 _WRITE_TIMEOUT: Final = 120.0
+#: Seconds for which what still comes after a refusal is read and thrown away. A connection closed
+#: with unread bytes is reset, and the client would never read why.
+_REFUSED_TIMEOUT: Final = 2.0
 
 
 class _OneWrite:
@@ -40,6 +45,10 @@ class _OneWrite:
         if len(data) >= _JOIN_BYTES:
             self._flush()
 
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
     def close(self) -> None:
         self._flush()
         self._transport.close()
@@ -54,11 +63,17 @@ class _OneWrite:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds: connections, a head's bytes and the time it may take."""
+    """uvicorn's protocol, with bounds: connections, a head's bytes and the time it may take.
+
+    And without upgrades: RFC 9110 lets a server ignore that one is asked for, as curl --http2 and
+    Java's client do with every first request. uvicorn would answer that request without its body.
+    """
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to count and to time; refuse one connection too many."""
         super().connection_made(_OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        self._data = b""
+        self._refused = False
         self._head_bytes = 0
         self._in_head = True
         self._head_timer: TimerHandle | None = self.loop.call_later(_HEAD_TIMEOUT, transport.close)
@@ -68,6 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 problems.of_status(503, "Too many connections", "come again in a moment"),
                 "retry-after: 1\r\n",
             )
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the timers."""
@@ -93,25 +109,55 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """End a head."""
+        """End a head; one that came in few pieces may be too large all the same."""
+        if self.parser.should_upgrade():
+            return  # it is read again without
         self._in_head = False
         self._stop_timer()
-        super().on_headers_complete()
+        if len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > _MOST_HEAD_BYTES:
+            self._refuse_head()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        if not self._refused and not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         """Refuse a head that grows too large or comes too slowly."""
+        if self._refused:
+            return
+        self._data = data
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        self._data = b""
+        if self._in_head and not self._refused and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(_HEAD_TIMEOUT, self.transport.close)
             if self._head_bytes > _MOST_HEAD_BYTES:
-                limit = f"a request's head may have {_MOST_HEAD_BYTES} bytes"
-                self._refuse(problems.of_status(431, "Headers too large", limit))
+                self._refuse_head()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP in the shape that every other refusal has."""
         self._refuse(problems.bad_request(msg))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read a request again without its wish; called while HttpParserUpgrade is handled."""
+        upgrade: Any = sys.exc_info()[1]
+        rest, method = self._data[upgrade.args[0] :], self.parser.get_method()
+        if method == b"CONNECT":  # an upgrade without the header
+            self.send_400_response("this is not a proxy")
+            return
+        head = [b"%s %s HTTP/1.1" % (method, self.url)]
+        head += [n + b": " + v for n, v in self.headers if n not in (b"upgrade", b"connection")]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(head) + b"\r\n\r\n" + rest)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
@@ -123,7 +169,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._write_timer.cancel()
             self._write_timer = None
 
+    def _refuse_head(self) -> None:
+        limit = f"a request's head may have {_MOST_HEAD_BYTES} bytes"
+        self._refuse(problems.of_status(431, "Headers too large", limit))
+
     def _refuse(self, problem: problems.Problem, more: str = "") -> None:
+        self._refused = True
+        self._stop_timer()
         body = problem.encode()
         head = (
             f"HTTP/1.1 {problem.status} {problem.title}\r\n"
@@ -132,4 +184,5 @@ class BoundedProtocol(HttpToolsProtocol):
             f"connection: close\r\n{more}\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self.loop.call_later(_REFUSED_TIMEOUT, self.transport.close)

@@ -25,11 +25,11 @@ def broker(tmp_path_factory):
 def _factory(tmp_path_factory):
     made: list[Stack] = []
 
-    def make(workers: int = 1, **settings) -> Stack:
+    def make(workers: int = 1, start: bool = True, **settings) -> Stack:
         stack = Stack(tmp_path_factory.mktemp("stack"), workers, settings)
         made.append(stack)
         _running.append(stack)
-        return stack.start()
+        return stack.start() if start else stack
 
     yield make
     for stack in made:

@@ -1,6 +1,7 @@
 """One load against one side: send it, follow it into the database, say what it cost."""
 
 import json
+import os
 import select
 import subprocess
 import time
@@ -17,6 +18,10 @@ from bench.sides.base import Side
 _LOOK = 0.01
 #: Seconds without a new row after which what is missing is called lost.
 _PATIENCE = 20.0
+
+
+#: Share of all CPUs that others use, above which a round may be repeated and the report warns.
+BUSY = 0.15
 
 
 @dataclass
@@ -42,6 +47,25 @@ class Measurement:
     others_share: float = 0.0
     #: paced loads only: milliseconds from sending and from the 202 to the commit
     commit: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds until now: of the machine, of this process and the children it has waited for."""
+
+    time: float
+    machine: float
+    harness: float
+
+    @classmethod
+    def now(cls) -> "Usage":
+        own = os.times()
+        harness = own.user + own.system + own.children_user + own.children_system
+        return cls(time.monotonic(), machine_cpu_seconds(), harness)
+
+
+def _disturbance(found: Sequence[Measurement]) -> float:
+    return max(measured.others_share for measured in found)
 
 
 class Generator:
@@ -73,10 +97,37 @@ class Generator:
 class Meter:
     """Measures; numbers requests so that no two loads on one database share tags."""
 
-    def __init__(self, cpus: int, say: Callable[[str], None]) -> None:
+    def __init__(self, cpus: int, say: Callable[[str], None], repeats: int = 0) -> None:
         self.say = say
+        self.repeated = 0
         self._cpus = cpus
+        self._repeats = repeats
         self._next: dict[str, int] = {}
+
+    def in_turn(
+        self, rounds: int, measures: Sequence[Callable[[int], Measurement]]
+    ) -> list[Measurement]:
+        """Let each side have its turn in each round, A B C, A B C.
+
+        A round during which others used much of the machine is repeated, where that was asked
+        for: as a whole, whatever its figures were; the least disturbed attempt is kept.
+        """
+        found = []
+        for round_ in range(rounds):
+            attempts = []
+            while len(attempts) <= self._repeats:
+                attempts.append([measure(round_) for measure in measures])
+                if _disturbance(attempts[-1]) <= BUSY:
+                    break
+            self.repeated += len(attempts) - 1
+            found += min(attempts, key=_disturbance)
+        return found
+
+    def others(self, begun: "Usage", own: float) -> float:
+        """Share of all CPUs that was used since `begun` and is not `own` seconds of ours."""
+        now = Usage.now()
+        used = now.machine - begun.machine - own - (now.harness - begun.harness)
+        return max(used, 0.0) / (now.time - begun.time) / self._cpus
 
     def measure(
         self,
@@ -92,13 +143,10 @@ class Meter:
         """
         side.check()
         load.first = self._next.get(side.name, 0)
-        cpu, machine, own = side.cpu_seconds(), machine_cpu_seconds(), time.process_time()
-        begun = time.monotonic()
+        cpu, begun = side.cpu_seconds(), Usage.now()
         outcome, stored, wrong, last = _follow(side, load, during)
-        wall = time.monotonic() - begun
+        wall = time.monotonic() - begun.time
         spent = {role: after - cpu[role] for role, after in side.cpu_seconds().items()}
-        machine = machine_cpu_seconds() - machine
-        own = time.process_time() - own + outcome.cpu_seconds
         self._next[side.name] = load.first + outcome.sent
         accepted = outcome.ok * max(load.lines, 1)
         measured = Measurement(
@@ -114,7 +162,7 @@ class Meter:
             p99=1000 * quantile(outcome.latencies, 0.99),
             cpu_us={role: 1e6 * seconds / max(accepted, 1) for role, seconds in spent.items()},
             generator_share=outcome.cpu_seconds / wall / self._cpus,
-            others_share=max(machine - own - sum(spent.values()), 0.0) / wall / self._cpus,
+            others_share=self.others(begun, sum(spent.values())),
         )
         self.say(
             f"  {scenario} | {side.name}: {measured.rate:,.0f}/s"

@@ -5,13 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.meter import Measurement
+from bench.meter import BUSY, Measurement
 from bench.scenarios import PACED, Memory
 from bench.sides.base import Side
 from bench.targets import Target, judge, median, mib, ratios
-
-#: Share of all CPUs that others used, above which the report says that it is worth little.
-BUSY = 0.15
 
 
 @dataclass
@@ -134,13 +131,8 @@ def _rate_row(ours: Sequence[Measurement], of_side: Sequence[Measurement]) -> li
             for values in ([m.p50 for m in of_side], [m.p99 for m in of_side])
         ),
         *(_cpu(of_side, role) for role in ("api", "broker", "worker")),
-        *(
-            f"{100 * median(values):.0f} %" if answered else ""
-            for values in (
-                [m.generator_share for m in of_side],
-                [m.others_share for m in of_side],
-            )
-        ),
+        f"{100 * median(m.generator_share for m in of_side):.0f} %" if answered else "",
+        f"{100 * median(m.others_share for m in of_side):.0f} %",
         str(sum(m.wrong_rows for m in of_side)),
         str(sum(sum(m.failed.values()) for m in of_side)),
     ]

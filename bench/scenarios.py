@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.database import RESOLUTION
 from bench.harness import Program, python
 from bench.load import Load
-from bench.meter import Measurement, Meter, quantile
+from bench.meter import Measurement, Meter, Usage, quantile
 from bench.sides.base import Side
 from bench.sides.ceilings import Import
 
@@ -70,35 +70,42 @@ def singles(
 ) -> list[Measurement]:
     """Send single messages, every connection as fast as it is answered, all to one topic."""
     name = singles_name(connections)
-    return [
-        meter.measure(
+
+    def turn(side: Side) -> Callable[[int], Measurement]:
+        return lambda round_: meter.measure(
             name, side, side.load(connections=connections, seconds=scale.seconds), round_
         )[0]
-        for round_ in range(scale.rounds)
-        for side in sides
-    ]
+
+    return meter.in_turn(scale.rounds, [turn(side) for side in sides])
 
 
-def many_topics(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
+def many_topics(meter: Meter, ours: Side, scale: Scale) -> list[Measurement]:
     """Send single messages, each connection to a topic of its own: nothing can be shared."""
     name, topics = "single messages, 64 connections, a topic each", [f"t{n}" for n in range(64)]
-    return [
-        meter.measure(name, side, side.load(topics=topics, seconds=scale.seconds), round_)[0]
-        for round_ in range(scale.rounds)
-        for side in sides
-    ]
+
+    def turn(round_: int) -> Measurement:
+        return meter.measure(name, ours, ours.load(topics=topics, seconds=scale.seconds), round_)[0]
+
+    return meter.in_turn(scale.rounds, [turn])
 
 
 def batches(meter: Meter, ours: Side, plain: Import, scale: Scale) -> list[Measurement]:
     """Send batches of lines over HTTP; import the same lines into the same schema by `.import`."""
-    found = []
-    for round_ in range(scale.rounds):
+
+    def our_turn(round_: int) -> Measurement:
         load = ours.load(lines=LINES, connections=_BATCH_CONNECTIONS, count=scale.lines // LINES)
-        found.append(meter.measure(BATCHES, ours, load, round_)[0])
+        return meter.measure(BATCHES, ours, load, round_)[0]
+
+    def import_turn(round_: int) -> Measurement:
+        begun = Usage.now()
         rate = plain.run()
+        others = meter.others(begun, 0.0)  # the shell is a child of ours, and counted as such
         meter.say(f"  {BATCHES} | .import: {rate:,.0f}/s")
-        found.append(Measurement(BATCHES, ".import", round_, rate, plain.lines, plain.lines))
-    return found
+        return Measurement(
+            BATCHES, ".import", round_, rate, plain.lines, plain.lines, others_share=others
+        )
+
+    return meter.in_turn(scale.rounds, [our_turn, import_turn])
 
 
 def paced(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
@@ -107,13 +114,12 @@ def paced(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement
     Latency counts from when a message was due. The commit is what a process sees that watches the
     database (bench.database); no side tells it itself.
     """
-    return [
-        _paced(meter, side, side.load(
-            rate=PACE, seconds=scale.paced_seconds, connections=_PACED_CONNECTIONS
-        ), round_)
-        for round_ in range(scale.rounds)
-        for side in sides
-    ]  # fmt: skip
+
+    def turn(side: Side) -> Callable[[int], Measurement]:
+        load = side.load(rate=PACE, seconds=scale.paced_seconds, connections=_PACED_CONNECTIONS)
+        return lambda round_: _paced(meter, side, load, round_)
+
+    return meter.in_turn(scale.rounds, [turn(side) for side in sides])
 
 
 def _paced(meter: Meter, side: Side, load: Load, round_: int) -> Measurement:

@@ -5,6 +5,7 @@ ends the link's turn: the owner is told, the link backs off and comes again.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -48,14 +49,14 @@ class Link:
         self._on_blocked = on_blocked
         self._connection: Any = None
         self._lost: asyncio.Future[str] | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.channel: Channel | None = None
 
     async def run(self) -> None:
         """Connect, and connect again, until `stop`."""
         delay = _BACKOFF_FIRST
         told = False
-        while True:
+        while not self._stopping.is_set():
             self._lost = asyncio.get_running_loop().create_future()
             try:
                 await self._connect()
@@ -69,12 +70,14 @@ class Link:
                 reason = _describe(error)
             self._on_lost(reason)
             await self._disconnect()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             if not told:  # once for every loss, not for every attempt
                 _log.warning("no broker, trying again", reason=reason)
                 told = True
-            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311  # jitter
+            with contextlib.suppress(TimeoutError):
+                jittered = delay * random.uniform(0.5, 1)  # noqa: S311  # no secret
+                await asyncio.wait_for(self._stopping.wait(), jittered)
             delay = min(delay * 2, _BACKOFF_LAST)
 
     def drop(self, reason: str) -> None:
@@ -84,7 +87,7 @@ class Link:
 
     def stop(self) -> None:
         """End the connection and `run`."""
-        self._stopping = True
+        self._stopping.set()
         self.drop("stopped")
 
     async def call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
 """What runs inside supervisord itself; `supervisord.conf` names `extend`.
 
-supervisord has no option for three things an appliance in a terminal or a container needs:
+supervisord has no option for these things, which an appliance in a terminal or a container needs:
 
 - all logs on its standard output *and* in files that `supervisorctl tail` can read. (An event
   listener could copy them, but it gets text where programs print bytes, and loses lines when it
@@ -8,6 +8,8 @@ supervisord has no option for three things an appliance in a terminal or a conta
 - programs that end when supervisord is killed. An orphaned broker would hold the data folder and
   its port against the next start.
 - an end when its terminal is closed: to supervisord a hang-up means "read the configuration anew".
+- a broker that hears the stop signal. An Erlang VM that has only just been started loses it, goes
+  on to start, and would be killed when its time to stop is over.
 
 It calls the factory of each `[rpcinterface:x]` section with itself, at each start and reload.
 """
@@ -27,9 +29,11 @@ from supervisor.events import (
     ProcessStateExitedEvent,
     ProcessStateStoppedEvent,
     SupervisorRunningEvent,
+    Tick5Event,
     subscribe,
 )
 from supervisor.loggers import LevelsByName
+from supervisor.states import ProcessStates
 
 from appliance.supervision.output import Lines, Output
 
@@ -68,8 +72,17 @@ def extend(supervisord: Any) -> object:
             signal.signal(signal.SIGHUP, lambda _, frame: receive(signal.SIGTERM, frame))
 
     subscribe(SupervisorRunningEvent, running)
+    subscribe(Tick5Event, lambda _: _stop_again(supervisord))
     options.setpgrp = _own_group_ended_with(os.getpid())
     return _NoCalls()
+
+
+def _stop_again(supervisord: Any) -> None:
+    """Send the broker its stop signal again, if it should stop and is still there."""
+    for group in supervisord.process_groups.values():
+        for process in group.processes.values():
+            if process.config.name == "broker" and process.state == ProcessStates.STOPPING:
+                process.signal(process.config.stopsignal)
 
 
 def _own_group_ended_with(parent: int) -> Callable[[], None]:

@@ -59,6 +59,20 @@ _VM_FLAGS: Final = (
 #: Maps the compiled code once, not twice; known to Erlang 26, the oldest that RabbitMQ 4 runs on.
 _VM_FLAGS_4: Final = " +JMsingle true"
 
+#: A quorum queue frees the disk of what was acknowledged only at a snapshot, by default after
+#: thousands of messages however large (rabbitmq-server#13587): 2.8 GB for an empty queue that 700
+#: messages of 4 MiB went through. With these it stayed below 500 MB, at the same throughput.
+#: 4.x: a snapshot after 32 commands, at most one a second; no setting of rabbitmq.conf says so.
+_SNAPSHOTS_4: Final = (
+    "-rabbit quorum_snapshot_interval 32 quorum_min_checkpoint_interval 16 "
+    "-eval persistent_term:put(quorum_queue_checkpoint_config,{1000,32,666667})."
+)
+#: 3.x: a snapshot after 256 commands, with no limit to how many a second.
+_SNAPSHOTS_3: Final = "-rabbit quorum_snapshot_interval 256"
+
+#: 3.x bounds a segment, the unit that is freed, by its messages only, and by default at 4096.
+_SEGMENT_ENTRIES_3: Final = 128
+
 #: Our log level -> the broker's, which says at `info` each of its 100 steps and each connection.
 BROKER_LOG_LEVELS: Final = {
     "debug": "debug",
@@ -193,6 +207,7 @@ def config_text(
         "raft.wal_max_size_bytes": _WAL_BYTES,
         "max_message_size": _MESSAGE_BYTES,
         "consumer_timeout": _CONSUMER_TIMEOUT_MS,
+        "cluster_formation.classic_config.nodes.1": NODE_NAME,  # else it warns that it is alone
         "heartbeat": _HEARTBEAT_SECONDS,
         "log.file": "false",
         "log.console": "true",
@@ -207,6 +222,8 @@ def config_text(
     if release >= (4,):
         # Without it, whoever reaches the port may log in without a password.
         lines["anonymous_login_user"] = "none"
+    else:
+        lines["raft.segment_max_entries"] = _SEGMENT_ENTRIES_3
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
 
 
@@ -256,7 +273,8 @@ def environment(
             "-kernel inet_dist_use_interface {127,0,0,1} "
             f"inet_dist_listen_min {distribution} inet_dist_listen_max {distribution} "
             # Three helper processes of Erlang's; RabbitMQ watches memory and disk by itself.
-            "-os_mon start_cpu_sup false start_disksup false start_memsup false"
+            "-os_mon start_cpu_sup false start_disksup false start_memsup false "
+            f"{_SNAPSHOTS_4 if release >= (4,) else _SNAPSHOTS_3}"
         ),
     }
 

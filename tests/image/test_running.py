@@ -100,6 +100,20 @@ def test_a_killed_process_comes_back_as_a_new_one_and_nothing_is_lost(
     assert running.bodies(topic) == [*before, "after"]
 
 
+def test_the_disk_of_what_was_stored_is_freed_although_the_messages_are_few_and_large(
+    running: Container,
+):
+    """RabbitMQ by itself keeps it until thousands of messages have gone through, of any size."""
+    for number in range(300):
+        running.store("large", f"{number:04}" + "x" * (2**20 - 4))
+
+    def freed() -> bool:
+        running.store("large", "small")
+        return int(running.exec("du", "-sm", "/data/broker/db").split()[0]) < 150
+
+    wait_until(freed, "what is stored is no longer on the broker's disk", 15)
+
+
 def test_no_secret_is_in_what_anyone_may_read(running: Container):
     secrets = {
         running.exec("cat", path).strip()

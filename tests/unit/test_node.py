@@ -103,6 +103,20 @@ def test_a_flag_that_erlang_25_does_not_know_is_not_given_to_it(tmp_path):
     assert "+JM" not in environment(tmp_path, (3, 10, 8))["RABBITMQ_SERVER_ERL_ARGS"]
 
 
+def test_each_release_is_told_in_its_own_way_to_free_the_disk_early(tmp_path):
+    for release, words in (((4, 0, 5), "checkpoint_config"), ((3, 10, 8), "snapshot_interval 256")):
+        assert words in environment(tmp_path, release)["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"]
+    assert "raft.segment_max_entries = 128\n" in text(tmp_path, release=(3, 10, 8))
+
+
+def test_no_argument_for_erlang_holds_a_space_within(tmp_path):
+    """The start script splits them at spaces and knows no quotes."""
+    arguments = environment(tmp_path)["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"].split()
+    evaluated = arguments[arguments.index("-eval") + 1]
+    assert evaluated.startswith("persistent_term:put(")
+    assert evaluated.endswith(").")
+
+
 @pytest.mark.parametrize(("amqp", "distribution"), [(5672, 25672), (45535, 65535), (45536, 25536)])
 def test_the_second_port_is_a_valid_one_for_every_first(amqp, distribution):
     assert node_files.distribution_port(amqp) == distribution

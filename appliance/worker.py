@@ -55,7 +55,9 @@ class Worker:
         consuming = asyncio.create_task(self._consume_when_ready())
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({storing, consuming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        await self._consumer.cancel()
+        # Not cancelled: the broker would at once make the next worker the active one, which would
+        # store what comes after while this one still commits. What is delivered behind the None
+        # is left alone and goes back, in its place, when the connection ends.
         self._stopping.set()
         self._deliveries.put(None)
         done, _ = await asyncio.wait({storing}, timeout=_DRAIN)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from appliance.broker import topology
+from appliance.broker import tables, topology
 from appliance.broker.link import Link
 from appliance.config import Config
 from appliance.errors import BrokerError, EnvelopeError, TopicError
@@ -54,11 +54,11 @@ class Consumer:
     """Hands each delivery to `on_delivery`, on the running event loop."""
 
     def __init__(self, config: Config, on_delivery: Callable[[Delivery], None]) -> None:
+        tables.read_any()
         self._max_message_bytes = config.max_message_bytes
         self._on_delivery = on_delivery
         self._link = Link(config, self._opened, self._lost)
         self._channel: Any = None
-        self._tag: str | None = None
         self._ids = IdSource()
         self.turn = 0
 
@@ -70,14 +70,6 @@ class Consumer:
         """Acknowledge this delivery and all before it; nothing where its connection is gone."""
         if delivery.turn == self.turn and self._channel is not None and self._channel.is_open:
             self._channel.basic_ack(delivery.tag, multiple=True)
-
-    async def cancel(self) -> None:
-        """Take nothing more; what was delivered can still be acknowledged."""
-        if self._channel is not None and self._channel.is_open and self._tag:
-            try:
-                await self._link.call(self._channel.basic_cancel, self._tag)
-            except BrokerError as error:
-                _log.debug("consumer not cancelled", reason=str(error))
 
     async def stop(self) -> None:
         """Disconnect, after what was acknowledged has been written."""
@@ -105,14 +97,14 @@ class Consumer:
         turn, self._channel = self.turn, channel
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            content = self._read(method.routing_key, properties, body)
+            content = self._read(_text(method.routing_key), properties, body)
             self._on_delivery(Delivery(turn, method.delivery_tag, content))
 
-        self._tag = channel.basic_consume(topology.QUEUE, delivered)
+        channel.basic_consume(topology.QUEUE, delivered)
 
     def _lost(self, _: str) -> None:
         self.turn += 1
-        self._channel = self._tag = None
+        self._channel = None
 
     def _read(self, topic: str, properties: Any, body: bytes) -> Envelope | DeadLetter:
         kind = _KINDS.get(properties.type or "")
@@ -122,7 +114,7 @@ class Consumer:
             return _ours(topic, kind, properties, body)
         except (EnvelopeError, TopicError) as error:
             reason = error.reason if isinstance(error, EnvelopeError) else "bad-topic"
-            message_id = str(properties.message_id or self._ids.new())
+            message_id = _text(properties.message_id) or self._ids.new()
             return DeadLetter(topic, message_id, now(), body, reason, str(error))
 
     def _foreign(self, topic: str, properties: Any, body: bytes) -> Envelope:
@@ -132,8 +124,8 @@ class Consumer:
             raise EnvelopeError("too-large", f"{len(body)} bytes, over the limit for a message")
         if not body:
             raise EnvelopeError("empty", "a message without a body")
-        key = properties.message_id
-        if key and _FOREIGN_KEY.fullmatch(key):
+        key = _text(properties.message_id)
+        if _FOREIGN_KEY.fullmatch(key):
             message_id = key_prefix(topic, key) + "00000000"
         else:
             message_id = self._ids.new()
@@ -143,16 +135,23 @@ class Consumer:
 def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
     headers = properties.headers or {}
     received_at, count, size = (headers.get(n) for n in ("received_at", "count", "bytes"))
-    message_id = properties.message_id or ""
+    message_id = _text(properties.message_id)
+    # An array has more bytes than what is in it; a sum of lies could outgrow SQLite's integers.
+    most = 1 if kind is Kind.MESSAGE else len(body)
     if not (
         is_id(message_id)
         and isinstance(received_at, str)
         and is_time(received_at)
         and isinstance(count, int)
         and isinstance(size, int)
-        and count > 0
-        and size >= 0
+        and 0 < count <= most
+        and 0 < size <= len(body)
     ):
         raise EnvelopeError("undecodable", f"{kind.value}: its properties are not ours")
     check_topic(topic)
     return Envelope(topic, kind, message_id, received_at, count, size, body)
+
+
+def _text(value: str | bytes | None) -> str:
+    """Return what AMQP calls a short string; pika leaves one that is not UTF-8 as bytes."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""

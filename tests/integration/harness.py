@@ -65,6 +65,7 @@ class Process:
         self.env = env
         self.log_path = folder / f"{name}.log"
         self.popen: subprocess.Popen | None = None
+        self._started_at = 0
 
     @property
     def pid(self) -> int:
@@ -79,8 +80,14 @@ class Process:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    @property
+    def log_now(self) -> str:
+        """Return what it logged since it was last started."""
+        return self.log[self._started_at :]
+
     def start(self) -> None:
         assert not self.running
+        self._started_at = len(self.log)
         with self.log_path.open("ab") as log:
             self.popen = subprocess.Popen(
                 [APPLIANCE, self.name],

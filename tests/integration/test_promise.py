@@ -86,12 +86,18 @@ def worker_that(code, stack):
 
 def start_worker(worker):
     """Start it and wait until it consumes: while Python still starts it can't be stopped well."""
-    before = len(worker.log)
     worker.start()
-    wait_until(lambda: "broker connected" in worker.log[before:], "a worker consumes", 30)
+    wait_until(lambda: "broker connected" in worker.log_now, "a worker consumes", 30)
+
+
+def wait_attached(stack):
+    """Wait until every worker consumes, whichever was restarted."""
+    for worker in stack.workers:
+        wait_until(lambda w=worker: "broker connected" in w.log_now, "it consumes", 30, stack.logs)
 
 
 def stop_workers(stack):
+    wait_attached(stack)
     for worker in stack.workers:
         assert worker.stop() == 0
 
@@ -143,28 +149,34 @@ def test_killed_over_and_over_under_load_loses_and_doubles_nothing(running):
 
 
 def test_a_standby_takes_over_at_once_and_in_order(running):
-    """Whichever is active dies while many envelopes wait; the other goes on where it was."""
-    stop_workers(running)
-    with Load(running, "takeover", senders=8, pause=0, most=150) as load:
-        load.join()
-    assert depth(running) > 200
-    for worker in running.workers:
-        worker.start()
-    wait_until(lambda: running.count("takeover-0") > 0, "the first rows", 30, running.logs)
-    for worker in running.workers:
-        worker.kill()
-        break
-    load.verify(20)
-    assert len(load.accepted) == 8 * 150
+    """The active one dies with many envelopes in its hands; the other goes on where it was."""
+    waiting = pile_up(running, "takeover")
+    before = running.count()
+    with worker_that(STORES_SLOWLY, running) as slow:
+        wait_until(lambda: running.count() > before, "the slow one stores", 30, running.logs)
+        start_worker(running.workers[0])  # stands by
+        slow.kill()
+        began, stored = time.monotonic(), running.count()
+        assert stored - before < waiting / 2, "too much was stored to tell anything"
+        wait_until(lambda: running.count() > stored, "the standby stores", 10, running.logs)
+        assert time.monotonic() - began < 2
+    running.load.verify()
+
+
+def pile_up(stack, name):
+    """Let more wait in the queue than one worker takes at once; returns how many envelopes."""
+    stop_workers(stack)
+    with Load(stack, name, senders=4, pause=0, most=100) as stack.load:
+        stack.load.join()
+    assert len(stack.load.accepted) == 400
+    waiting = depth(stack)
+    assert waiting > 100
+    return waiting
 
 
 def test_a_worker_that_is_told_to_stop_keeps_the_order(running):
     """The next one must not store what came later while this one still commits."""
-    stop_workers(running)
-    with Load(running, "handover", senders=4, pause=0, most=100) as load:
-        load.join()
-    waiting = depth(running)
-    assert waiting > 100
+    waiting = pile_up(running, "handover")
     before = running.count()
     with worker_that(STORES_SLOWLY, running) as slow:
         wait_until(lambda: depth(running) < waiting, "the slow one holds some", 30, running.logs)
@@ -172,7 +184,36 @@ def test_a_worker_that_is_told_to_stop_keeps_the_order(running):
         assert running.count() - before < 400, "all was stored too soon to tell anything"
         slow.terminate()
         assert slow.wait(30) == 0
-    load.verify()
+    running.load.verify()
+
+
+def test_a_batch_is_there_as_a_whole_or_not_at_all(running):
+    """Whoever looks, whenever: also while workers are killed amid its transaction."""
+    lines, seen, done = 20_000, set(), threading.Event()
+
+    def look():
+        while not done.is_set():
+            seen.add(running.count("whole"))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for turn in range(8):
+            body = b"\n".join(b"%d %d" % (turn, n) for n in range(lines))
+            answer = running.publish("whole", body, params={"split": "lines"})
+            assert answer.status_code == 202
+            time.sleep(0.02 * turn)
+            restart(running.workers[turn % 2])
+        rows = running.wait_rows(8 * lines, "whole")
+        wait_drained(running)
+    finally:
+        done.set()
+        looker.join()
+    assert [row["body"] for row in rows] == [f"{t} {n}" for t in range(8) for n in range(lines)]
+    assert running.count("whole") == 8 * lines
+    assert {count % lines for count in seen} == {0}
+    (kept,) = running.query("SELECT * FROM topics WHERE topic = 'whole'")
+    assert (kept["messages"], kept["bytes"]) == (8 * lines, sum(len(r["body"]) for r in rows))
 
 
 def test_a_worker_that_is_told_to_stop_leaves_nothing_unacknowledged(running):
@@ -271,6 +312,23 @@ def test_the_api_told_to_stop_under_load_answers_what_it_took(running):
     assert "Traceback" not in running.api.log
 
 
+@pytest.mark.slow
+def test_the_api_told_to_stop_does_not_wait_for_a_client_that_dawdles(running):
+    """Waits the grace that a request has."""
+    with contextlib.closing(connect(running)) as link:
+        link.putrequest("POST", "/v1/topics/dawdles/messages")
+        link.putheader("Authorization", f"Bearer {running.token}")
+        link.putheader("Content-Length", "10")
+        link.endheaders(b"half")
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert running.api.stop() == 0
+        assert time.monotonic() - began < 10
+    running.api.start()
+    wait_accepting(running)
+    assert running.count("dawdles") == 0
+
+
 # --- the broker --------------------------------------------------------------------------------
 
 
@@ -355,6 +413,59 @@ def test_a_queue_that_is_deleted_under_load_never_confirms_into_nothing(running)
     after = load.accepted[accepted + 3 :]  # those under way may have been in the old queue
     assert after
     assert [entry for entry in after if entry.id not in stored] == []
+
+
+def test_the_first_message_of_a_new_queue_survives_the_brokers_death(running):
+    """RabbitMQ keeps the name of a new queue in memory for a moment."""
+    stop_workers(running)
+    with amqp(running) as link:
+        link.channel().queue_delete(topology.QUEUE)
+    kept = []
+
+    def accepted():
+        answer = running.publish("first", f"attempt {time.monotonic()}")
+        if answer.status_code == 202:
+            kept.append(answer.json()["id"])
+        return kept
+
+    wait_until(accepted, "the new queue accepts", 30, running.logs)
+    running.broker.process.kill()
+    running.broker.start()
+    wait_accepting(running)
+    start_worker(running.workers[0])
+    running.wait_rows(1, "first")
+    assert kept[0] in [row["id"] for row in running.rows("first")]
+
+
+@pytest.mark.slow
+def test_whoever_is_told_to_stop_while_the_broker_is_away_ends_at_once(running):
+    """Waits for the broker's start."""
+    wait_attached(running)
+    running.broker.process.kill()
+    time.sleep(0.5)
+    began = time.monotonic()
+    for process in (running.api, *running.workers):
+        assert process.stop() == 0
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.slow
+def test_a_broker_with_an_alarm_gets_nothing_and_the_publisher_is_told(stack):
+    """Its disk has, as it thinks, too little room. Waits for the broker's start."""
+    tight = stack(start=False, min_free_bytes="1048576GiB", publish_timeout=1)
+    tight.cli("migrate").check_returncode()
+    for process in (tight.broker.process, tight.api, *tight.workers):
+        process.start()
+    tight.broker.wait()
+    wait_accepting(tight)  # the broker says so only when something is published
+    for _ in range(3):
+        answer = tight.publish("tight", b"x")
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.elapsed.total_seconds() < 1 + SLACK
+    assert "alarm" in answer.json()["detail"]
+    assert tight._status("/readyz") == 503
+    assert tight.api.stop() == 0  # it does not wait for the broker to take it
 
 
 # --- a full queue ------------------------------------------------------------------------------

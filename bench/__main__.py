@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
             ),
             "bare": lambda: start_bare(folder, stack),
         }
-        compared = {"singles", "singles256", "paced"} & set(wanted)
+        compared = {"singles", "singles256", "paced", "topics"} & set(wanted)
         sides = {"ours": ours} | ({n: start() for n, start in others.items()} if compared else {})
         for side in sides.values():
             report.add_side(side)
@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
         if "paced" in wanted:
             add(scenarios.paced(meter, [sides["ours"], sides["naive"]], scale))
         if "topics" in wanted:
-            add(scenarios.many_topics(meter, ours, scale))
+            add(scenarios.many_topics(meter, [sides["ours"], sides["naive"]], scale))
         if "batches" in wanted:
             plain = Import(folder, scale.lines, scenarios.LINES)
             report.sides[".import"] = {"what": plain.what, "durability": plain.durability}

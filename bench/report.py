@@ -62,7 +62,7 @@ class Report:
             ]
             yield from _table(
                 ["side", "stored/s", "spread", "ours / it", "202 p50 ms", "p99 ms", "CPU us: API",
-                 "broker", "worker", "generator", "others", "wrong rows", "not 202"],
+                 "broker", "worker", "all", "generator", "others", "wrong rows", "not 202"],
                 rows,
             )  # fmt: skip
             yield ""
@@ -131,6 +131,7 @@ def _rate_row(ours: Sequence[Measurement], of_side: Sequence[Measurement]) -> li
             for values in ([m.p50 for m in of_side], [m.p99 for m in of_side])
         ),
         *(_cpu(of_side, role) for role in ("api", "broker", "worker")),
+        _cpu_of_all(of_side),
         f"{100 * median(m.generator_share for m in of_side):.0f} %" if answered else "",
         f"{100 * median(m.others_share for m in of_side):.0f} %",
         str(sum(m.wrong_rows for m in of_side)),
@@ -140,6 +141,11 @@ def _rate_row(ours: Sequence[Measurement], of_side: Sequence[Measurement]) -> li
 
 def _cpu(measurements: Sequence[Measurement], role: str) -> str:
     values = [m.cpu_us[role] for m in measurements if role in m.cpu_us]
+    return f"{median(values):.1f}" if values else ""
+
+
+def _cpu_of_all(measurements: Sequence[Measurement]) -> str:
+    values = [sum(m.cpu_us.values()) for m in measurements if m.cpu_us]
     return f"{median(values):.1f}" if values else ""
 
 

@@ -79,14 +79,16 @@ def singles(
     return meter.in_turn(scale.rounds, [turn(side) for side in sides])
 
 
-def many_topics(meter: Meter, ours: Side, scale: Scale) -> list[Measurement]:
+def many_topics(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
     """Send single messages, each connection to a topic of its own: nothing can be shared."""
     name, topics = "single messages, 64 connections, a topic each", [f"t{n}" for n in range(64)]
 
-    def turn(round_: int) -> Measurement:
-        return meter.measure(name, ours, ours.load(topics=topics, seconds=scale.seconds), round_)[0]
+    def turn(side: Side) -> Callable[[int], Measurement]:
+        return lambda round_: meter.measure(
+            name, side, side.load(topics=topics, seconds=scale.seconds), round_
+        )[0]
 
-    return meter.in_turn(scale.rounds, [turn])
+    return meter.in_turn(scale.rounds, [turn(side) for side in sides])
 
 
 def batches(meter: Meter, ours: Side, plain: Import, scale: Scale) -> list[Measurement]:

@@ -28,12 +28,11 @@ _INSERT: Final = """
     INSERT INTO messages (id, topic, body, received_at) VALUES (?, ?, ?, ?)
     ON CONFLICT (id) DO NOTHING
 """
-#: SQLite splits the batch itself: nothing is done in Python for a line. What is not a string of
-#: an array becomes NULL, which the table refuses, and with it the whole envelope.
+#: SQLite splits the batch itself: nothing is done in Python for a line. What is not a string
+#: becomes NULL, which the table refuses, and with it the whole envelope.
 _INSERT_LINES: Final = """
     INSERT INTO messages (id, topic, body, received_at)
-    SELECT ? || printf('%08x', key + ?), ?,
-        CASE WHEN type = 'text' AND typeof(key) = 'integer' THEN value END, ?
+    SELECT ? || printf('%08x', key + ?), ?, CASE type WHEN 'text' THEN value END, ?
     FROM json_each(?) WHERE true
     ON CONFLICT (id) DO NOTHING
 """
@@ -125,7 +124,7 @@ class _Transaction:
         )
 
     def _add(self, envelope: Envelope) -> str:
-        if envelope.kind is Kind.LINES and not _has_odd_escapes(envelope.body):
+        if envelope.kind is Kind.LINES and _is_for_sqlite(envelope.body):
             self._flush()
             self._add_lines(envelope)
             return envelope.received_at
@@ -195,8 +194,9 @@ class _Transaction:
         return sums.values()
 
 
-def _has_odd_escapes(body: bytes) -> bool:
-    return b"\\u" in body and _ODD_ESCAPE.search(body) is not None
+def _is_for_sqlite(body: bytes) -> bool:
+    """Whether SQLite would split it as we do; an object's keys, for one, are no numbers."""
+    return body.startswith(b"[") and not (b"\\u" in body and _ODD_ESCAPE.search(body))
 
 
 def _unpacked(envelope: Envelope) -> list[Message]:

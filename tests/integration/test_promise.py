@@ -458,11 +458,12 @@ def test_a_broker_with_an_alarm_gets_nothing_and_the_publisher_is_told(stack):
         process.start()
     tight.broker.wait()
     wait_accepting(tight)  # the broker says so only when something is published
-    for _ in range(3):
-        answer = tight.publish("tight", b"x")
-        assert answer.status_code == 503
-        assert int(answer.headers["retry-after"]) >= 1
-        assert answer.elapsed.total_seconds() < 1 + SLACK
+    answer = tight.publish("tight", b"x")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.elapsed.total_seconds() < 1 + SLACK
+    answer = tight.publish("tight", b"x")
+    assert answer.status_code == 503
     assert "alarm" in answer.json()["detail"]
     assert tight._status("/readyz") == 503
     assert tight.api.stop() == 0  # it does not wait for the broker to take it

@@ -30,8 +30,8 @@ _GROUP_BYTES: Final = 8 * 2**20
 #: Seconds between attempts to store: doubled from the first to the last.
 _BACKOFF_FIRST: Final = 0.1
 _BACKOFF_LAST: Final = 5.0
-#: Seconds that a stop waits for the transaction under way.
-_DRAIN: Final = 8.0
+#: Seconds that a stop waits for the transaction under way; the supervisor kills after 8.
+_DRAIN: Final = 6.0
 
 _log: Any = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """Publish with confirms, many requests to an envelope where they wait anyway.
 
 Each topic is a lane. What the event loop finds of a topic in one turn goes out at the turn's end in
-one envelope: alone, when little comes. When a few envelopes of the lane are unconfirmed already,
+one envelope: alone, when little comes. When a few requests of the lane are unconfirmed already,
 what comes is gathered into the next one: it would have had to wait for the broker's disk all the
 same, and the broker and the worker then pay once for many.
 
@@ -27,8 +27,9 @@ from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError
 from appliance.messages import Envelope, pack, single
 
-#: Unconfirmed envelopes of one topic, from which on what comes is gathered.
-_LANE_WINDOW: Final = 2
+#: Unconfirmed requests of one topic, from which on what comes is gathered: a few that come apart
+#: don't wait for one another, and under load one envelope is on its way while the next one fills.
+_LANE_REQUESTS: Final = 4
 #: Messages and bytes of a gathered envelope: beyond, the next one is begun.
 _GATHER_MESSAGES: Final = 512
 _GATHER_BYTES: Final = 256 * 1024
@@ -52,7 +53,7 @@ _log: Any = structlog.get_logger(__name__)
 class _Parcel:
     """An envelope being gathered, or one that is made and on its way."""
 
-    __slots__ = ("deadline", "envelope", "items", "lane", "sent", "size", "waiters")
+    __slots__ = ("deadline", "envelope", "items", "lane", "requests", "sent", "size", "waiters")
 
     def __init__(self, lane: "_Lane", deadline: float) -> None:
         self.lane = lane
@@ -60,6 +61,7 @@ class _Parcel:
         self.items: list[tuple[str, str, bytes]] = []
         self.envelope: Envelope | None = None
         self.size = 0
+        self.requests = 0  # counted when it was sent
         self.sent = False
         self.waiters: list[asyncio.Future[None]] = []
 
@@ -85,7 +87,7 @@ class _Parcel:
 
 
 class _Lane:
-    """One topic: what waits, in order, and how many envelopes are unconfirmed."""
+    """One topic: what waits, in order, and how many requests are unconfirmed."""
 
     __slots__ = ("topic", "unconfirmed", "waiting")
 
@@ -212,7 +214,7 @@ class Publisher:
         """Publish what the windows allow."""
         while (
             lane.waiting
-            and lane.unconfirmed < _LANE_WINDOW
+            and lane.unconfirmed < _LANE_REQUESTS
             and self._channel is not None
             and not self._blocked
             and len(self._unconfirmed) < _WINDOW_ENVELOPES
@@ -226,7 +228,8 @@ class Publisher:
                 self._give_up(str(error) or "the channel is closed")
                 return
             parcel.sent = True
-            lane.unconfirmed += 1
+            parcel.requests = len(parcel.waiters)
+            lane.unconfirmed += parcel.requests
             self._unconfirmed[self._next_tag] = parcel
             self._next_tag += 1
             self._window_bytes += parcel.size
@@ -273,7 +276,7 @@ class Publisher:
             parcel = self._unconfirmed.pop(tag, None)
             if parcel is not None:
                 self._window_bytes -= parcel.size
-                parcel.lane.unconfirmed -= 1
+                parcel.lane.unconfirmed -= parcel.requests
                 lanes.append(parcel.lane)
                 self._release(parcel, error)
         for lane in lanes:

@@ -9,6 +9,7 @@ import fcntl
 import os
 import shlex
 import signal
+import socket
 import sys
 import sysconfig
 import time
@@ -192,15 +193,21 @@ def _end_now(*_: object) -> NoReturn:
 
 
 def _welcome(config: Config) -> str:
-    source, _, file = config.sources.get("APPLIANCE_TOKEN", "").partition(" ")
-    if source == "environment" and config.token:
-        where, token = "as set in APPLIANCE_TOKEN", "$APPLIANCE_TOKEN"
-    else:
-        path = file if source == "file" else str(credentials.token_path(config))
-        where, token = f"in {path}", f"$(cat {shlex.quote(path)})"
+    where, token = _where_the_token_is(config)
     return f"""\
 Queue Appliance starts; all it keeps is in {config.data}
   address  {config.api_url}
   token    {where}
   try      curl -H "Authorization: Bearer {token}" -d hello {config.api_url}/v1/topics/test/messages
 """
+
+
+def _where_the_token_is(config: Config) -> tuple[str, str]:
+    """Return that in words, and what a shell replaces by it."""
+    if config.token:
+        return "as you gave it", "$APPLIANCE_TOKEN"
+    if os.getpid() == 1:  # a container's files are not at hand where its log is read
+        ask = f"docker exec {socket.gethostname()} appliance token"
+        return f"ask with: {ask}", f"$({ask})"
+    path = credentials.token_path(config)
+    return f"in {path}", f"$(cat {shlex.quote(str(path))})"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import httpx
 import pytest
@@ -21,6 +22,15 @@ def test_a_message_posted_over_the_published_port_is_found_as_a_row(running: Con
     assert found.json()["body"] == "héllo"
     assert running.http.get(f"/v1/messages/{message}/body").content == "héllo".encode()
     assert running.bodies("greetings") == ["héllo"]
+
+
+def test_the_line_to_paste_works_where_the_log_is_read(running: Container):
+    line = next(line for line in running.logs.splitlines() if line.startswith("  try "))
+    command = line.removeprefix("  try ").replace(
+        "http://127.0.0.1:8080", str(running.http.base_url).rstrip("/")
+    )
+    answer = subprocess.check_output(["bash", "-c", command], text=True)
+    assert json.loads(answer)["status"] == "queued"
 
 
 def test_a_request_without_the_token_is_refused(running: Container):

@@ -17,15 +17,25 @@ import pika
 
 from appliance.store.connection import sqlite3
 from bench import scenarios
-from bench.harness import REPOSITORY, BenchError, file_system, fsync_ms
-from bench.meter import Meter
+from bench.harness import REPOSITORY, BenchError, MissingError, file_system, find, fsync_ms
+from bench.large import large
+from bench.meter import Measurement, Meter
+from bench.plot import svg
 from bench.report import Report
-from bench.sides import naive, textbook
-from bench.sides.ceilings import Import, find_shell, start_bare
+from bench.scenarios import BATCHES, singles_name
+from bench.sides import huey_queue, naive, nats_jetstream, redis_stream, textbook
+from bench.sides.alone import SqliteUtils, broker_alone, sqlite_alone
+from bench.sides.base import Side
+from bench.sides.ceilings import Import, start_bare
 from bench.sides.ours import Appliance
 
 _SCENARIOS = ("singles", "singles256", "topics", "batches", "paced", "memory")
 _RESULTS = REPOSITORY / "bench" / "results"
+#: Where `--docs` puts the figures: between these lines.
+_DOCS = REPOSITORY / "docs" / "performance.md"
+_BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
+#: Those of all sides that only single messages at 64 connections are put to.
+_OTHERS = {"textbook", "huey", "redis", "nats", "bare"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -37,7 +47,16 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="under a minute: does it all work?")
     parser.add_argument(
-        "--only", action="append", choices=_SCENARIOS, help="only this; may be given again"
+        "--only",
+        action="append",
+        choices=[*_SCENARIOS, "large"],
+        help="only this; may be given again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--full", action="store_true", help="also ten million rows; a quarter of an hour in all"
+    )
+    parser.add_argument(
+        "--docs", action="store_true", help="put the figures into docs/performance.md, with a plot"
     )
     parser.add_argument("--json", action="store_true", help="print the JSON instead of the table")
     parser.add_argument(
@@ -76,58 +95,101 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
     path = report.write(_RESULTS, stamp)
+    plot = svg(report.measurements, [singles_name(64), singles_name(256), BATCHES])
+    path.with_suffix(".svg").write_text(plot)
+    if arguments.docs:
+        _into_docs(report, plot)
     print(path.read_text() if arguments.json else report.text())
     say(f"done; also in {path}")
     sys.exit(1 if report.wrong_rows else 0)
 
 
+def _into_docs(report: Report, plot: str) -> None:
+    before, _, rest = _DOCS.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    picture = _DOCS.with_suffix(".svg")
+    picture.write_text(plot)
+    shown = f"![What each side stores a second]({picture.name})\n\n{report.markdown().strip()}"
+    _DOCS.write_text(f"{before}{_BEGIN}\n\n{shown}\n\n{_END}{after}")
+
+
 def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
-    wanted = arguments.only or _SCENARIOS
+    wanted = set(arguments.only or _SCENARIOS) | ({"large"} if arguments.full else set())
     scale = scenarios.QUICK if arguments.quick else scenarios.FULL
     meter = Meter(os.cpu_count() or 1, say, arguments.repeat)
     if "batches" in wanted:
-        find_shell()  # now rather than after minutes
+        find("sqlite3", "sqlite3")  # now rather than after minutes
     with ExitStack() as stack:
         say("starting the sides")
         appliance = Appliance(folder, stack)
         ours = appliance.start()
         report = Report(_machine(folder, appliance.broker_url))
-        others = {
-            "naive": lambda: naive.start(folder, appliance.broker_url, appliance.broker, stack),
-            "textbook": lambda: textbook.start(
-                folder, appliance.broker_url, appliance.broker, stack
-            ),
-            "bare": lambda: start_bare(folder, stack),
-        }
-        compared = {"singles", "singles256", "paced", "topics"} & set(wanted)
-        sides = {"ours": ours} | ({n: start() for n, start in others.items()} if compared else {})
+        sides = {"ours": ours}
+        if wanted & {"singles", "singles256", "paced", "topics"}:
+            sides |= _start_others(folder, appliance, stack, report, "singles" in wanted)
         for side in sides.values():
             report.add_side(side)
         scenarios.warm_up(meter, list(sides.values()), scale)
-        add = report.measurements.extend
+        add, pair = report.measurements.extend, [sides.get("ours"), sides.get("naive")]
         if "singles" in wanted:
-            add(scenarios.singles(meter, list(sides.values()), scale, 64))
+            part = broker_alone({**os.environ, **appliance.env}, scale.seconds)
+            report.add_side(part)
+            add(scenarios.singles(meter, list(sides.values()), scale, 64, [part]))
+        for name in _OTHERS & set(sides):
+            sides[name].stop()
         if "singles256" in wanted:
-            pair = [sides["ours"], sides["naive"]]
             add(scenarios.singles(meter, pair, scale, 256))
         if "paced" in wanted:
-            add(scenarios.paced(meter, [sides["ours"], sides["naive"]], scale))
+            add(scenarios.paced(meter, pair, scale))
         if "topics" in wanted:
-            add(scenarios.many_topics(meter, [sides["ours"], sides["naive"]], scale))
+            add(scenarios.many_topics(meter, pair, scale))
         if "batches" in wanted:
-            plain = Import(folder, scale.lines, scenarios.LINES)
-            report.sides[".import"] = {"what": plain.what, "durability": plain.durability}
-            report.machine["SQLite of the shell"] = plain.version()
-            add(scenarios.batches(meter, ours, plain, scale))
+            add(_batches(meter, ours, folder, scale, report))
         if "memory" in wanted:
             measured, noted = scenarios.memory(meter, ours, scale)
             add(measured)
             report.memory.extend(noted)
+        if "large" in wanted:
+            measured, report.large = large(meter, ours, scale)
+            add(measured)
         if meter.repeated:
             report.machine["repeated"] = (
                 f"{meter.repeated} rounds, because others used the machine meanwhile"
             )
     return report
+
+
+def _start_others(
+    folder: Path, appliance: Appliance, stack: ExitStack, report: Report, every: bool
+) -> dict[str, Side]:
+    """Start what is compared; a side that this machine lacks a part for is left out, and said."""
+    broker = (folder, appliance.broker_url, appliance.broker, stack)
+    starts = {
+        "naive": lambda: naive.start(*broker),
+        "textbook": lambda: textbook.start(*broker),
+        "huey": lambda: huey_queue.start(folder, stack),
+        "redis": lambda: redis_stream.start(folder, stack),
+        "nats": lambda: nats_jetstream.start(folder, stack),
+        "bare": lambda: start_bare(folder, stack),
+    }
+    sides = {}
+    for name, start in starts.items():
+        if every or name not in _OTHERS:
+            try:
+                sides[name] = start()
+            except MissingError as error:
+                report.left_out.append(f"{name}: {error}")
+    return sides
+
+
+def _batches(meter: Meter, ours: Side, folder: Path, scale, report: Report) -> list[Measurement]:
+    lines, each = scale.lines, scenarios.LINES
+    plain = Import(folder, lines, each)
+    report.machine["SQLite of the shell"] = plain.version()
+    parts = [sqlite_alone(folder, lines, each), plain, SqliteUtils(folder, plain.csv, lines)]
+    for part in parts:
+        report.add_side(part)
+    return scenarios.batches(meter, ours, parts, scale)
 
 
 def _machine(folder: Path, broker_url: str) -> dict[str, str]:

@@ -25,6 +25,18 @@ class BenchError(Exception):
     """The benchmark can't go on; what was measured until then is of no use."""
 
 
+class MissingError(BenchError):
+    """A part that a side needs is not on this machine; the message says how to get it."""
+
+
+def find(program: str, package: str) -> str:
+    """Return the path of a program. Raises MissingError."""
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not path:
+        raise MissingError(f"{program} is missing: apt-get install {package}")
+    return path
+
+
 class Program:
     """A child process with all its descendants; its output goes to a file of its own."""
 

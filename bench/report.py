@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench.large import Large
 from bench.meter import BUSY, Measurement
-from bench.scenarios import PACED, Memory
+from bench.scenarios import PACED, Memory, Runs
 from bench.sides.base import Side
 from bench.targets import Target, judge, median, mib, ratios
 
@@ -19,8 +20,11 @@ class Report:
     sides: dict[str, dict[str, str]] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
+    large: Large | None = None
+    #: sides that were not measured, and why
+    left_out: list[str] = field(default_factory=list)
 
-    def add_side(self, side: Side) -> None:
+    def add_side(self, side: Side | Runs) -> None:
         """Remember what a side is and what it promises."""
         self.sides[side.name] = {"what": side.what, "durability": side.durability}
 
@@ -31,47 +35,57 @@ class Report:
 
     def targets(self) -> list[Target]:
         """Judge what was measured."""
-        return judge(self.measurements, self.memory)
+        return judge(self.measurements, self.memory, self.large)
 
     def text(self) -> str:
         """Return all of it for people."""
         parts = ["Machine and versions", *(f"  {k}: {v}" for k, v in self.machine.items())]
         parts += ["", "Sides", *(f"  {n}: {s['what']}" for n, s in self.sides.items())]
         parts += ["", "Durability", *(f"  {n}: {s['durability']}" for n, s in self.sides.items())]
-        parts += ["", *self._rates(), *self._latencies(), *self._memory()]
-        rows = [[t.what, t.wanted, t.measured, "yes" if t.met else "NO"] for t in self.targets()]
-        parts += ["Targets", *_table(["", "wanted", "measured", "met"], rows), ""]
-        if (busy := max((m.others_share for m in self.measurements), default=0.0)) > BUSY:
-            parts.append(
-                f"OTHERS USED UP TO {100 * busy:.0f} % OF THE MACHINE: only its own ratios count."
-            )
+        parts += [f"Not measured: {why}" for why in self.left_out]
+        parts += ["", *self._figures()]
         wrong = self.wrong_rows
         parts.append(f"ROWS WRONG: {wrong}" if wrong else "Rows: every 202 is one row, exactly.")
         return "\n".join(parts)
+
+    def markdown(self) -> str:
+        """Return the part of it that the documentation shows."""
+        parts = [f"{k}: {v}." for k, v in self.machine.items()]
+        parts += [f"Not measured: {why}." for why in self.left_out]
+        sides = [[name, side["what"], side["durability"]] for name, side in self.sides.items()]
+        parts += ["", *_table(["side", "what it is", "what its 202 means"], sides)]
+        return "\n".join([*parts, "", *self._figures()])
+
+    def _figures(self) -> Iterable[str]:
+        yield from self._rates()
+        yield from self._latencies()
+        yield from self._memory()
+        rows = [[t.what, t.wanted, t.measured, "yes" if t.met else "NO"] for t in self.targets()]
+        yield from _titled("Targets", ["", "wanted", "measured", "met"], rows)
+        if (busy := max((m.others_share for m in self.measurements), default=0.0)) > BUSY:
+            yield f"OTHERS USED UP TO {100 * busy:.0f} % OF THE MACHINE: only its own ratios count."
 
     def _rates(self) -> Iterable[str]:
         for scenario in dict.fromkeys(m.scenario for m in self.measurements):
             if scenario == PACED:
                 continue
             group = [m for m in self.measurements if m.scenario == scenario]
-            yield scenario
             ours = [m for m in group if m.side == "ours"]
             rows = [
                 _rate_row(ours, [m for m in group if m.side == side])
                 for side in dict.fromkeys(m.side for m in group)
             ]
-            yield from _table(
+            yield from _titled(
+                scenario,
                 ["side", "stored/s", "spread", "ours / it", "202 p50 ms", "p99 ms", "CPU us: API",
                  "broker", "worker", "all", "generator", "others", "wrong rows", "not 202"],
                 rows,
             )  # fmt: skip
-            yield ""
 
     def _latencies(self) -> Iterable[str]:
         group = [m for m in self.measurements if m.commit]
         if not group:
             return
-        yield f"{PACED}: milliseconds, medians over the rounds"
         rows = []
         for side in dict.fromkeys(m.side for m in group):
             of_side = [m for m in group if m.side == side]
@@ -89,13 +103,13 @@ class Report:
                 f"{100 * median(m.others_share for m in of_side):.0f} %",
                 str(sum(m.wrong_rows for m in of_side)),
             ])  # fmt: skip
-        yield from _table(
+        resolution = group[0].commit["watcher_resolution_ms"]
+        yield from _titled(
+            f"{PACED}: ms, medians over the rounds; commits seen up to {resolution:.1f} ms late",
             ["side", "due to 202: p50 / p99", "due to committed", "202 to committed",
              "generator late", "CPU us: API", "broker", "worker", "others", "wrong rows"],
             rows,
         )  # fmt: skip
-        yield f"  (commits are seen up to {group[0].commit['watcher_resolution_ms']:.1f} ms late)"
-        yield ""
 
     def _memory(self) -> Iterable[str]:
         if not self.memory:
@@ -104,9 +118,7 @@ class Report:
         rows = [
             [m.way, f"{m.messages:,}", *(mib(m.bytes[name]) for name in names)] for m in self.memory
         ]
-        yield "Memory (PSS) of ours on the way"
-        yield from _table(["sent as", "stored", *names], rows)
-        yield ""
+        yield from _titled("Memory (PSS) of ours on the way", ["sent as", "stored", *names], rows)
 
     def write(self, folder: Path, stamp: str) -> Path:
         """Write everything as JSON; return where."""
@@ -147,6 +159,13 @@ def _cpu(measurements: Sequence[Measurement], role: str) -> str:
 def _cpu_of_all(measurements: Sequence[Measurement]) -> str:
     values = [sum(m.cpu_us.values()) for m in measurements if m.cpu_us]
     return f"{median(values):.1f}" if values else ""
+
+
+def _titled(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    yield f"**{title}**"
+    yield ""
+    yield from _table(heads, rows)
+    yield ""
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:

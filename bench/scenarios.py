@@ -4,13 +4,13 @@ import json
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.database import RESOLUTION
 from bench.harness import Program, python
 from bench.load import Load
 from bench.meter import Measurement, Meter, Usage, quantile
 from bench.sides.base import Side
-from bench.sides.ceilings import Import
 
 #: The batches' size that the target speaks of, and how many connections send them.
 LINES = 1000
@@ -38,11 +38,13 @@ class Scale:
     memory: int
     #: after which the memory scenario goes on with what it has
     memory_limit: float
+    #: rows of the large database
+    large_rows: int
 
 
 #: Many short rounds rather than few long ones: what else the machine does then meets all sides.
-FULL = Scale(5, 3.0, 1.5, 300_000, 5.0, 1_000_000, 180.0)
-QUICK = Scale(1, 1.0, 0.3, 20_000, 2.0, 20_000, 20.0)
+FULL = Scale(5, 3.0, 1.5, 300_000, 5.0, 1_000_000, 120.0, 10_000_000)
+QUICK = Scale(1, 1.0, 0.3, 20_000, 2.0, 20_000, 20.0, 100_000)
 
 
 @dataclass
@@ -59,6 +61,33 @@ def singles_name(connections: int) -> str:
     return f"single messages, {connections} connections"
 
 
+class Runs(Protocol):
+    """Something that nobody asks and that answers nobody: it runs, and has a rate."""
+
+    name: str
+    what: str
+    durability: str
+    count: int
+
+    def run(self) -> float:
+        """Run once; return what was done a second."""
+
+
+def alone(meter: Meter, name: str, part: Runs) -> Callable[[int], Measurement]:
+    """Return the turn of something that runs alone."""
+
+    def turn(round_: int) -> Measurement:
+        begun = Usage.now()
+        rate = part.run()
+        others = meter.others(begun, 0.0)  # it is a child of ours, and counted as such
+        meter.say(f"  {name} | {part.name}: {rate:,.0f}/s")
+        return Measurement(
+            name, part.name, round_, rate, part.count, part.count, others_share=others
+        )
+
+    return turn
+
+
 def warm_up(meter: Meter, sides: Sequence[Side], scale: Scale) -> None:
     """Let every side open its connections and import what it imports late."""
     for side in sides:
@@ -66,7 +95,7 @@ def warm_up(meter: Meter, sides: Sequence[Side], scale: Scale) -> None:
 
 
 def singles(
-    meter: Meter, sides: Sequence[Side], scale: Scale, connections: int
+    meter: Meter, sides: Sequence[Side], scale: Scale, connections: int, parts: Sequence[Runs] = ()
 ) -> list[Measurement]:
     """Send single messages, every connection as fast as it is answered, all to one topic."""
     name = singles_name(connections)
@@ -76,7 +105,8 @@ def singles(
             name, side, side.load(connections=connections, seconds=scale.seconds), round_
         )[0]
 
-    return meter.in_turn(scale.rounds, [turn(side) for side in sides])
+    turns = [*(turn(side) for side in sides), *(alone(meter, name, part) for part in parts)]
+    return meter.in_turn(scale.rounds, turns)
 
 
 def many_topics(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
@@ -91,23 +121,15 @@ def many_topics(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measu
     return meter.in_turn(scale.rounds, [turn(side) for side in sides])
 
 
-def batches(meter: Meter, ours: Side, plain: Import, scale: Scale) -> list[Measurement]:
-    """Send batches of lines over HTTP; import the same lines into the same schema by `.import`."""
+def batches(meter: Meter, ours: Side, parts: Sequence[Runs], scale: Scale) -> list[Measurement]:
+    """Send batches of lines over HTTP; let others put the same lines into the same schema."""
 
     def our_turn(round_: int) -> Measurement:
         load = ours.load(lines=LINES, connections=_BATCH_CONNECTIONS, count=scale.lines // LINES)
         return meter.measure(BATCHES, ours, load, round_)[0]
 
-    def import_turn(round_: int) -> Measurement:
-        begun = Usage.now()
-        rate = plain.run()
-        others = meter.others(begun, 0.0)  # the shell is a child of ours, and counted as such
-        meter.say(f"  {BATCHES} | .import: {rate:,.0f}/s")
-        return Measurement(
-            BATCHES, ".import", round_, rate, plain.lines, plain.lines, others_share=others
-        )
-
-    return meter.in_turn(scale.rounds, [our_turn, import_turn])
+    turns = [our_turn, *(alone(meter, BATCHES, part) for part in parts)]
+    return meter.in_turn(scale.rounds, turns)
 
 
 def paced(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:

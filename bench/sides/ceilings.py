@@ -3,21 +3,18 @@
 `python -m bench.sides.ceilings PORT` is the bare server.
 """
 
-import shutil
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import orjson
-import uvicorn
-
 from appliance.messages import IdSource, ids_from, now
 from bench import database
-from bench.harness import BenchError, Program, free_port, listening, python, wait_until
+from bench.harness import BenchError, Program, find, free_port, listening, python, wait_until
 from bench.load import Bodies, Load
 from bench.sides.base import Side
+from bench.sides.front import serve
 
 
 def start_bare(folder: Path, stack: ExitStack) -> Side:
@@ -36,48 +33,21 @@ def start_bare(folder: Path, stack: ExitStack) -> Side:
     )
 
 
-async def _answer(scope, receive, send) -> None:  # noqa: ARG001  # ASGI's signature
-    body = b""
-    while True:
-        part = await receive()
-        body += part.get("body", b"")
-        if not part.get("more_body"):
-            break
-    answer = orjson.dumps(
-        {
-            "id": "01234567-89ab-7cde-8f01-234567890000",
-            "topic": "bench",
-            "status": "queued",
-            "received_at": "2000-01-01T00:00:00.000Z",
-        }
-    )
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
-    await send({"type": "http.response.body", "body": answer})
-
-
-def find_shell() -> str:
-    """Return the path of the `sqlite3` shell."""
-    shell = shutil.which("sqlite3")
-    if not shell:
-        raise BenchError("the sqlite3 shell is missing: apt-get install sqlite3")
-    return shell
-
-
 class Import:
     """The same lines as a CSV file with all columns, ids made beforehand, for `.import`."""
 
+    name = ".import"
     what = "sqlite3 shell, .import of a CSV with ready ids, one transaction, default checkpointing"
     durability = "one fsync at the end of everything; same schema, page size, WAL, synchronous=FULL"
 
     def __init__(self, folder: Path, lines: int, lines_each: int) -> None:
-        self._shell = find_shell()
+        self._shell = find("sqlite3", "sqlite3")
         self._folder = folder
         self._rounds = 0
-        self.lines = lines
-        self._csv = folder / "lines.csv"
+        self.count = lines
+        self.csv = folder / "lines.csv"
         bodies, ids, received_at = Bodies(Load(0, [], lines=lines_each)), IdSource(), now()
-        with self._csv.open("w") as file:
+        with self.csv.open("w") as file:
             seq = 0
             for number in range(lines // lines_each):
                 batch = bodies.body(number).decode().split("\n")
@@ -102,7 +72,7 @@ class Import:
         script = (
             "PRAGMA synchronous = FULL;\nPRAGMA cache_size = -16000;\n"
             ".shell date +%s.%N\n"
-            f".import --csv {self._csv} messages\n"
+            f".import --csv {self.csv} messages\n"
             ".shell date +%s.%N\n"
             "SELECT count(*) FROM messages;\n"
         )
@@ -111,22 +81,17 @@ class Import:
             check=False,
         )  # fmt: skip
         answers = done.stdout.split()
-        if done.returncode or done.stderr or len(answers) != 3 or int(answers[2]) != self.lines:
+        if done.returncode or done.stderr or len(answers) != 3 or int(answers[2]) != self.count:
             raise BenchError(f".import failed: {done.stdout[-500:]} {done.stderr[-500:]}")
         for file in self._folder.glob(f"{path.name}*"):
             file.unlink()
         time.sleep(0.5)  # what the kernel still writes back belongs to this side
-        return self.lines / (float(answers[1]) - float(answers[0]))
+        return self.count / (float(answers[1]) - float(answers[0]))
+
+
+async def _keep(_topic: str, _body: bytes) -> None:
+    """Keep nothing."""
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        _answer,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http="httptools",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-    )
+    serve(int(sys.argv[1]), _keep)

@@ -30,20 +30,20 @@ class Appliance:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._stack = stack
-        self._env = {
+        self.env = {
             "APPLIANCE_DATA": str(folder / "data"),
             "APPLIANCE_HTTP": f"127.0.0.1:{free_port()}",
             "APPLIANCE_AMQP": f"127.0.0.1:{free_broker_port()}",
             "APPLIANCE_TOKEN": secrets.token_urlsafe(16),
             "APPLIANCE_LOG_FORMAT": "json",
         }
-        self.config = configuration.load(self._env)
+        self.config = configuration.load(self.env)
         self.broker = self._start("broker", "broker")
         port = self.config.amqp.port
         wait_until("the broker listens", lambda: listening(port), [self.broker])
 
     def _start(self, name: str, command: str) -> Program:
-        program = Program(name, appliance(command), self._folder, self._env)
+        program = Program(name, appliance(command), self._folder, self.env)
         self._stack.callback(program.stop)
         return program
 
@@ -66,7 +66,7 @@ class Appliance:
             port=self.config.http.port,
             path="/v1/topics/{topic}/messages",
             batch_path="/v1/topics/{topic}/messages?split=lines",
-            headers={"Authorization": f"Bearer {self._env['APPLIANCE_TOKEN']}"},
+            headers={"Authorization": f"Bearer {self.env['APPLIANCE_TOKEN']}"},
             database=self.config.database,
             programs={"api": [api], "worker": workers, "broker": [self.broker]},
         )

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from appliance import units
 from appliance.errors import ConfigError
+from appliance.retention import Rules, parse_rules
 
 PREFIX = "APPLIANCE_"
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 class Address(NamedTuple):
@@ -92,14 +93,31 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def _span(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if value in ("", "0", "off"):
+            return 0
+        words = f"expected a span from {low} to {high} seconds, for example 12h or 1d, or off"
+        try:
+            seconds = units.span(value)
+        except ValueError as error:
+            raise ValueError(words) from error
+        if not low <= seconds <= high:
+            raise ValueError(words)
+        return seconds
+
+    return parse
+
+
 def _size(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        match = re.fullmatch(r"(\d{1,15})\s*([kmg]i?)?b?", value.strip().lower())
-        size = int(match[1]) * _UNITS[match[2] or ""] if match else -1
+        words = f"expected a size from {low} to {high} bytes, for example 1048576 or 1MiB"
+        try:
+            size = units.size(value)
+        except ValueError as error:
+            raise ValueError(words) from error
         if not low <= size <= high:
-            raise ValueError(
-                f"expected a size from {low} to {high} bytes, for example 1048576 or 1MiB"
-            )
+            raise ValueError(words)
         return size
 
     return parse
@@ -155,8 +173,29 @@ class Config:
     queue_max_bytes: int = _setting(
         "1GiB", _size(2**20, 2**40), "bytes the queue may hold; beyond: 503 until it drains"
     )
+    queue_max_envelopes: int = _setting(
+        "1000000",
+        _whole(100, 100_000_000),
+        "envelopes (one request, or some that share one) the queue may hold; beyond: 503",
+    )
     min_free_bytes: int = _setting(
         "256MiB", _size(0, 2**50), "free bytes on the data's disk below which nothing is accepted"
+    )
+    hang_timeout: float = _setting(
+        "30", _seconds(5, 3600), "seconds without a sign of life until a process is restarted"
+    )
+    retention: Rules = _setting(
+        "", parse_rules,
+        "what is deleted, by topic: logs.*: age=7d rows=1000000; *: bytes=10GiB; empty: nothing",
+    )  # fmt: skip
+    backups: Path | None = _setting(
+        "", _optional_path, "folder for backups, best on another disk; empty: backups in the data"
+    )
+    backup_every: int = _setting(
+        "off", _span(60, 366 * 86400), "time between scheduled backups, for example 24h; or off"
+    )
+    backup_keep: int = _setting(
+        "7", _whole(1, 10_000), "scheduled backups that are kept; older ones are deleted"
     )
     url: str = _setting(
         "", _url("http", "https"), "address the command line talks to; empty: the own API's"
@@ -179,6 +218,11 @@ class Config:
     def run_folder(self) -> Path:
         """Folder for sockets and logs of the processes."""
         return self.run or self.data / "run"
+
+    @property
+    def backup_folder(self) -> Path:
+        """Folder for backups."""
+        return self.backups or self.data / "backups"
 
     @property
     def api_url(self) -> str:

@@ -2,12 +2,15 @@
 
 ApplianceError
 ├── ConfigError            a setting is wrong; the message begins with its name
+├── HostError              the machine can't run the appliance as it is; `doctor` says more
 ├── InputError             what was sent can't be accepted; nothing of it was kept
 │   ├── TopicError         not a topic's name
 │   ├── BodyError          empty, or a line that is not what it claims to be
 │   ├── TooLargeError      more bytes or messages than a limit allows
 │   ├── EncodingError      compressed, which is not taken
-│   └── KeyReusedError     an idempotency key came again with another body
+│   ├── KeyReusedError     an idempotency key came again with another body
+│   ├── RedriveError       a dead letter that would only die again as it is
+│   └── AmbiguousError     a name that several things have
 ├── EnvelopeError          what came from the broker can't be decoded
 ├── BrokerError            the broker can't be used now
 │   ├── RefusedError       the broker did not take it: it was not kept
@@ -15,7 +18,12 @@ ApplianceError
 │   └── NodeError          our own node can't be set up or started
 ├── StoreError             the database can't be used now
 │   ├── SchemaError        the database is older or newer than this program
-│   └── StoreFullError     no room on the store's disk
+│   ├── InUseError         another process uses it, or is restoring it
+│   ├── UnstorableError    the database is well, but refuses what is to be stored
+│   ├── StoreFullError     no room on the store's disk
+│   └── BackupError        a copy of the database can't be made or used
+│       ├── BackupBusyError    another one is being made
+│       └── BackupRoomError    no room for it
 └── ClientError            the command line could not reach the API, or it refused
 
 Third-party exceptions are caught at the layer that knows the third party and raised as one of
@@ -29,6 +37,10 @@ class ApplianceError(Exception):
 
 class ConfigError(ApplianceError):
     """A setting is wrong; the message begins with its name."""
+
+
+class HostError(ApplianceError):
+    """The machine can't run the appliance as it is; `appliance doctor` says more."""
 
 
 class InputError(ApplianceError):
@@ -53,6 +65,14 @@ class EncodingError(InputError):
 
 class KeyReusedError(InputError):
     """An idempotency key came again with another body."""
+
+
+class RedriveError(InputError):
+    """A dead letter that would only die again as it is."""
+
+
+class AmbiguousError(InputError):
+    """A name that several things have."""
 
 
 class EnvelopeError(ApplianceError):
@@ -90,8 +110,28 @@ class SchemaError(StoreError):
     """The database is older or newer than this program."""
 
 
+class InUseError(StoreError):
+    """Another process uses the database, or is restoring it."""
+
+
+class UnstorableError(StoreError):
+    """The database is well, but refuses what is to be stored."""
+
+
 class StoreFullError(StoreError):
     """No room on the store's disk."""
+
+
+class BackupError(StoreError):
+    """A copy of the database can't be made or used."""
+
+
+class BackupBusyError(BackupError):
+    """Another copy is being made."""
+
+
+class BackupRoomError(BackupError):
+    """No room for a copy."""
 
 
 class ClientError(ApplianceError):

@@ -1,24 +1,30 @@
-"""Structured logs: JSON lines for machines, readable text on a terminal."""
+"""Structured logs: JSON lines for machines, readable text on a terminal, fields in the journal."""
 
 import logging
 import sys
 
 import structlog
 
+from appliance import journal
 from appliance.config import Config
 
 
 def configure(config: Config, process: str) -> None:
     """Send every log line of this process, also of its libraries, to standard error.
 
-    `process` is put on every line as `process`.
+    Or to systemd's journal, where that is behind it and no format is asked for. `process` is put on
+    every line as `process`.
     """
     as_text = config.log_format == "text" or (config.log_format == "auto" and sys.stderr.isatty())
-    renderer = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if as_text
-        else structlog.processors.JSONRenderer()
-    )
+    handler: logging.Handler
+    renderer: structlog.types.Processor
+    if config.log_format == "auto" and journal.connected():
+        handler, renderer = journal.Handler(), journal.render
+    elif as_text:
+        handler = logging.StreamHandler(sys.stderr)
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    else:
+        handler, renderer = logging.StreamHandler(sys.stderr), structlog.processors.JSONRenderer()
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -39,7 +45,6 @@ def configure(config: Config, process: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -13,6 +13,9 @@ message: 1 to N messages of one topic. There are three kinds of body, told apart
     A batch of text lines: a JSON array of strings. Line n has the id of the envelope plus n. The
     worker hands such a body to SQLite as it is.
 
+`appliance.report`
+    None: the last words of an API process about its numbers (`numbers.py`); in our queue only.
+
 An AMQP message of any other type is one message from someone else; its `message_id`, if it has
 one, is its idempotency key.
 
@@ -43,6 +46,8 @@ _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 #: Characters of an id that all messages of an envelope share; 8 more count them.
 PREFIX_LENGTH: Final = 28
+#: The AMQP `type` of a `Report`.
+REPORT: Final = "appliance.report"
 
 
 class Kind(StrEnum):
@@ -66,7 +71,8 @@ class Message:
 class Envelope:
     """One AMQP message: `count` messages of `topic` whose bodies have `size` bytes together.
 
-    `id` and `received_at` are those of the first message.
+    `id` and `received_at` are those of the first message. `ledger` is its number and what its
+    source says of the ones before it, as `numbers.read` reads it; empty for anyone else's.
     """
 
     topic: str
@@ -76,11 +82,15 @@ class Envelope:
     count: int
     size: int
     body: bytes
+    ledger: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What can't be stored as a message. `reason` is a stable word, `error` is for people."""
+    """What can't be stored as a message. `reason` is a stable word, `error` is for people.
+
+    `ledger` is that of the envelope it came in.
+    """
 
     topic: str
     id: str
@@ -88,6 +98,57 @@ class DeadLetter:
     body: bytes
     reason: str
     error: str
+    ledger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEnvelope:
+    """An envelope of which every message is a dead letter, for a reason that lies in none."""
+
+    envelope: Envelope
+    reason: str
+    error: str
+
+    @property
+    def body(self) -> bytes:
+        """The envelope's."""
+        return self.envelope.body
+
+    @property
+    def ledger(self) -> str:
+        """The envelope's."""
+        return self.envelope.ledger
+
+    @property
+    def received_at(self) -> str:
+        """The envelope's."""
+        return self.envelope.received_at
+
+    def letters(self) -> list[DeadLetter]:
+        """Return a letter for each message, or one for all where they can't be told apart."""
+        envelope, reason, error = self.envelope, self.reason, self.error
+        try:
+            found = [(m.id, m.received_at, as_bytes(m.body)) for m in unpack(envelope)]
+        except EnvelopeError as cause:
+            found = [(envelope.id, envelope.received_at, envelope.body)]
+            reason, error = cause.reason, f"{cause}; {error}"
+        return [DeadLetter(envelope.topic, i, at, body, reason, error) for i, at, body in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """No message, only what a source says of its numbers: `body` is what `numbers.read` reads."""
+
+    body: bytes
+
+    @property
+    def ledger(self) -> bytes:
+        """What an envelope has under this name."""
+        return self.body
+
+
+#: What a delivery holds.
+Content = Envelope | DeadLetter | DeadEnvelope | Report
 
 
 def check_topic(topic: str) -> str:
@@ -116,6 +177,11 @@ def as_text(body: bytes) -> str | bytes:
         return body.decode()
     except UnicodeDecodeError:
         return body
+
+
+def as_bytes(body: str | bytes) -> bytes:
+    """Undo `as_text`."""
+    return body.encode() if isinstance(body, str) else body
 
 
 def now() -> str:
@@ -182,9 +248,12 @@ def batch(topic: str, prefix: str, received_at: str, lines: Sequence[bytes]) -> 
 
     Lines that are all text become the kind that SQLite splits itself.
     """
-    first, size = prefix + "00000000", sum(map(len, lines))
-    texts = [as_text(line) for line in lines]
-    if all(isinstance(text, str) for text in texts):
+    first, together = prefix + "00000000", b"\n".join(lines)
+    size, text = len(together) - len(lines) + 1, as_text(together)
+    if isinstance(text, str):
+        texts = text.split("\n")  # decoded all at once: nothing is done in Python for a line
+        if len(texts) != len(lines):  # a line's end in a line
+            texts = [line.decode() for line in lines]
         body = orjson.dumps(texts)
         return Envelope(topic, Kind.LINES, first, received_at, len(texts), size, body)
     ids = ids_from(first, len(lines))

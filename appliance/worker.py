@@ -5,15 +5,20 @@ disk does. The other stores: it takes all that has come, in one transaction, and
 on disk has the loop acknowledge it. While one transaction commits, the next one gathers; so there
 is no waiting for more when little comes, and few commits when much does.
 
+Each thread beats for itself, so a hang of either shows (see `pulse`).
+
 The store failing (a full disk, a lock, an I/O error) loses nothing: what was taken is held and
-tried again, on a fresh connection, for as long as it takes.
+tried again, on a fresh connection, for as long as it takes. What the store refuses for itself, and
+would for ever, becomes a dead letter instead (`store/salvage.py`).
 """
 
 import asyncio
+import contextlib
 import queue
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,10 +26,15 @@ import structlog
 
 from appliance.broker.consumer import Consumer, Delivery
 from appliance.config import Config
-from appliance.errors import SchemaError, StoreError
-from appliance.messages import Envelope
+from appliance.errors import SchemaError, StoreError, StoreFullError, UnstorableError
+from appliance.messages import Envelope, Report
+from appliance.pulse import BEAT_SECONDS, TROUBLE, Pulse
+from appliance.store.salvage import store_each
 from appliance.store.writer import Writer
 
+#: The loops whose beats make the worker's pulse.
+CONSUMING: Final = "consuming"
+STORING: Final = "storing"
 #: Bytes of envelopes stored in one transaction: it bounds how long the writer is held.
 _GROUP_BYTES: Final = 8 * 2**20
 #: Seconds between attempts to store: doubled from the first to the last.
@@ -32,6 +42,8 @@ _BACKOFF_FIRST: Final = 0.1
 _BACKOFF_LAST: Final = 5.0
 #: Seconds that a stop waits for the transaction under way; the supervisor kills after 8.
 _DRAIN: Final = 6.0
+#: Beats in a minute, for which the status tells what was stored.
+_MINUTE: Final = int(60 / BEAT_SECONDS)
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -39,8 +51,11 @@ _log: Any = structlog.get_logger(__name__)
 class Worker:
     """Runs until SIGTERM or SIGINT; then stores and acknowledges what it has taken."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, pulse: Pulse) -> None:
         self._config = config
+        self._pulse = pulse
+        self._stored = 0  # envelopes
+        self._trouble = ""
         self._deliveries: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._consumer = Consumer(config, self._deliveries.put)
         self._stopping = threading.Event()
@@ -54,10 +69,12 @@ class Worker:
         storing = asyncio.create_task(asyncio.to_thread(self._store_all, loop))
         consuming = asyncio.create_task(self._consume_when_ready())
         stopped = asyncio.create_task(stop.wait())
+        living = asyncio.create_task(self._live())
         await asyncio.wait({storing, consuming, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # Not cancelled: the broker would at once make the next worker the active one, which would
         # store what comes after while this one still commits. What is delivered behind the None
         # is left alone and goes back, in its place, when the connection ends.
+        self._pulse.stopping()
         self._stopping.set()
         self._deliveries.put(None)
         done, _ = await asyncio.wait({storing}, timeout=_DRAIN)
@@ -65,8 +82,23 @@ class Worker:
         consuming.cancel()
         await asyncio.gather(consuming, return_exceptions=True)
         stopped.cancel()
+        living.cancel()
         for task in done:
             task.result()
+
+    async def _live(self) -> None:
+        """Beat for the event loop, and say what the worker does."""
+        earlier: deque[int] = deque([0], maxlen=_MINUTE)
+        while True:
+            self._pulse.beat(CONSUMING)
+            if self._consumer.consuming:
+                self._pulse.ready()
+                doing = f"{self._stored - earlier[0]} envelopes stored in the last minute"
+            else:
+                doing = "waiting for the queue"
+            self._pulse.status(self._trouble or doing)
+            earlier.append(self._stored)
+            await asyncio.sleep(BEAT_SECONDS)
 
     async def _consume_when_ready(self) -> None:
         """Wait for the schema, then consume: a worker that can't store must not hold messages."""
@@ -94,7 +126,7 @@ class Worker:
         """Wait for one delivery, and take all that is there with it."""
         group: list[Delivery] = []
         size = 0
-        delivery = self._deliveries.get()
+        delivery = self._next()
         while True:
             if delivery is None:
                 return group, True
@@ -108,6 +140,13 @@ class Worker:
             except queue.Empty:
                 return group, False
 
+    def _next(self) -> Delivery | None:
+        """Wait for what comes next, beating meanwhile."""
+        while True:
+            self._pulse.beat(STORING)
+            with contextlib.suppress(queue.Empty):
+                return self._deliveries.get(timeout=BEAT_SECONDS)
+
     def _store(self, group: list[Delivery], writer: Writer | None) -> Writer | None:
         """Store a group, however long it takes; None where the stop came first."""
         contents = [delivery.content for delivery in group]
@@ -116,16 +155,27 @@ class Worker:
             nonlocal writer
             writer = writer or Writer(self._config.database)
             try:
-                writer.store(contents)
+                missing = writer.store(contents)
+            except UnstorableError:
+                writer.close()
+                writer = None
+                missing = store_each(self._config.database, contents)
+                writer = Writer(self._config.database)
             except StoreError:
                 writer.close()
                 writer = None
                 raise
+            if missing:
+                _log.error(
+                    "envelopes that were confirmed did not come; see appliance verify",
+                    missing=missing,
+                )
             return writer
 
         stored = self._until_it_works(attempt, "can't store, holding what was taken")
         if stored is not None:
-            dead = sum(not isinstance(content, Envelope) for content in contents)
+            dead = sum(not isinstance(content, Envelope | Report) for content in contents)
+            self._stored += len(contents)
             _log.debug("stored", envelopes=len(contents), dead=dead)
         return stored
 
@@ -138,18 +188,33 @@ class Worker:
         """Try again with back-off; complain once, and say when it is over."""
         delay, told, since = _BACKOFF_FIRST, "", time.monotonic()
         while True:
+            self._pulse.beat(STORING)
             try:
                 result = attempt()
             except StoreError as error:
+                self._trouble = f"{complaint}: {error}"
+                self._pulse.tell(TROUBLE, _in_words(error))
                 kind = type(error).__name__
                 if kind != told:
                     level = _log.info if isinstance(error, SchemaError) else _log.error
                     level(complaint, error=str(error))
                     told = kind
             else:
+                if self._trouble:
+                    self._trouble = ""
+                    self._pulse.tell(TROUBLE, "")
                 if told:
                     _log.info("works again", after_seconds=round(time.monotonic() - since, 1))
                 return result
             if self._stopping.wait(delay):
                 return None
             delay = min(delay * 2, _BACKOFF_LAST)
+
+
+def _in_words(error: StoreError) -> str:
+    """Say it without a path."""
+    if isinstance(error, StoreFullError):
+        return "the store's disk is full"
+    if isinstance(error, SchemaError):
+        return "the database is not at this program's schema"
+    return "the database can't be written"

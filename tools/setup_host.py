@@ -18,6 +18,10 @@ from pathlib import Path
 
 #: As in setup.cfg, which can't be asked yet.
 MINIMUM_PYTHON = (3, 11)
+#: Command -> Debian's package, of what doesn't come from PyPI.
+LINTERS = {"shellcheck": "shellcheck", "systemd-analyze": "systemd"}
+PACKAGERS = {"dpkg-deb": "dpkg", "strip": "binutils"}
+DISKS = {"losetup": "mount", "mkfs.btrfs": "btrfs-progs", "mkfs.ext4": "e2fsprogs"}
 UNITS = Path(__file__).resolve().parent.parent / "systemd"
 #: What the units start; not there on the machine that checks them.
 INSTALLED_COMMAND = "/opt/appliance/bin/appliance"
@@ -30,7 +34,9 @@ def main() -> int:
     """Check, install, and say what is missing; 0 if all is there now."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--broker", action="store_true", help="RabbitMQ is needed too")
+    parser.add_argument("--package", action="store_true", help="what builds a package is needed")
     parser.add_argument("--lint", action="store_true", help="check systemd/ with systemd's tools")
+    parser.add_argument("--disks", action="store_true", help="what makes file systems is needed")
     options = parser.parse_args()
     if sys.version_info < MINIMUM_PYTHON:
         wanted, found = (".".join(map(str, v[:2])) for v in (MINIMUM_PYTHON, sys.version_info))
@@ -40,7 +46,11 @@ def main() -> int:
         )
     missing = [*missing_for_venv()]
     if options.lint:
-        missing += missing_for_lint()
+        missing += missing_tools(LINTERS)
+    if options.package:
+        missing += missing_tools(PACKAGERS)
+    if options.disks:
+        missing += missing_tools(DISKS)
     if options.broker or (missing and os.geteuid() != 0):  # so that one command is enough
         missing += missing_for_broker()
     if missing and not install(missing):
@@ -63,9 +73,8 @@ def missing_for_broker() -> list[str]:
     return [] if any(found) else ["rabbitmq-server"]
 
 
-def missing_for_lint() -> list[str]:
-    """Return Debian's packages with the checkers that don't come from PyPI."""
-    tools = {"shellcheck": "shellcheck", "systemd-analyze": "systemd"}
+def missing_tools(tools: dict[str, str]) -> list[str]:
+    """Return the packages of those commands that are not there."""
     return [package for tool, package in tools.items() if not shutil.which(tool)]
 
 
@@ -130,6 +139,8 @@ def verify_units(folder: Path) -> list[str]:
             text = unit.read_text(encoding="utf-8").replace(INSTALLED_COMMAND, "/bin/true")
             copy.write_text(text, encoding="utf-8")
             staged.append(str(copy))
+    for common in UNITS.glob("*.d"):  # systemd reads them beside the units
+        shutil.copytree(common, folder / common.name)
     done = call(["systemd-analyze", "verify", "--man=no", *staged])
     ours = [
         line.replace(f"{folder}/", "systemd/")

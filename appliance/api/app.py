@@ -3,6 +3,7 @@
 It knows nothing of tokens: the front door asks for one before Flask sees a request.
 """
 
+import threading
 from collections.abc import Callable
 from importlib import metadata
 
@@ -12,12 +13,15 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from appliance.api import problems
 from appliance.api.answers import problem_answer
-from appliance.api.views import health, messages, openapi, status, topics
+from appliance.api.redrive import Redriver
+from appliance.api.views import backup, dead_letters, health, messages, openapi, status, topics
 from appliance.broker.state import BrokerState
 from appliance.config import Config
-from appliance.errors import ApplianceError, StoreError
+from appliance.errors import ApplianceError, BackupError, StoreError
+from appliance.messages import Envelope
+from appliance.store.dead_letters import DeadLetters
 from appliance.store.reader import Reader
-from appliance.supervision.processes import ProcessState
+from appliance.supervision.state import ProcessState
 
 _log = structlog.get_logger(__name__)
 
@@ -27,16 +31,26 @@ def create_app(
     reader: Reader,
     broker: Callable[[], BrokerState],
     processes: Callable[[], list[ProcessState]],
+    *,
+    publish: Callable[[Envelope], None],
+    stopping: threading.Event | None = None,
 ) -> Flask:
-    """Put the application together; nothing is opened or connected until a request asks."""
+    """Put the application together; nothing is opened or connected until a request asks.
+
+    `publish` is called in any thread; it returns when the broker has an envelope on disk, or
+    raises BrokerError. What takes long is given up when `stopping` is set.
+    """
+    letters = DeadLetters(config.database, reader)
     version = metadata.version("queue-appliance")
     app = Flask(__name__, static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False  # //v1 is another address, not one to be sent on from
     app.register_blueprint(topics.blueprint(reader))
-    app.register_blueprint(messages.blueprint(reader))
+    app.register_blueprint(messages.blueprint(reader, letters))
+    app.register_blueprint(dead_letters.blueprint(letters, Redriver(config, letters, publish)))
     app.register_blueprint(health.blueprint(config, reader, broker))
     app.register_blueprint(status.blueprint(config, reader, broker, processes, version))
+    app.register_blueprint(backup.blueprint(config, stopping or threading.Event()))
     app.register_blueprint(openapi.blueprint(config, version))
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(ApplianceError, _answer_our_error)
@@ -55,8 +69,10 @@ def _answer_http_error(error: HTTPException) -> Response:
 
 
 def _answer_our_error(error: ApplianceError) -> Response:
-    if isinstance(error, StoreError):
-        _log.warning("the store can't be read", error=str(error))
+    if isinstance(error, BackupError):
+        _log.warning("no backup was made", error=str(error))
+    elif isinstance(error, StoreError):
+        _log.warning("the store can't be used", error=str(error))
     return problem_answer(problems.of(error))
 
 

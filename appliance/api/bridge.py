@@ -29,6 +29,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _MOST_BODY_BYTES: Final = 64 * 1024
 #: Seconds for such a body to arrive.
 _BODY_TIMEOUT: Final = 10.0
+#: Bytes of an answer of known length that is made whole; a larger one is sent piece by piece.
+_MOST_WHOLE: Final = 16 * 2**20
 #: Exports at once; each holds one piece, up to a megabyte as a rule.
 _MOST_STREAMS: Final = 32
 
@@ -42,7 +44,7 @@ _log: Any = structlog.get_logger(__name__)
 
 @dataclass
 class _Answer:
-    """What the application answered: whole where its length is known, else piece by piece."""
+    """What the application answered: whole where it is small, else piece by piece."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -127,7 +129,8 @@ class Bridge:
         result: Any = self._app(environ, start_response)
         status, headers = int(started[0].split(" ", 1)[0]), _lower(started[1])
         close = getattr(result, "close", lambda: None)
-        if any(name == b"content-length" for name, _ in headers):
+        length = next((int(value) for name, value in headers if name == b"content-length"), None)
+        if length is not None and length <= _MOST_WHOLE:
             try:
                 return _Answer(status, headers, b"".join(result), iter(()), close)
             finally:

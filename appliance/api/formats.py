@@ -1,14 +1,15 @@
-"""How messages are written: JSON, NDJSON, CSV."""
+"""How messages and dead letters are written: JSON, NDJSON, CSV."""
 
 import base64
 import csv
 import io
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import orjson
 
-from appliance.store.reader import DeadRow, Row
+from appliance.store.dead_letters import Letter
+from appliance.store.reader import Row
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
@@ -16,8 +17,14 @@ CSV: Final = "text/csv; charset=utf-8"
 
 #: The columns of a CSV export, in order.
 COLUMNS: Final = ("id", "topic", "received_at", "encoding", "body")
+#: The same of dead letters.
+LETTER_COLUMNS: Final = (
+    "seq", "id", "topic", "received_at", "dead_at", "reason", "error", "bytes", "encoding", "body",
+)  # fmt: skip
 #: A cell that begins with one of these is a formula to a spreadsheet, or hides one.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+_T = TypeVar("_T")
 
 
 def dump(value: object) -> bytes:
@@ -37,28 +44,48 @@ def message(row: Row) -> dict[str, object]:
     }
 
 
-def dead_letter(row: DeadRow) -> dict[str, object]:
-    """Return a dead letter as the API shows it."""
-    body, encoding = _body(row.body, text=b"\0" not in row.body)
+def letter(row: Letter) -> dict[str, object]:
+    """Return a dead letter as the API shows it; a body that is too long to show is null."""
+    body: str | None = None
+    encoding: str | None = None
+    if row.body is not None:
+        body, encoding = _body(row.body, text=b"\0" not in row.body)
     return {
+        "seq": row.seq,
         "id": row.id,
         "topic": row.topic,
         "received_at": row.received_at,
-        "body": body,
-        "encoding": encoding,
         "dead_at": row.dead_at,
         "reason": row.reason,
         "error": row.error,
+        "bytes": row.size,
+        "body": body,
+        "encoding": encoding,
     }
 
 
-def ndjson(pieces: Iterable[list[Row]]) -> Iterator[bytes]:
+def message_cells(row: Row) -> tuple[object, ...]:
+    """Return what a message's row of a CSV export holds."""
+    body, encoding = _body(row.body, text=bool(row.text))
+    return (row.id, row.topic, row.received_at, encoding, cell(body))
+
+
+def letter_cells(row: Letter) -> list[object]:
+    """Return the same of a dead letter. Others decide what is in it, its topic and id included."""
+    shown = letter(row)
+    values = (shown[name] for name in LETTER_COLUMNS)
+    return [cell(value) if isinstance(value, str) else value for value in values]
+
+
+def ndjson(pieces: Iterable[list[_T]], shape: Callable[[_T], object]) -> Iterator[bytes]:
     """Write one JSON object a line."""
     for rows in pieces:
-        yield b"".join([dump(message(row)) for row in rows])
+        yield b"".join([dump(shape(row)) for row in rows])
 
 
-def csv_table(pieces: Iterable[list[Row]]) -> Iterator[bytes]:
+def csv_table(
+    pieces: Iterable[list[_T]], columns: Sequence[str], cells: Callable[[_T], Iterable[object]]
+) -> Iterator[bytes]:
     """Write CSV (RFC 4180) with a header, safe to open in a spreadsheet.
 
     A cell that a spreadsheet would run as a formula gets an apostrophe before it. That can't be
@@ -66,11 +93,9 @@ def csv_table(pieces: Iterable[list[Row]]) -> Iterator[bytes]:
     """
     text = io.StringIO()
     writer: Any = csv.writer(text)
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     for rows in pieces:
-        for row in rows:
-            body, encoding = _body(row.body, text=bool(row.text))
-            writer.writerow((row.id, row.topic, row.received_at, encoding, cell(body)))
+        writer.writerows(map(cells, rows))
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()

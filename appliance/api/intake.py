@@ -1,12 +1,13 @@
 """Take in what was posted: check it, give it ids, publish it, say what became of it."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -14,7 +15,7 @@ from appliance.broker.publisher import Publisher
 from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError, TooLargeError
 from appliance.messages import (
-    Envelope,
+    PREFIX_LENGTH,
     IdSource,
     as_text,
     batch,
@@ -40,24 +41,28 @@ class Form(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
-    """A checked request: who it is for, what it holds, and what its sender asked for."""
+class Order:
+    """What a request's head asks for: how to read its body, and what its sender wants to know."""
 
     topic: str
     form: Form
-    body: bytes
-    key: str | None = None
-    wait_seconds: float | None = None
+    key: str | None
+    wait_seconds: float | None
+    most_bytes: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether `Intake.send` is all there is to do."""
+        return self.key is None and self.wait_seconds is None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What became of a request: the first of its `count` messages, and whether they are rows."""
+class Accepted(NamedTuple):
+    """What became of a request: the first of its `number` messages, and whether they are rows."""
 
     topic: str
     form: Form
     first_id: str
-    count: int
+    number: int
     received_at: str
     stored: bool
 
@@ -73,12 +78,13 @@ class Accepted:
                 "received_at": self.received_at,
             }
         else:
-            ids = ids_from(self.first_id, self.count) if self.count <= _LISTED_IDS else self._ends()
+            listed = self.number <= _LISTED_IDS
+            ids = ids_from(self.first_id, self.number) if listed else self._ends()
             answer = {
                 "topic": self.topic,
                 "status": status,
                 "received_at": self.received_at,
-                "count": self.count,
+                "count": self.number,
                 "ids": ids,
             }
         return orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
@@ -90,7 +96,7 @@ class Accepted:
     def last_id(self) -> str:
         """The id of the last message."""
         prefix, first = self.first_id[:-8], int(self.first_id[-8:], 16)
-        return f"{prefix}{first + self.count - 1:08x}"
+        return f"{prefix}{first + self.number - 1:08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,45 +115,49 @@ class Intake:
         self._ids = IdSource()
         self._attempts: OrderedDict[str, _Attempt] = OrderedDict()
 
-    def most_bytes(self, form: Form) -> int:
-        """Return how large a request's body may be."""
-        if form is Form.WHOLE:
-            return self._config.max_message_bytes
-        return self._config.max_request_bytes
+    def send(
+        self, order: Order, body: bytes, prefix: str | None = None
+    ) -> tuple[Accepted, asyncio.Future[None]]:
+        """Publish it, all or nothing: what is returned is true once the future has ended well.
 
-    async def accept(self, posted: Posted) -> Accepted:
-        """Keep it, all or nothing; returns once the broker has it on disk.
-
-        With `wait_seconds`, returns once it is stored or the time is over. Raises InputError for
-        what can't be kept whoever asks, BrokerError for what can't be kept now, StoreError where
-        a key can't be looked up.
+        The ids begin with `prefix`, else with a fresh one. Raises InputError for what can't be
+        kept whoever asks; BrokerError for what can't be kept now, and so may the future.
         """
-        if posted.key is None:
-            accepted = await self._publish(posted, self._ids.prefix())
-        else:
-            accepted = await self._once(posted, posted.key)
-        if posted.wait_seconds and not accepted.stored:
-            stored = await self._watch.committed(accepted.last_id, posted.wait_seconds)
-            return replace(accepted, stored=stored)
-        return accepted
-
-    async def _publish(self, posted: Posted, prefix: str) -> Accepted:
-        received_at, first_id = now(), prefix + "00000000"
-        if posted.form is Form.WHOLE:
-            if not posted.body:
+        received_at, first_id = now(), (prefix or self._ids.prefix()) + "00000000"
+        if order.form is Form.WHOLE:
+            if not body:
                 raise BodyError("the body is empty; a message has at least one byte")
             count = 1
-            await self._publisher.post(posted.topic, first_id, received_at, posted.body)
+            confirmed = self._publisher.post(order.topic, first_id, received_at, body)
         else:
-            envelope = self._batch(posted, prefix, received_at)
+            lines = split(body)
+            self._check(order.form, body, lines)
+            envelope = batch(order.topic, first_id[:PREFIX_LENGTH], received_at, lines)
             count = envelope.count
-            await self._publisher.post_envelope(envelope)
-        return Accepted(posted.topic, posted.form, first_id, count, received_at, stored=False)
+            confirmed = self._publisher.post_envelope(envelope)
+        return Accepted(order.topic, order.form, first_id, count, received_at, False), confirmed
 
-    def _batch(self, posted: Posted, prefix: str, received_at: str) -> Envelope:
-        lines = split(posted.body)
-        self._check(posted.form, posted.body, lines)
-        return batch(posted.topic, prefix, received_at, lines)
+    async def accept(self, order: Order, body: bytes) -> Accepted:
+        """Keep it, all or nothing; returns once the broker has it on disk.
+
+        With `wait_seconds`, returns once it is stored, the time is over or the task is cancelled:
+        what is on disk by then can be answered for. With a key, the same again is kept once.
+        Raises what `send` raises, and StoreError where a key can't be looked up.
+        """
+        if order.key is None:
+            accepted = await self._publish(order, body)
+        else:
+            accepted = await self._once(order, body, order.key)
+        if order.wait_seconds and not accepted.stored:
+            with contextlib.suppress(asyncio.CancelledError):
+                stored = await self._watch.committed(accepted.last_id, order.wait_seconds)
+                return accepted._replace(stored=stored)
+        return accepted
+
+    async def _publish(self, order: Order, body: bytes, prefix: str | None = None) -> Accepted:
+        accepted, confirmed = self.send(order, body, prefix)
+        await confirmed
+        return accepted
 
     def _check(self, form: Form, body: bytes, lines: Sequence[bytes]) -> None:
         if not lines:
@@ -158,19 +168,19 @@ class Intake:
                 f"the limit is {self._config.max_batch_messages}"
             )
         longest = self._config.max_message_bytes
-        if max(map(len, lines)) > longest:
+        if len(body) > longest and max(map(len, lines)) > longest:
             number = _line_number(body, next(line for line in lines if len(line) > longest))
             raise TooLargeError(f"line {number} is longer than {longest} bytes")
         if form is Form.NDJSON:
             _check_json(body, lines)
 
-    async def _once(self, posted: Posted, key: str) -> Accepted:
+    async def _once(self, order: Order, body: bytes, key: str) -> Accepted:
         """Accept a request that has an idempotency key: the same again gets the same answer."""
-        prefix = key_prefix(posted.topic, key)
-        digest = hashlib.sha256(posted.form.name.encode() + b"\0" + posted.body).digest()
+        prefix = key_prefix(order.topic, key)
+        digest = hashlib.sha256(order.form.name.encode() + b"\0" + body).digest()
         attempt = self._attempts.get(prefix)
         if attempt is None:
-            attempt = _Attempt(digest, asyncio.create_task(self._first(posted, prefix)))
+            attempt = _Attempt(digest, asyncio.create_task(self._first(order, body, prefix)))
             self._attempts[prefix] = attempt
             attempt.outcome.add_done_callback(lambda task: self._forget_failed(prefix, task))
             if len(self._attempts) > _REMEMBERED_KEYS:
@@ -183,18 +193,18 @@ class Intake:
         if task.cancelled() or task.exception() is not None:
             self._attempts.pop(prefix, None)
 
-    async def _first(self, posted: Posted, prefix: str) -> Accepted:
+    async def _first(self, order: Order, body: bytes, prefix: str) -> Accepted:
         """Accept a request whose key this process does not remember; the store may."""
         most = self._config.max_batch_messages + 1
         stored = await self._watch.stored(prefix, most)
         if not stored:
-            return await self._publish(posted, prefix)
-        bodies = [posted.body] if posted.form is Form.WHOLE else split(posted.body)
-        if [as_text(body) for body in bodies] != [row.body for row in stored]:
+            return await self._publish(order, body, prefix)
+        bodies = [body] if order.form is Form.WHOLE else split(body)
+        if [as_text(each) for each in bodies] != [row.body for row in stored]:
             raise KeyReusedError("this Idempotency-Key came before with another body")
         first = stored[0]
         return Accepted(
-            posted.topic, posted.form, first.id, len(stored), first.received_at, stored=True
+            order.topic, order.form, first.id, len(stored), first.received_at, stored=True
         )
 
 

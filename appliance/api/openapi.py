@@ -4,9 +4,10 @@ Written by hand, next to the code it describes: a test compares its addresses an
 application's, and its parameters with those the views take.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from appliance.api import query
+from appliance.api import formats, query
 from appliance.api.openapi_schemas import PROBLEM_EXAMPLES, SCHEMAS
 from appliance.config import Config
 
@@ -18,10 +19,13 @@ _PROBLEMS: Final = {
     "TooLarge": ("413", "More bytes or messages than a limit allows; nothing was kept."),
     "Compressed": ("415", "Compressed bodies are not taken; nothing was kept."),
     "KeyReused": ("422", "The idempotency key came before with another body; nothing was kept."),
+    "Ambiguous": ("409", "Several dead letters have this message's id; name one by its `seq`."),
+    "NotRedrivable": ("422", "As it is it would only die again; `detail` says why. It is kept."),
+    "NoRoom": ("507", "No room for the copy on the data's disk; nothing was made."),
     "Unavailable": ("503", "Not possible now; try again after `Retry-After` seconds."),
 }
 
-_TOPIC: Final = {
+_TOPIC: Final[dict[str, Any]] = {
     "name": "topic",
     "in": "path",
     "required": True,
@@ -34,6 +38,13 @@ _ID: Final = {
     "required": True,
     "description": "The message's id, as publishing answered it.",
     "schema": {"type": "string", "format": "uuid"},
+}
+_LETTER: Final = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The dead letter's `seq`; or its message's id, where no other letter has it.",
+    "schema": {"type": "string"},
 }
 
 
@@ -59,10 +70,25 @@ def describe(config: Config, version: str) -> dict[str, Any]:
                 "put": _publish(config, "publishByPut"),
             },
             "/v1/messages/{id}": {"parameters": [_ID], "get": _message()},
-            "/v1/messages/{id}/body": {"parameters": [_ID], "get": _body()},
+            "/v1/messages/{id}/body": {
+                "parameters": [_ID],
+                "get": _body("messageBody", "The message's bytes, exactly as they came."),
+            },
+            "/v1/dead-letters": {"get": _dead_letters()},
+            "/v1/dead-letters/{id}": {
+                "parameters": [_LETTER],
+                "get": _dead_letter(),
+                "delete": _discard(),
+            },
+            "/v1/dead-letters/{id}/body": {
+                "parameters": [_LETTER],
+                "get": _body("deadLetterBody", "The letter's bytes.", "Ambiguous"),
+            },
+            "/v1/dead-letters/{id}/redrive": {"parameters": [_LETTER], "post": _redrive()},
             "/v1/status": {
                 "get": _get("status", "Processes, broker, queue, store and disk.", "Status")
             },
+            "/v1/backup": {"get": _backup()},
             "/healthz": {"get": _open(_get("health", "This process answers.", "Health"))},
             "/readyz": {"get": _readiness()},
             "/openapi.json": {
@@ -153,25 +179,37 @@ def _topics() -> dict[str, Any]:
     return operation
 
 
-def _messages() -> dict[str, Any]:
+def _export_parameters() -> list[Any]:
+    """Return `limit` and `format` of an address that gives pages and exports."""
     limit = _limit(query.MAX_LIMIT)
     limit["description"] += " With format=ndjson or csv there is no bound, unless one is given."
     del limit["schema"]["maximum"]
+    words = {"type": "string", "enum": ["json", "ndjson", "csv"], "default": "json"}
+    text = "ndjson and csv are streamed, without a limit unless one is given."
+    return [limit, _parameter("format", text, words)]
+
+
+def _page(schema: str, item: str, columns: Sequence[str]) -> dict[str, Any]:
+    """Return the answer of such an address."""
     page = _json(
         "A page, a page's end being 8 MiB of bodies too; or an export of everything asked for.",
-        "Page",
+        schema,
     )
     page["content"]["application/x-ndjson"] = {
-        "schema": {"type": "string", "description": "One message (see Message) a line."}
+        "schema": {"type": "string", "description": f"One {item} a line."}
     }
     page["content"]["text/csv"] = {
         "schema": {
             "type": "string",
-            "description": "id, topic, received_at, encoding, body. A body that begins with "
+            "description": f"{', '.join(columns)}. A cell that begins with "
             "= + - @, tab, CR or LF gets an apostrophe before it, since spreadsheets would run it "
             "as a formula; ask for ndjson to get every byte as it came.",
         }
     }
+    return page
+
+
+def _messages() -> dict[str, Any]:
     return {
         "operationId": "messages",
         "summary": "Messages of a topic: newest first, or oldest first with `after`.",
@@ -189,15 +227,10 @@ def _messages() -> dict[str, Any]:
                 "8601 time on.",
                 {"type": "string", "examples": ["10m", "2026-01-31T12:00:00Z"]},
             ),
-            limit,
-            _parameter(
-                "format",
-                "ndjson and csv are streamed, without a limit unless one is given.",
-                {"type": "string", "enum": ["json", "ndjson", "csv"], "default": "json"},
-            ),
+            *_export_parameters(),
         ],
         "responses": {
-            "200": page,
+            "200": _page("Page", "Message", formats.COLUMNS),
             **_fails("BadRequest", "Unauthorized", "NotFound", "Unavailable"),
         },
     }
@@ -274,17 +307,95 @@ def _message() -> dict[str, Any]:
     return operation
 
 
-def _body() -> dict[str, Any]:
+def _body(operation: str, summary: str, *problems: str) -> dict[str, Any]:
     bytes_ = {"schema": {"type": "string", "format": "binary"}}
     return {
-        "operationId": "messageBody",
-        "summary": "The message's bytes, exactly as they came.",
+        "operationId": operation,
+        "summary": summary,
         "responses": {
             "200": {
-                "description": "text/plain where they are UTF-8 without NUL.",
+                "description": "text/plain where a message's are UTF-8 without NUL.",
                 "content": {"text/plain": bytes_, "application/octet-stream": bytes_},
             },
-            **_fails("BadRequest", "Unauthorized", "NotFound", "Unavailable"),
+            **_fails("BadRequest", "Unauthorized", "NotFound", *problems, "Unavailable"),
+        },
+    }
+
+
+def _dead_letters() -> dict[str, Any]:
+    text = {"type": "string"}
+    return {
+        "operationId": "deadLetters",
+        "summary": "What could not be stored, and why: newest first, or oldest first with `after`.",
+        "parameters": [
+            _parameter("reason", "Only those that died of this.", text),
+            _parameter("topic", "Only those of this topic.", text),
+            _parameter("after", "Only later ones, oldest first; 0: from the beginning.", text),
+            _parameter("before", "Only what came before this cursor.", text),
+            *_export_parameters(),
+        ],
+        "responses": {
+            "200": _page("DeadLetters", "DeadLetter", formats.LETTER_COLUMNS),
+            **_fails("BadRequest", "Unauthorized", "Unavailable"),
+        },
+    }
+
+
+def _dead_letter() -> dict[str, Any]:
+    operation = _get("deadLetter", "One dead letter.", "DeadLetter")
+    operation["responses"] |= _fails("BadRequest", "NotFound", "Ambiguous", "Unavailable")
+    return operation
+
+
+def _redrive() -> dict[str, Any]:
+    answer = _json("Its message is on disk in the queue again, and the letter is gone.", "Redriven")
+    return {
+        "operationId": "redrive",
+        "summary": "Send a dead letter's message again, and remove the letter.",
+        "description": "Safe to repeat: however often it is asked for, and whatever is killed in "
+        "between, there is one message. Its time is that of the redrive.",
+        "parameters": [
+            _parameter("topic", "Where to; else to the letter's own topic.", _TOPIC["schema"])
+        ],
+        "responses": {
+            "202": answer,
+            **_fails("BadRequest", "Unauthorized", "NotFound", "Ambiguous", "NotRedrivable"),
+            **_fails("Unavailable"),
+        },
+    }
+
+
+def _discard() -> dict[str, Any]:
+    return {
+        "operationId": "discard",
+        "summary": "Remove a dead letter for good.",
+        "responses": {
+            "204": {"description": "It is gone."},
+            **_fails("BadRequest", "Unauthorized", "NotFound", "Ambiguous", "Unavailable"),
+        },
+    }
+
+
+def _backup() -> dict[str, Any]:
+    return {
+        "operationId": "backup",
+        "summary": "A consistent copy of the database, made now and checked.",
+        "description": "The answer begins when the copy is made, which takes a few seconds for "
+        "each gigabyte. One is made at a time.",
+        "responses": {
+            "200": {
+                "description": "A SQLite file; needs no other file beside it.",
+                "headers": {
+                    "Content-Disposition": {
+                        "description": "A file name with the time.",
+                        "schema": {"type": "string"},
+                    }
+                },
+                "content": {
+                    "application/vnd.sqlite3": {"schema": {"type": "string", "format": "binary"}}
+                },
+            },
+            **_fails("BadRequest", "Unauthorized", "NoRoom", "Unavailable"),
         },
     }
 

@@ -3,7 +3,15 @@
 from typing import Any, Final
 
 from appliance.api import problems
-from appliance.errors import BrokerError, EncodingError, KeyReusedError, TooLargeError
+from appliance.errors import (
+    AmbiguousError,
+    BackupRoomError,
+    BrokerError,
+    EncodingError,
+    KeyReusedError,
+    RedriveError,
+    TooLargeError,
+)
 
 
 def _object(optional: tuple[str, ...] = (), /, **properties: Any) -> dict[str, Any]:
@@ -37,13 +45,19 @@ _MESSAGE: Final[dict[str, Any]] = {
     "encoding": {"type": "string", "enum": ["utf-8", "base64"]},
 }
 _DEAD: Final[dict[str, Any]] = {
+    "seq": {**_COUNT, "description": "The dead letter's name."},
     "dead_at": _TIME,
     "reason": {"type": "string", "description": "A stable word."},
     "error": {"type": "string", "description": "The same for people."},
+    "bytes": {**_COUNT, "description": "Size of the body."},
 }
 _NEXT: Final[dict[str, Any]] = {
     "next": {**_nullable(_TEXT), "description": "Cursor of the next page; null: nothing more now."},
     "next_url": {**_nullable(_TEXT), "description": "Address of the next page."},
+}
+_NEWEST: Final[dict[str, Any]] = {
+    **_nullable(_TEXT),
+    "description": "Cursor of the newest one here: ask `after` it for what comes.",
 }
 
 SCHEMAS: Final[dict[str, Any]] = {
@@ -61,10 +75,35 @@ SCHEMAS: Final[dict[str, Any]] = {
     "Page": _object(
         messages={"type": "array", "items": _ref("Message")},
         **_NEXT,
-        newest={
-            **_nullable(_TEXT),
-            "description": "Cursor of the newest message here: ask `after` it for what comes.",
+        newest=_NEWEST,
+    ),
+    "DeadLetter": _object(
+        seq=_DEAD["seq"],
+        id={"type": "string", "description": "The message's id; several letters may have it."},
+        topic={"type": "string", "description": "As it came: it may be no topic's name."},
+        received_at=_TIME,
+        dead_at=_TIME,
+        reason=_DEAD["reason"],
+        error=_DEAD["error"],
+        bytes=_DEAD["bytes"],
+        body={
+            "type": ["string", "null"],
+            "description": "Text, or base64 as `encoding` says; null where it has more than 8 MiB.",
         },
+        encoding={"type": ["string", "null"], "enum": ["utf-8", "base64", None]},
+    ),
+    "DeadLetters": _object(
+        dead_letters={"type": "array", "items": _ref("DeadLetter")},
+        count={**_COUNT, "description": "How many have this reason and topic, on all pages."},
+        **_NEXT,
+        newest=_NEWEST,
+    ),
+    "Redriven": _object(
+        id=_UUID,
+        topic=_TEXT,
+        received_at=_TIME,
+        status={"type": "string", "const": "queued"},
+        seq=_DEAD["seq"],
     ),
     "Topics": _object(
         topics={
@@ -113,6 +152,19 @@ SCHEMAS: Final[dict[str, Any]] = {
                 detail=_TEXT,
             ),
         },
+        pulses={
+            "type": "array",
+            "description": "What each process said last, and since when its work stands still.",
+            "items": _object(
+                process=_TEXT, pid=_COUNT, state=_TEXT, status=_TEXT, seconds_ago=_SECONDS
+            ),
+        },
+        probe={
+            **_nullable(
+                _object(state=_TEXT, reason=_TEXT, failing_seconds=_SECONDS, restarts=_COUNT)
+            ),
+            "description": "Whether the broker serves, end to end; null where nobody probes.",
+        },
         broker=_object(
             connected=_FLAG,
             blocked=_FLAG,
@@ -121,6 +173,19 @@ SCHEMAS: Final[dict[str, Any]] = {
             depth={**_nullable(_COUNT), "description": "Envelopes that wait in the queue."},
             consumers=_nullable(_COUNT),
             checked_seconds_ago=_nullable(_SECONDS),
+            numbers={
+                **_nullable(
+                    _object(
+                        source=_TEXT,
+                        number={"type": "null"},
+                        settled=_COUNT,
+                        not_kept={"type": "array", "items": {"type": "array", "items": _COUNT}},
+                    )
+                ),
+                "description": "Of the envelopes this API process sent: up to `settled`, all are "
+                "confirmed or in the ranges `not_kept`, or the store was told that they are.",
+            },
+            full={**_FLAG, "description": "The queue refused the last message, and is no emptier."},
         ),
         store=_nullable(
             _object(
@@ -168,5 +233,8 @@ PROBLEM_EXAMPLES: Final = {
     "TooLarge": _example(problems.of(TooLargeError("a message has at most 1048576 bytes"))),
     "Compressed": _example(problems.of(EncodingError("send it as it is"))),
     "KeyReused": _example(problems.of(KeyReusedError("the key came before with another body"))),
+    "NotRedrivable": _example(problems.of(RedriveError("it has no body"))),
+    "Ambiguous": _example(problems.of(AmbiguousError("2 dead letters have this id"))),
+    "NoRoom": _example(problems.of(BackupRoomError("no room for a copy of 1073741824 bytes"))),
     "Unavailable": _example(problems.of(BrokerError("the broker is not connected"))),
 }

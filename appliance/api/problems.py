@@ -12,13 +12,17 @@ from typing import Final
 import orjson
 
 from appliance.errors import (
+    AmbiguousError,
     ApplianceError,
+    BackupBusyError,
+    BackupRoomError,
     BodyError,
     BrokerError,
     DeadlineError,
     EncodingError,
     InputError,
     KeyReusedError,
+    RedriveError,
     RefusedError,
     SchemaError,
     StoreError,
@@ -37,6 +41,8 @@ _URN: Final = "urn:queue-appliance:problem:"
 RETRY_BROKER_SECONDS: Final = 2
 #: The same for the database; a lock or a restart of the process is over by then.
 RETRY_STORE_SECONDS: Final = 2
+#: The same for a backup while another is made: a gigabyte takes a few seconds.
+RETRY_BACKUP_SECONDS: Final = 10
 #: The same for a message that isn't stored yet; storing takes milliseconds when all is well.
 RETRY_MESSAGE_SECONDS: Final = 1
 
@@ -76,15 +82,21 @@ _ERRORS: Final[Sequence[tuple[type[ApplianceError], int, str, str, int | None]]]
     (TooLargeError, 413, "too-large", "Larger than is accepted", None),
     (EncodingError, 415, "encoding", "Compressed bodies are not taken", None),
     (KeyReusedError, 422, "key-reused", "The key came before with another body", None),
+    (RedriveError, 422, "not-redrivable", "It can't be sent again as it is", None),
+    (AmbiguousError, 409, "ambiguous", "Several have this name", None),
     (InputError, 400, "bad-request", "The request can't be understood", None),
     (RefusedError, 503, "refused", "Not accepted now, and not kept", RETRY_BROKER_SECONDS),
     (DeadlineError, 503, "not-confirmed", "Not confirmed in time", RETRY_BROKER_SECONDS),
     (BrokerError, 503, "broker-unavailable", "The broker can't be used now", RETRY_BROKER_SECONDS),
     (StoreFullError, 503, "disk-full", "The store's disk is full", RETRY_STORE_SECONDS),
     (SchemaError, 503, "wrong-schema", "The database needs a migration", RETRY_STORE_SECONDS),
-    (StoreError, 503, "store-unavailable", "The database can't be read now", RETRY_STORE_SECONDS),
+    (BackupBusyError, 503, "backup-busy", "Another backup is being made", RETRY_BACKUP_SECONDS),
+    (BackupRoomError, 507, "no-room", "No room for a copy on the data's disk", None),
+    (StoreError, 503, "store-unavailable", "The database can't be used now", RETRY_STORE_SECONDS),
 )
 
+#: Errors of the store whose words are for clients too.
+_TOLD: Final = (BackupBusyError, BackupRoomError)
 _STORE_DETAIL: Final = "the appliance's log says more; nothing that was accepted is lost"
 
 
@@ -93,7 +105,8 @@ def of(error: ApplianceError) -> Problem:
     for kind, status, name, title, retry in _ERRORS:
         if isinstance(error, kind):
             # A store's error names a path and SQLite's words: those are for the log.
-            detail = _STORE_DETAIL if isinstance(error, StoreError) else str(error)
+            told = not isinstance(error, StoreError) or isinstance(error, _TOLD)
+            detail = str(error) if told else _STORE_DETAIL
             return Problem(status, _URN + name, title, detail, _retry(retry))
     return internal()
 

@@ -45,6 +45,13 @@ class _OneWrite:
         if len(data) >= _JOIN_BYTES:
             self._flush()
 
+    def write_whole(self, data: bytes) -> None:
+        """Write at once what nothing follows."""
+        if self._parts:
+            self.write(data)
+        else:
+            self._transport.write(data)
+
     def write_eof(self) -> None:
         self._flush()
         self._transport.write_eof()
@@ -69,13 +76,21 @@ class BoundedProtocol(HttpToolsProtocol):
     Java's client do with every first request. uvicorn would answer that request without its body.
     """
 
+    cycle: Any
+    pipeline: Any
+
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to count and to time; refuse one connection too many."""
-        super().connection_made(_OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        self._wire = _OneWrite(transport, self.loop)
+        super().connection_made(self._wire)  # type: ignore[arg-type]
+        self.refused = False
+        self.between = True  # the parser is between two requests
+        self.requests = 0  # begun
+        self._last_words: bytes | None = None
         self._data = b""
-        self._refused = False
         self._head_bytes = 0
         self._in_head = True
+        self._stalled = False
         self._head_timer: TimerHandle | None = self.loop.call_later(_HEAD_TIMEOUT, transport.close)
         self._write_timer: TimerHandle | None = None
         if len(self.connections) > MOST_CONNECTIONS:
@@ -87,7 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the timers."""
-        self._stop_timer()
+        self.head_complete()
         self._stop_write_timer()
         super().connection_lost(exc)
 
@@ -98,14 +113,33 @@ class BoundedProtocol(HttpToolsProtocol):
             self._write_timer = self.loop.call_later(_WRITE_TIMEOUT, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """End to time it."""
+        """End to time it, and go on with what it asked next."""
         self._stop_write_timer()
         super().resume_writing()
+        if self._stalled:
+            self._stalled = False
+            self.on_response_complete()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was asked is answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def date(self) -> bytes:
+        """The headers that every answer has, each ended by CRLF."""
+        return b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+
+    def write(self, data: bytes) -> None:
+        """Write an answer, if there is still somebody to read it."""
+        if not self.transport.is_closing():
+            self._wire.write_whole(data)
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Begin a request."""
         super().on_message_begin()
-        self._in_head = True
+        self.between, self._in_head = False, True
+        self.requests += 1
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
@@ -113,31 +147,58 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # it is read again without
         self._in_head = False
-        self._stop_timer()
+        self.head_complete()
         if len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > _MOST_HEAD_BYTES:
             self._refuse_head()
         else:
-            super().on_headers_complete()
+            self.serve()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        if not self._refused:
-            super().on_body(body)
+        if not self.refused and not self.cycle.response_complete:
+            self.on_part(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
-        if not self._refused and not self.parser.should_upgrade():
-            super().on_message_complete()
+        if not self.refused and not self.parser.should_upgrade():
+            self.between = True
+            if not self.cycle.response_complete:
+                self.on_end()
+
+    def serve(self) -> None:
+        """Serve the request whose head is complete."""
+        super().on_headers_complete()
+
+    def on_part(self, part: bytes) -> None:
+        """Take a piece of the body of a request that is served."""
+        super().on_body(part)
+
+    def on_end(self) -> None:
+        """End the body of a request that is served."""
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, but not while the client does not read its answers."""
+        if self.flow.write_paused:
+            self.flow.pause_reading()
+            self._stalled = True
+            return
+        last = not self.pipeline
+        super().on_response_complete()
+        if last:
+            self._say_last_words()
 
     def data_received(self, data: bytes) -> None:
         """Refuse a head that grows too large or comes too slowly."""
-        if self._refused:
+        if self.refused:
             return
         self._data = data
+        before, begins = self.requests, int(self.between)
         super().data_received(data)
         self._data = b""
-        if self._in_head and not self._refused and not self.transport.is_closing():
-            self._head_bytes += len(data)
+        if self._in_head and not self.refused and not self.transport.is_closing():
+            if self.requests - before <= begins:  # else it began somewhere amid the data
+                self._head_bytes += len(data)
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(_HEAD_TIMEOUT, self.transport.close)
             if self._head_bytes > _MOST_HEAD_BYTES:
@@ -159,7 +220,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join(head) + b"\r\n\r\n" + rest)
 
-    def _stop_timer(self) -> None:
+    def head_complete(self) -> None:
+        """End to time a head."""
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -174,8 +236,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(problems.of_status(431, "Headers too large", limit))
 
     def _refuse(self, problem: problems.Problem, more: str = "") -> None:
-        self._refused = True
-        self._stop_timer()
+        """Read no further; what was asked before is answered, then comes the refusal."""
+        self.refused = True
+        self.head_complete()
         body = problem.encode()
         head = (
             f"HTTP/1.1 {problem.status} {problem.title}\r\n"
@@ -183,6 +246,21 @@ class BoundedProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\n"
             f"connection: close\r\n{more}\r\n"
         )
-        self.transport.write(head.encode() + body)
-        self.transport.write_eof()
-        self.loop.call_later(_REFUSED_TIMEOUT, self.transport.close)
+        self._last_words = head.encode() + body
+        if not self.idle and self.cycle.more_body:  # then it is this one that is refused
+            if self.pipeline:
+                self.pipeline.popleft()
+                return
+            if self.cycle.response_started:
+                self._last_words = b""
+            self.cycle.response_complete = True
+        if self.idle:
+            self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        words, self._last_words = self._last_words, None
+        if words is not None and not self.transport.is_closing():
+            if words:
+                self.transport.write(words)
+            self.transport.write_eof()
+            self.loop.call_later(_REFUSED_TIMEOUT, self.transport.close)

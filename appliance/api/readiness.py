@@ -1,12 +1,15 @@
 """Whether a message sent now would be kept and stored, and if not, why not."""
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from appliance import room
+from appliance.broker import probe
 from appliance.broker.state import BrokerState
 from appliance.config import Config
 from appliance.errors import SchemaError, StoreError
+from appliance.pulse import TROUBLE, Sign, signs
 from appliance.store.reader import Reader
 
 #: Seconds after which what was last heard of the queue counts as unknown: several times the pause
@@ -33,33 +36,14 @@ class Readiness:
             self.reasons.append(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """The data's file system, in bytes. `floor` is what must stay free."""
-
-    free: int
-    total: int
-    floor: int
-
-
-def disk(config: Config) -> Disk:
-    """Return the state of the disk that holds the data. Raises StoreError if it can't be asked."""
-    try:
-        status = os.statvfs(config.data)
-    except OSError as error:
-        raise StoreError(f"{config.data}: {error.strerror}") from error
-    return Disk(
-        free=status.f_bavail * status.f_frsize,
-        total=status.f_blocks * status.f_frsize,
-        floor=config.min_free_bytes,
-    )
-
-
 def assess(config: Config, reader: Reader, broker: BrokerState) -> Readiness:
     """Check everything a message needs on its way to a row."""
     readiness = Readiness()
+    living = signs(config)
     _check_broker(readiness, broker)
-    _check_disk(readiness, config)
+    _check_probe(readiness, living)
+    _check_workers(readiness, living)
+    _check_disks(readiness, config)
     _check_store(readiness, reader)
     return readiness
 
@@ -74,6 +58,7 @@ def _check_broker(readiness: Readiness, broker: BrokerState) -> None:
         broker.accepting,
         f"the broker does not accept: {broker.reason or 'no reason given'}",
     )
+    readiness.add("queue_has_room", not broker.full, "the queue is full")
     age = broker.checked_seconds_ago
     if age is None or age > _STALE_SECONDS or broker.consumers is None:
         heard = "never" if age is None else f"{age:.0f} s ago"
@@ -83,14 +68,38 @@ def _check_broker(readiness: Readiness, broker: BrokerState) -> None:
     readiness.add("worker_attached", broker.consumers >= 1, "no worker is attached to the queue")
 
 
-def _check_disk(readiness: Readiness, config: Config) -> None:
+def _check_probe(readiness: Readiness, living: Sequence[Sign]) -> None:
+    """Heed what the probe found, where one runs and is not stopped itself."""
+    for sign in living:
+        found = sign.facts.get(probe.FACT)
+        if found and sign.seconds_ago < _STALE_SECONDS:
+            reason = f"the broker runs and does not serve: {found['reason']}"
+            readiness.add("broker_serves", found["state"] != probe.State.FAILS, reason)
+
+
+def _check_workers(readiness: Readiness, living: Sequence[Sign]) -> None:
+    """Look whether one works at all, and whether any holds what it can't store."""
+    workers = [sign for sign in living if sign.process == "worker"]
+    if not workers:
+        return  # not there, or just starting: whether one is attached says more
+    silent = min(sign.seconds_ago for sign in workers)
+    readiness.add(
+        "worker_alive", silent < _STALE_SECONDS, f"no worker gave a sign of life for {silent:.0f} s"
+    )
+    trouble = next((text for sign in workers if (text := sign.facts.get(TROUBLE))), "")
+    readiness.add("worker_stores", not trouble, f"a worker holds what it can't store: {trouble}")
+
+
+def _check_disks(readiness: Readiness, config: Config) -> None:
     try:
-        state = disk(config)
+        disks = room.disks(config)
     except StoreError:
         readiness.add("disk_free", False, "the data's disk can't be asked for its free space")
         return
-    reason = f"{state.free} bytes are free on the data's disk, {state.floor} must stay free"
-    readiness.add("disk_free", state.free >= state.floor, reason)
+    for found in disks:
+        if found.lacks:
+            readiness.add("disk_free", False, found.lacks)
+    readiness.checks.setdefault("disk_free", True)
 
 
 def _check_store(readiness: Readiness, reader: Reader) -> None:

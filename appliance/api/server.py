@@ -1,11 +1,13 @@
-"""Serve the front door with uvicorn, until told to stop."""
+"""Serve HTTP with uvicorn, until told to stop."""
 
 import asyncio
 import contextlib
+import functools
 import gc
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,46 +16,66 @@ import uvicorn
 import uvloop
 from flask import Flask
 
-from appliance import credentials
+from appliance import credentials, room
 from appliance.api.auth import Bearer
 from appliance.api.bridge import Bridge
 from appliance.api.front import FrontDoor
 from appliance.api.intake import Intake
-from appliance.api.protocol import MOST_CONNECTIONS, BoundedProtocol
+from appliance.api.protocol import MOST_CONNECTIONS
+from appliance.api.publishing import PublishingProtocol
 from appliance.broker.publisher import Publisher
 from appliance.config import Config
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, StoreError
+from appliance.pulse import BEAT_SECONDS, Pulse
 from appliance.store.watch import Watch
 
 #: Seconds a connection may be idle between requests; longer than most clients' pools keep one.
 _KEEP_ALIVE: Final = 75
 #: Seconds that a stop waits for the requests under way.
 _GRACE: Final = 7
+#: Seconds between two looks at the disks; what can come in meanwhile fits far below the floor.
+_ROOM_SECONDS: Final = 0.5
 #: Threads for what Flask serves.
 _FLASK_THREADS: Final = 8
 
 _log: Any = structlog.get_logger(__name__)
 
 
-def serve(config: Config, publisher: Publisher, watch: Watch, app: Flask) -> None:
-    """Serve until SIGTERM or SIGINT; then answer what is under way and end.
+def serve(
+    config: Config,
+    publisher: Publisher,
+    watch: Watch,
+    app: Flask,
+    pulse: Pulse,
+    *,
+    stopping: threading.Event,
+) -> None:
+    """Serve until SIGTERM or SIGINT; then set `stopping`, answer what is under way and end.
 
     Raises ConfigError where the address can't be listened on.
     """
     # What is loaded now stays; the collector need not look at it again and again under load.
     gc.freeze()
     _allow_files(2 * MOST_CONNECTIONS)
-    uvloop.run(_serve(config, publisher, watch, app))
+    uvloop.run(_serve(config, publisher, watch, app, pulse, stopping=stopping))
 
 
-async def _serve(config: Config, publisher: Publisher, watch: Watch, app: Flask) -> None:
+async def _serve(
+    config: Config,
+    publisher: Publisher,
+    watch: Watch,
+    app: Flask,
+    pulse: Pulse,
+    *,
+    stopping: threading.Event,
+) -> None:
     intake = Intake(config, publisher, watch)
-    front = FrontDoor(Bearer(credentials.token(config)), intake, Bridge(app, _FLASK_THREADS))
+    door = FrontDoor(config, Bearer(credentials.token(config)))
     listener = _listen(config)
     server = _Server(
         uvicorn.Config(
-            front,
-            http=BoundedProtocol,
+            Bridge(app, _FLASK_THREADS),
+            http=functools.partial(PublishingProtocol, door=door, intake=intake),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -66,15 +88,64 @@ async def _serve(config: Config, publisher: Publisher, watch: Watch, app: Flask)
         )
     )
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        server.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     publishing = asyncio.create_task(publisher.run())
     publishing.add_done_callback(lambda _: server.stop())
+    living = [
+        asyncio.create_task(_live(publisher, pulse)),
+        asyncio.create_task(_watch_room(config, publisher)),
+    ]
     _log.info("listening", address=str(config.http))
     await server.serve(sockets=[listener])
-    publisher.stop()
+    pulse.stopping()
+    for task in living:
+        task.cancel()
+    await publisher.stop()
     await publishing
     watch.close()
+
+
+async def _live(publisher: Publisher, pulse: Pulse) -> None:
+    """Beat for the event loop; ready is who could publish."""
+    while True:
+        pulse.beat()
+        state = publisher.state()
+        if state.accepting:
+            pulse.ready()  # also while a disk is below its floor: it answers, and goes on by itself
+        if publisher.refusal:
+            pulse.status(f"refusing: {publisher.refusal}")
+        elif state.accepting:
+            pulse.status(f"accepting; {state.depth or 0} envelopes in the queue")
+        else:
+            pulse.status(f"not accepting: {state.reason}")
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+async def _watch_room(config: Config, publisher: Publisher) -> None:
+    """Refuse while a disk is below its floor: looked at now and then, not for each message.
+
+    In a thread, because a disk that hangs holds whoever asks it.
+    """
+    told = ""
+    while True:
+        try:
+            lacking = await asyncio.to_thread(room.lacking, config)
+        except StoreError:
+            lacking = "the data's disk can't be asked for its free space"
+        publisher.refuse(lacking)
+        if bool(lacking) != bool(told):
+            if lacking:
+                _log.warning("refusing messages", reason=lacking)
+            else:
+                _log.info("accepting messages again: there is room")
+        told = lacking
+        await asyncio.sleep(_ROOM_SECONDS)
 
 
 def _listen(config: Config) -> socket.socket:

@@ -3,20 +3,27 @@
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import pika.exceptions
 import structlog
 
+from appliance import numbers
 from appliance.broker import tables, topology
 from appliance.broker.link import Link
 from appliance.config import Config
 from appliance.errors import BrokerError, EnvelopeError, TopicError
 from appliance.messages import (
+    PREFIX_LENGTH,
+    REPORT,
+    Content,
+    DeadEnvelope,
     DeadLetter,
     Envelope,
     IdSource,
     Kind,
+    Report,
     check_topic,
     is_id,
     is_time,
@@ -31,6 +38,14 @@ _PREFETCH: Final = 32
 #: the last, because the broker logs each that is in vain.
 _LOOK_FIRST: Final = 0.25
 _LOOK_LAST: Final = 5.0
+
+#: RabbitMQ's word for why a message died, and the same for people.
+_DEATHS: Final = {
+    "expired": "its time to live, or that of the queue's policy, was over before it was stored",
+    "rejected": "a consumer rejected it",
+    "delivery_limit": "it was delivered as often as the limit allows, and never acknowledged",
+    "maxlen": "the queue was full",
+}
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _FOREIGN_KEY: Final = re.compile(r"[^\0]{1,255}", re.DOTALL)
@@ -47,7 +62,7 @@ class Delivery:
 
     turn: int
     tag: int
-    content: Envelope | DeadLetter
+    content: Content
 
 
 class Consumer:
@@ -59,12 +74,22 @@ class Consumer:
         self._on_delivery = on_delivery
         self._link = Link(config, self._opened, self._lost)
         self._channel: Any = None
+        self._seeking: asyncio.Task[None] | None = None
         self._ids = IdSource()
         self.turn = 0
 
+    @property
+    def consuming(self) -> bool:
+        """Whether deliveries come here, or would if this were the active consumer."""
+        return self._channel is not None
+
     async def run(self) -> None:
         """Consume until `stop`."""
-        await self._link.run()
+        try:
+            await self._link.run()
+        finally:
+            if self._seeking is not None:
+                self._seeking.cancel()
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Acknowledge this delivery and all before it; nothing where its connection is gone."""
@@ -85,7 +110,7 @@ class Consumer:
 
     async def _opened(self, link: Link) -> None:
         delay = _LOOK_FIRST
-        while not await topology.exists(link):
+        while not await topology.exists(link, topology.QUEUE):
             if delay == _LOOK_FIRST:
                 _log.info("waiting for the API to make the queue")
             await asyncio.sleep(delay)
@@ -100,22 +125,56 @@ class Consumer:
             content = self._read(_text(method.routing_key), properties, body)
             self._on_delivery(Delivery(turn, method.delivery_tag, content))
 
+        def died(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            content = self._read(_text(method.routing_key), properties, body)
+            self._on_delivery(Delivery(turn, method.delivery_tag, given_up(content, properties)))
+
         channel.basic_consume(topology.QUEUE, delivered)
+        self._seeking = asyncio.create_task(self._seek_dead(link, turn, died))
+
+    async def _seek_dead(self, link: Link, turn: int, died: Callable[..., None]) -> None:
+        """Consume what the broker gives up on too, as soon as the API has made that queue.
+
+        The same channel: its tags are in one order, so one acknowledgement still covers all that
+        came before.
+        """
+        delay = _LOOK_FIRST
+        while turn == self.turn:
+            try:
+                if await topology.exists(link, topology.DEAD):
+                    if turn == self.turn:
+                        self._channel.basic_consume(topology.DEAD, died)
+                    return
+            except (BrokerError, pika.exceptions.AMQPError) as error:
+                _log.debug("the dead letters' queue can't be looked at", reason=str(error))
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _LOOK_LAST)
 
     def _lost(self, _: str) -> None:
         self.turn += 1
         self._channel = None
 
-    def _read(self, topic: str, properties: Any, body: bytes) -> Envelope | DeadLetter:
-        kind = _KINDS.get(properties.type or "")
+    def _read(self, topic: str, properties: Any, body: bytes) -> Envelope | DeadLetter | Report:
         try:
+            kind = _KINDS.get(properties.type or "")
             if kind is None:
+                if properties.type == REPORT:
+                    return _report(body)
                 return self._foreign(topic, properties, body)
             return _ours(topic, kind, properties, body)
         except (EnvelopeError, TopicError) as error:
             reason = error.reason if isinstance(error, EnvelopeError) else "bad-topic"
-            message_id = _text(properties.message_id) or self._ids.new()
-            return DeadLetter(topic, message_id, now(), body, reason, str(error))
+            name, text = _text(properties.message_id), str(error)
+            if kind is None or not is_id(name):
+                text = f"{text}; its message_id: {name}" if name else text
+                name = self._id(topic, name)
+            return DeadLetter(
+                topic, name, now(), body, reason, text, _ledger(properties.headers or {})
+            )
+        except Exception as error:  # noqa: BLE001  # a client decides what is in it
+            # A delivery that is left out would be acknowledged with the one after it, and lost.
+            _log.exception("a delivery can't be read")
+            return DeadLetter(topic, self._ids.new(), now(), body, "undecodable", repr(error))
 
     def _foreign(self, topic: str, properties: Any, body: bytes) -> Envelope:
         """Take what another AMQP client published; its `message_id` is its idempotency key."""
@@ -124,12 +183,14 @@ class Consumer:
             raise EnvelopeError("too-large", f"{len(body)} bytes, over the limit for a message")
         if not body:
             raise EnvelopeError("empty", "a message without a body")
-        key = _text(properties.message_id)
-        if _FOREIGN_KEY.fullmatch(key):
-            message_id = key_prefix(topic, key) + "00000000"
-        else:
-            message_id = self._ids.new()
+        message_id = self._id(topic, _text(properties.message_id))
         return Envelope(topic, Kind.MESSAGE, message_id, now(), 1, len(body), body)
+
+    def _id(self, topic: str, key: str) -> str:
+        """Return the id of another client's message: the same for the same key and topic."""
+        if _FOREIGN_KEY.fullmatch(key):
+            return key_prefix(topic, key) + "00000000"
+        return self._ids.new()
 
 
 def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
@@ -146,10 +207,45 @@ def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
         and isinstance(size, int)
         and 0 < count <= most
         and 0 < size <= len(body)
+        # The last one's id must not need more digits than there are.
+        and (kind is not Kind.LINES or int(message_id[PREFIX_LENGTH:], 16) + count <= 2**32)
     ):
         raise EnvelopeError("undecodable", f"{kind.value}: its properties are not ours")
     check_topic(topic)
-    return Envelope(topic, kind, message_id, received_at, count, size, body)
+    ledger = _ledger(headers)
+    return Envelope(topic, kind, message_id, received_at, count, size, body, ledger)
+
+
+def given_up(content: Content, properties: Any) -> Content:
+    """Return what the broker gave up on as dead letters, with the reason it gives (`x-death`)."""
+    word = _death(properties.headers or {})
+    reason, error = f"broker-{word.replace('_', '-')}", _DEATHS.get(word, "the broker gave it up")
+    if isinstance(content, Envelope):
+        return DeadEnvelope(content, reason, error)
+    if isinstance(content, DeadLetter):
+        return replace(content, error=f"{content.error}; {error}")
+    return content
+
+
+def _death(headers: dict[str, Any]) -> str:
+    """Return what RabbitMQ calls the reason of the last death."""
+    deaths = headers.get("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    word = last.get("reason") if isinstance(last, dict) else None
+    return word if isinstance(word, str) and word in _DEATHS else "unknown"
+
+
+def _report(body: bytes) -> Report:
+    entry = numbers.read(body)
+    if entry is None or entry.number is not None:
+        raise EnvelopeError("undecodable", f"{REPORT}: not what a source says at its end")
+    return Report(body)
+
+
+def _ledger(headers: dict[str, Any]) -> str:
+    """Return the envelope's number and what goes with it, read only where it is stored."""
+    ledger = headers.get("ledger")
+    return ledger if isinstance(ledger, str) else ""
 
 
 def _text(value: str | bytes | None) -> str:

@@ -9,20 +9,22 @@ import ipaddress
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
 
-from appliance import credentials
-from appliance.broker import node_files
+from appliance import credentials, journal, room
+from appliance.broker import moved, node_files, node_process, safe
 from appliance.broker.node_files import Layout, Limits
 from appliance.config import Address, Config
-from appliance.errors import NodeError
+from appliance.errors import NodeError, StoreError
 
 #: Debian's folder. Not /usr/sbin/rabbitmq-server: that is a wrapper which changes the user.
 _INSTALLED: Final = Path("/usr/lib/rabbitmq")
@@ -37,29 +39,47 @@ _MAX_SCHEDULERS: Final = 2
 #: Below the seconds after which a supervisor takes a start for a good one (8).
 _LOCK_SECONDS: Final = 5.0
 
+#: Files the node must be able to make to start, and seconds between two looks for room.
+_START_INODES: Final = 100
+_ROOM_PAUSE: Final = 1.0
+
 #: A limit as high as this is how a version 1 control group says "none".
 _UNLIMITED_BYTES: Final = 2**60
 
 
+def stand_by(beat: Callable[[], None], pause: float) -> NoReturn:
+    """Stand where our own node would be, while an outside broker is used, until SIGTERM.
+
+    `beat` is called every `pause` seconds.
+    """
+    structlog.get_logger().info("an outside broker is used: no own node is started")
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    while True:
+        beat()
+        time.sleep(pause)
+
+
 def start(config: Config) -> NoReturn:
-    """Become the RabbitMQ node; with an outside broker's address given, wait for SIGTERM instead.
+    """Become the RabbitMQ node, which tells systemd by itself that it is ready and alive.
 
     Raises NodeError, in words for people, for what would keep the node from starting.
     """
     log = structlog.get_logger()
-    if config.broker_url:
-        log.info("an outside broker is used: no own node is started")
-        signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        while True:
-            signal.pause()
     release, server = find_server(_INSTALLED)
     layout = Layout(config.data / "broker")
     os.umask(0o077)
     try:
+        _wait_for_room(config)
         layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         _lock(layout)
         check_upgrade(layout, release)
+        if set_aside(layout):
+            log.warning("the last start never became ready: the node's database is made anew")
+        if moved.follow(layout):
+            log.info(
+                "the data folder was moved: the queues are told where they are", to=str(layout.home)
+            )
         listen, distribution = check_ports(config)
         _write(config, layout, release, listen)
     except OSError as error:
@@ -81,6 +101,52 @@ def start(config: Config) -> NoReturn:
     )
 
 
+def _wait_for_room(config: Config) -> None:
+    """Wait until RabbitMQ has the room that it needs to start and recover.
+
+    A node that fails again and again on a full disk would be given up, and everything with it;
+    this way it comes back by itself.
+    """
+    told = False
+    while lacks := _lacking(config):
+        if not told:
+            structlog.get_logger().error("waiting for room to start in", reason=lacks)
+        told = True
+        time.sleep(_ROOM_PAUSE)
+
+
+def _lacking(config: Config) -> str:
+    home = config.data / "broker"
+    folder = home if home.exists() else config.data
+    try:
+        found = room.disk(folder, "the broker's disk", node_files.DISK_FLOOR_BYTES, _START_INODES)
+    except StoreError:
+        return ""  # not there yet, or can't be used: what is tried next says it better
+    return found.lacks
+
+
+def check(config: Config) -> tuple[int, ...]:
+    """Return the release that is installed, if it can read the data that is there.
+
+    Raises NodeError otherwise. Nothing is touched.
+    """
+    release, _ = find_server(_INSTALLED)
+    check_upgrade(Layout(config.data / "broker"), release)
+    return release
+
+
+def is_running(config: Config) -> bool:
+    """Whether a node holds the data folder."""
+    try:
+        with Layout(config.data / "broker").lock.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Address) -> None:
     text = node_files.config_text(
         layout,
@@ -91,12 +157,20 @@ def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Add
             disk_free=config.min_free_bytes,
         ),
         log_level=config.log_level,
-        json_logs=config.log_format == "json"
-        or (config.log_format == "auto" and not sys.stderr.isatty()),
+        logs=_log_format(config),
     )
     password = credentials.broker_password(config)
-    node_files.write_all(layout, text, node_files.definitions(password, config.queue_max_bytes))
+    imported = node_files.definitions(password, config.queue_max_bytes, config.queue_max_envelopes)
+    node_files.write_all(layout, text, imported)
     node_files.write_private(layout.version, ".".join(map(str, release)) + "\n")
+
+
+def _log_format(config: Config) -> str:
+    if config.log_format != "auto":
+        return config.log_format
+    if journal.connected():
+        return "journal"
+    return "text" if sys.stderr.isatty() else "json"
 
 
 def find_server(installed: Path) -> tuple[tuple[int, ...], Path]:
@@ -216,6 +290,20 @@ def check_upgrade(layout: Layout, release: tuple[int, ...]) -> None:
     )
 
 
+def set_aside(layout: Layout) -> bool:
+    """Move away a database that was never whole on disk; True if there was one.
+
+    The power failed, or the node was killed, before anything was accepted. RabbitMQ may find files
+    empty and then never starts.
+    """
+    if not layout.database.exists() or safe.was_safe(layout.home):
+        return False
+    aside = layout.database.with_name(f"{layout.database.name}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    layout.database.rename(aside)
+    return True
+
+
 def _lock(layout: Layout) -> None:
     """Take the folder's lock for as long as this process, and what it becomes, lives.
 
@@ -234,6 +322,7 @@ def _lock(layout: Layout) -> None:
                 ) from error
             time.sleep(0.05)
         else:
+            node_process.note(descriptor)
             return
 
 

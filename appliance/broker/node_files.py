@@ -19,14 +19,17 @@ from appliance.config import Address
 #: The data folder of a node is named after it, so the name must not follow the host's.
 NODE_NAME: Final = "appliance@localhost"
 
-#: Name of the broker's one user and of the policy on the queue.
+#: Name of the broker's one user and, to begin with, of the policies on the queues.
 USER: Final = "appliance"
 
-#: The queue that the policy bounds; `topology` declares it.
+#: The queue of all messages; `topology` declares it.
 QUEUE: Final = "appliance.store"
 
+#: Where that queue's dead letters go: an exchange and a queue, which `topology` declares, too.
+DEAD: Final = "appliance.dead"
+
 #: RabbitMQ's own lowest advice; below it a node can't write what it needs to recover.
-_DISK_FLOOR_BYTES: Final = 50_000_000
+DISK_FLOOR_BYTES: Final = 50_000_000
 
 #: Of the memory the container may use, the part the broker takes before it holds publishers back;
 #: the rest is for the API, the workers and the page cache.
@@ -82,7 +85,7 @@ BROKER_LOG_LEVELS: Final = {
 }
 
 #: What the node may take over from our environment; all else could change how it behaves.
-_PASSED_ON: Final = ("NOTIFY_SOCKET", "TZ")
+_PASSED_ON: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "TZ")
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,17 @@ def hash_password(password: str, salt: bytes) -> str:
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
-def definitions(password: str, queue_max_bytes: int) -> dict[str, Any]:
+def definitions(password: str, queue_max_bytes: int, queue_max_envelopes: int) -> dict[str, Any]:
     """Return the definitions that the node imports at each start.
 
-    The limit of the queue is a policy and not an argument of the queue, because an argument could
+    The limits of the queue are a policy and not arguments of the queue, because arguments could
     not be changed later.
     """
+    bounds = {
+        "max-length-bytes": queue_max_bytes,
+        "max-length": queue_max_envelopes,
+        "overflow": "reject-publish",
+    }
     return {
         "users": [
             {
@@ -158,15 +166,29 @@ def definitions(password: str, queue_max_bytes: int) -> dict[str, Any]:
             {"user": USER, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
         ],
         "policies": [
-            {
-                "vhost": "/",
-                "name": USER,
-                "pattern": f"^{QUEUE.replace('.', '[.]')}$",
-                "apply-to": "queues",
-                "priority": 0,
-                "definition": {"max-length-bytes": queue_max_bytes, "overflow": "reject-publish"},
-            }
+            # What the broker gives up on stays in its queue until the other one has it on disk.
+            _policy(
+                USER,
+                QUEUE,
+                {
+                    **bounds,
+                    "dead-letter-exchange": DEAD,
+                    "dead-letter-strategy": "at-least-once",
+                },
+            ),
+            _policy(f"{USER}-dead", DEAD, bounds),
         ],
+    }
+
+
+def _policy(name: str, queue: str, definition: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "vhost": "/",
+        "name": name,
+        "pattern": f"^{queue.replace('.', '[.]')}$",
+        "apply-to": "queues",
+        "priority": 0,
+        "definition": definition,
     }
 
 
@@ -195,36 +217,52 @@ def config_text(
     listen: Address,
     limits: Limits,
     log_level: str,
-    json_logs: bool,
+    logs: str,
 ) -> str:
-    """Return rabbitmq.conf for the RabbitMQ `release`. `listen.host` is an IP address."""
+    """Return rabbitmq.conf for the RabbitMQ `release`. `listen.host` is an IP address.
+
+    `logs` is `text` or `json`, on standard error, or `journal`: systemd's.
+    """
     lines = {
         "listeners.tcp.local": f"{listen.host}:{listen.port}",
         "definitions.import_backend": "local_filesystem",
         "definitions.local.path": layout.definitions,
         "vm_memory_high_watermark.absolute": limits.memory,
-        "disk_free_limit.absolute": max(limits.disk_free, _DISK_FLOOR_BYTES),
+        "disk_free_limit.absolute": max(limits.disk_free, DISK_FLOOR_BYTES),
         "raft.wal_max_size_bytes": _WAL_BYTES,
         "max_message_size": _MESSAGE_BYTES,
         "consumer_timeout": _CONSUMER_TIMEOUT_MS,
         "cluster_formation.classic_config.nodes.1": NODE_NAME,  # else it warns that it is alone
         "heartbeat": _HEARTBEAT_SECONDS,
         "log.file": "false",
-        "log.console": "true",
-        "log.console.stdio": "stderr",
-        "log.console.level": BROKER_LOG_LEVELS[log_level],
-        "log.console.formatter": "json" if json_logs else "plaintext",
-        "log.console.formatter.time_format": "rfc3339_T",
-    }
-    if json_logs:
-        # The names that our own lines have.
-        lines["log.console.formatter.json.field_map"] = "time level msg:event domain:logger *:-"
+    } | _log_lines(logs, BROKER_LOG_LEVELS[log_level])
     if release >= (4,):
         # Without it, whoever reaches the port may log in without a password.
         lines["anonymous_login_user"] = "none"
     else:
         lines["raft.segment_max_entries"] = _SEGMENT_ENTRIES_3
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def _log_lines(logs: str, level: str) -> dict[str, str]:
+    if logs == "journal":
+        return {
+            "log.console": "false",
+            "log.journald": "true",
+            "log.journald.level": level,
+            "log.journald.fields": 'SYSLOG_IDENTIFIER="appliance-broker" priority',
+        }
+    lines = {
+        "log.console": "true",
+        "log.console.stdio": "stderr",
+        "log.console.level": level,
+        "log.console.formatter": "json" if logs == "json" else "plaintext",
+        "log.console.formatter.time_format": "rfc3339_T",
+    }
+    if logs == "json":
+        # The names that our own lines have.
+        lines["log.console.formatter.json.field_map"] = "time level msg:event domain:logger *:-"
+    return lines
 
 
 def environment(
@@ -279,12 +317,12 @@ def environment(
     }
 
 
-def write_private(path: Path, text: str, mode: int = 0o600) -> None:
+def write_private(path: Path, text: str, mode: int = 0o600, encoding: str = "utf-8") -> None:
     """Write `text` to `path` whole or not at all, readable by our user only."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding=encoding) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

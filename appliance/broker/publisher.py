@@ -13,7 +13,8 @@ broker, RefusedError where it certainly has not.
 
 import asyncio
 import time
-from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from typing import Any, Final
 
 import pika
@@ -21,18 +22,19 @@ import pika.exceptions
 import structlog
 
 from appliance.broker import topology
+from appliance.broker.account import Account
+from appliance.broker.frames import Publishing
+from appliance.broker.lanes import Lane, Parcel
 from appliance.broker.link import Link
+from appliance.broker.numbering import Numbering
 from appliance.broker.state import BrokerState
 from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError
-from appliance.messages import Envelope, pack, single
+from appliance.messages import Envelope
 
 #: Unconfirmed requests of one topic, from which on what comes is gathered: a few that come apart
 #: don't wait for one another, and under load one envelope is on its way while the next one fills.
 _LANE_REQUESTS: Final = 4
-#: Messages and bytes of a gathered envelope: beyond, the next one is begun.
-_GATHER_MESSAGES: Final = 512
-_GATHER_BYTES: Final = 256 * 1024
 #: Unconfirmed envelopes and bytes over all topics.
 _WINDOW_ENVELOPES: Final = 512
 _WINDOW_BYTES: Final = 32 * 2**20
@@ -43,58 +45,12 @@ _HELD_BYTES: Final = 64 * 2**20
 _SWEEP: Final = 0.05
 #: Seconds between two looks at the queue's depth and consumers.
 _CHECK: Final = 1.0
+#: Seconds beyond the publish timeout that a thread waits for the loop to say how it went.
+_PATIENCE: Final = 5.0
 
-_PERSISTENT: Final = 2
 _APP_ID: Final = "queue-appliance"
 
 _log: Any = structlog.get_logger(__name__)
-
-
-class _Parcel:
-    """An envelope being gathered, or one that is made and on its way."""
-
-    __slots__ = ("deadline", "envelope", "items", "lane", "requests", "sent", "size", "waiters")
-
-    def __init__(self, lane: "_Lane", deadline: float) -> None:
-        self.lane = lane
-        self.deadline = deadline
-        self.items: list[tuple[str, str, bytes]] = []
-        self.envelope: Envelope | None = None
-        self.size = 0
-        self.requests = 0  # counted when it was sent
-        self.sent = False
-        self.waiters: list[asyncio.Future[None]] = []
-
-    def sealed(self) -> Envelope:
-        """Return the envelope; nothing can be added any more."""
-        if self.envelope is None:
-            topic, items = self.lane.topic, self.items
-            self.envelope = (
-                single(topic, *items[0]) if len(items) == 1 else pack(topic, items, self.size)
-            )
-            self.items = []
-        return self.envelope
-
-    def finish(self, error: BrokerError | None = None) -> None:
-        """Answer everyone who waits for this parcel."""
-        for waiter in self.waiters:
-            if not waiter.done():
-                if error is None:
-                    waiter.set_result(None)
-                else:
-                    waiter.set_exception(error)
-        self.waiters = []
-
-
-class _Lane:
-    """One topic: what waits, in order, and how many requests are unconfirmed."""
-
-    __slots__ = ("topic", "unconfirmed", "waiting")
-
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
-        self.unconfirmed = 0
-        self.waiting: deque[_Parcel] = deque()
 
 
 class Publisher:
@@ -104,31 +60,44 @@ class Publisher:
         self._config = config
         self._link = Link(config, self._opened, self._lost, self._blocked_changed)
         self._channel: Any = None
-        self._lanes: dict[str, _Lane] = {}
-        self._to_send: dict[str, _Lane] = {}
-        self._unconfirmed: dict[int, _Parcel] = {}
+        self._publishing: Publishing
+        self._numbering = Numbering()
+        self._account = Account(
+            config.data, self._numbering, self._link, lambda: self.state().accepting
+        )
+        self._lanes: dict[str, Lane] = {}
+        self._to_send: dict[str, Lane] = {}
+        self._unconfirmed: dict[int, Parcel] = {}
         self._next_tag = 1
         self._window_bytes = 0
         self._held_requests = 0
         self._held_bytes = 0
         self._blocked = False
+        self._full = False
+        self.refusal = ""
         self._reason: str | None = "not connected yet"
         self._depth: int | None = None
         self._consumers: int | None = None
         self._checked_at: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
         """Keep connected, until `stop`."""
-        chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._check())]
+        self._loop = asyncio.get_running_loop()
+        chores = [
+            asyncio.create_task(chore()) for chore in (self._sweep, self._check, self._account.run)
+        ]
         try:
             await self._link.run()
         finally:
+            self._loop = None
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Disconnect; what is unconfirmed stays unanswered, so call it when nothing is."""
+        await self._account.close()
         self._link.stop()
 
     def state(self) -> BrokerState:
@@ -143,7 +112,13 @@ class Publisher:
             depth=self._depth,
             consumers=self._consumers,
             checked_seconds_ago=None if checked_at is None else time.monotonic() - checked_at,
+            full=self._full,
+            numbers=self._numbering.entry(),
         )
+
+    def refuse(self, reason: str) -> None:
+        """Refuse whatever is posted from now on, for this reason; an empty one ends that."""
+        self.refusal = reason
 
     def post(
         self, topic: str, message_id: str, received_at: str, body: bytes
@@ -155,12 +130,7 @@ class Publisher:
         lane, size = self._lane(topic), len(body)
         waiter = self._hold(size)
         parcel = lane.waiting[-1] if lane.waiting else None
-        if (
-            parcel is None
-            or parcel.envelope is not None
-            or len(parcel.items) >= _GATHER_MESSAGES
-            or parcel.size + size > _GATHER_BYTES
-        ):
+        if parcel is None or not parcel.takes(size):
             parcel = self._append(lane)
         parcel.items.append((message_id, received_at, body))
         parcel.size += size
@@ -179,7 +149,28 @@ class Publisher:
         self._send_soon(lane)
         return waiter
 
+    def publish_and_wait(self, envelope: Envelope) -> None:
+        """Send an envelope from any other thread; returns when the broker has it on disk.
+
+        Raises RefusedError or DeadlineError, as `post`'s future does.
+        """
+        loop = self._loop
+        if loop is None:
+            raise RefusedError("the publisher is not running; nothing was kept")
+
+        async def publish() -> None:
+            await self.post_envelope(envelope)
+
+        sent = asyncio.run_coroutine_threadsafe(publish(), loop)
+        try:
+            sent.result(self._config.publish_timeout + _PATIENCE)
+        except (TimeoutError, CancelledError) as error:  # the loop is ending, or far behind
+            sent.cancel()
+            raise DeadlineError("not confirmed: it may have been kept or not") from error
+
     def _hold(self, size: int) -> asyncio.Future[None]:
+        if self.refusal:
+            raise RefusedError(f"{self.refusal}; nothing was kept")
         if self._held_requests and (
             self._held_requests >= _HELD_REQUESTS or self._held_bytes + size > _HELD_BYTES
         ):
@@ -188,30 +179,37 @@ class Publisher:
         self._held_bytes += size
         return asyncio.get_running_loop().create_future()
 
-    def _lane(self, topic: str) -> _Lane:
+    def _lane(self, topic: str) -> Lane:
         lane = self._lanes.get(topic)
         if lane is None:
-            lane = self._lanes[topic] = _Lane(topic)
+            lane = self._lanes[topic] = Lane(topic)
         return lane
 
-    def _append(self, lane: _Lane) -> _Parcel:
-        parcel = _Parcel(lane, time.monotonic() + self._config.publish_timeout)
+    def _append(self, lane: Lane) -> Parcel:
+        parcel = Parcel(lane, time.monotonic() + self._config.publish_timeout)
         lane.waiting.append(parcel)
         return parcel
 
-    def _send_soon(self, lane: _Lane) -> None:
+    def _send_soon(self, lane: Lane) -> None:
         """Send when the requests of this turn of the loop have all been seen."""
         if not self._to_send:
             asyncio.get_running_loop().call_soon(self._send_seen)
         self._to_send[lane.topic] = lane
 
     def _send_seen(self) -> None:
+        """Send what the windows allow, of all topics by one system call."""
         lanes, self._to_send = self._to_send, {}
+        frames: list[bytes] = []
         for lane in lanes.values():
-            self._send(lane)
+            self._send(lane, frames)
+        if frames:
+            try:
+                self._link.send(frames)
+            except BrokerError as error:
+                self._give_up(str(error))
 
-    def _send(self, lane: _Lane) -> None:
-        """Publish what the windows allow."""
+    def _send(self, lane: Lane, frames: list[bytes]) -> None:
+        """Add what the windows allow to `frames`; from now on it counts as sent."""
         while (
             lane.waiting
             and lane.unconfirmed < _LANE_REQUESTS
@@ -221,12 +219,7 @@ class Publisher:
             and self._window_bytes < _WINDOW_BYTES
         ):
             parcel = lane.waiting.popleft()
-            try:
-                self._publish(parcel)
-            except pika.exceptions.AMQPError as error:
-                lane.waiting.appendleft(parcel)
-                self._give_up(str(error) or "the channel is closed")
-                return
+            frames += self._frames(parcel)
             parcel.sent = True
             parcel.requests = len(parcel.waiters)
             lane.unconfirmed += parcel.requests
@@ -235,34 +228,30 @@ class Publisher:
             self._window_bytes += parcel.size
 
     def _send_all(self) -> None:
-        for lane in list(self._lanes.values()):
-            self._send(lane)
+        for lane in self._lanes.values():
+            self._send_soon(lane)
 
-    def _publish(self, parcel: _Parcel) -> None:
+    def _frames(self, parcel: Parcel) -> Iterator[bytes]:
         envelope = parcel.sealed()
-        self._channel.basic_publish(
-            topology.EXCHANGE,
-            envelope.topic,
-            envelope.body,
-            pika.BasicProperties(
-                delivery_mode=_PERSISTENT,
-                app_id=_APP_ID,
-                type=envelope.kind.value,
-                message_id=envelope.id,
-                headers={
-                    "received_at": envelope.received_at,
-                    "count": envelope.count,
-                    "bytes": envelope.size,
-                },
-            ),
-            mandatory=True,
+        if not parcel.number:
+            parcel.number = self._numbering.give()
+        ledger, parcel.told = self._numbering.tell(parcel.number)
+        headers: dict[str, str | int] = {
+            "received_at": envelope.received_at,
+            "count": envelope.count,
+            "bytes": envelope.size,
+            "ledger": ledger,
+        }
+        return self._publishing.frames(
+            envelope.topic, envelope.kind.value, envelope.id, headers, envelope.body
         )
 
     def _answered(self, frame: Any) -> None:
         """Take the broker's confirmation or refusal of one envelope or of all up to it."""
         method = frame.method
         error = None
-        if isinstance(method, pika.spec.Basic.Nack):
+        self._full = isinstance(method, pika.spec.Basic.Nack)
+        if self._full:
             error = RefusedError("the queue is full; nothing was kept")
         was_full = (
             len(self._unconfirmed) >= _WINDOW_ENVELOPES or self._window_bytes >= _WINDOW_BYTES
@@ -278,15 +267,17 @@ class Publisher:
                 self._window_bytes -= parcel.size
                 parcel.lane.unconfirmed -= parcel.requests
                 lanes.append(parcel.lane)
-                self._release(parcel, error)
+                self._numbering.settle(parcel.number, parcel.told, kept=error is None)
+                self._release(parcel, _doubtful() if error and parcel.put_back else error)
         for lane in lanes:
-            self._send(lane)
-            if not lane.waiting and not lane.unconfirmed:
+            if lane.waiting:
+                self._send_soon(lane)
+            elif not lane.unconfirmed:
                 self._lanes.pop(lane.topic, None)
         if was_full:
             self._send_all()
 
-    def _release(self, parcel: _Parcel, error: BrokerError | None) -> None:
+    def _release(self, parcel: Parcel, error: BrokerError | None) -> None:
         """Answer a parcel's waiters, and count what is held no more."""
         if parcel.waiters:  # else it was past its deadline and is counted already
             self._held_requests -= len(parcel.waiters)
@@ -300,6 +291,9 @@ class Publisher:
         )
         await topology.declare(link, self._config)
         await link.call(channel.confirm_delivery, self._on_answer(channel))
+        self._publishing = Publishing(
+            channel.channel_number, link.frame_max, topology.EXCHANGE, _APP_ID
+        )
         self._next_tag = 1
         self._channel, self._reason = channel, None
         self._send_all()
@@ -323,11 +317,15 @@ class Publisher:
 
     def _lost(self, reason: str) -> None:
         """Put what was unconfirmed back, in front and in order."""
-        self._channel, self._reason, self._blocked = None, reason, False
+        self._channel, self._reason = None, reason
+        self._blocked = self._full = False
         self._depth = self._consumers = self._checked_at = None
         for parcel in reversed(self._unconfirmed.values()):
             if parcel.waiters:
+                parcel.put_back = True
                 parcel.lane.waiting.appendleft(parcel)
+            else:  # past its deadline: nobody was promised anything, so it is not sent again
+                self._numbering.settle(parcel.number, [], kept=False)
         self._unconfirmed.clear()
         self._window_bytes = 0
         for topic, lane in list(self._lanes.items()):
@@ -348,7 +346,10 @@ class Publisher:
             now = time.monotonic()
             for lane in list(self._lanes.values()):
                 while lane.waiting and lane.waiting[0].deadline <= now:
-                    self._expire(lane.waiting.popleft())
+                    parcel = lane.waiting.popleft()
+                    if parcel.number:
+                        self._numbering.settle(parcel.number, [], kept=False)
+                    self._expire(parcel)
                 if not lane.waiting and not lane.unconfirmed:
                     self._lanes.pop(lane.topic, None)
             # All of them: one that had to wait in its lane was sent after younger ones of others.
@@ -356,7 +357,7 @@ class Publisher:
                 if parcel.deadline <= now and parcel.waiters:
                     self._expire(parcel)
 
-    def _expire(self, parcel: _Parcel) -> None:
+    def _expire(self, parcel: Parcel) -> None:
         after = f"within {self._config.publish_timeout:g} s"
         if parcel.sent:
             error: BrokerError = DeadlineError(
@@ -371,7 +372,7 @@ class Publisher:
         self._release(parcel, error)
 
     async def _check(self) -> None:
-        """Ask how deep the queue is and who consumes it; a queue that is gone ends the link."""
+        """Ask how deep the queue is and who consumes it; either queue gone ends the link."""
         while True:
             await asyncio.sleep(_CHECK)
             channel = self._channel
@@ -381,10 +382,22 @@ class Publisher:
                 answer = await self._link.call(
                     channel.queue_declare, queue=topology.QUEUE, passive=True
                 )
+                await self._link.call(channel.queue_declare, queue=topology.DEAD, passive=True)
             except BrokerError as error:
                 _log.debug("queue can't be looked at", reason=str(error))
                 continue
             if self._channel is channel:
-                self._depth = answer.method.message_count
+                depth = answer.method.message_count
+                if self._depth is not None and depth < self._depth:
+                    self._full = False  # it drains; the next message tells
+                self._depth = depth
                 self._consumers = answer.method.consumer_count
                 self._checked_at = time.monotonic()
+
+
+def _doubtful() -> DeadlineError:
+    """Return what a refusal means where an earlier copy may have arrived."""
+    return DeadlineError(
+        "the queue is full, and the connection broke before: it may have been kept or not; "
+        "send it again with the same Idempotency-Key"
+    )

@@ -1,25 +1,29 @@
-"""The exchange and the queue, and who may make them.
+"""The exchanges and the queues, and who may make them.
 
 The publisher makes them; consumers wait until they are there. So there is one process that knows
 how old the queue is, and it accepts nothing until the queue would survive a crash of the broker:
 RabbitMQ keeps the name of a new quorum queue in memory for up to 500 ms, and a broker killed in
 that time comes back with the queue empty, whatever it had confirmed. A file in the data folder
-says that the queue is older than that.
+says that the queue is older than that. What our own node has in files that it doesn't sync would
+go with a power cut; so they are synced before anything is accepted (`safe`).
 """
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
+from appliance.broker import safe
 from appliance.broker.link import Link
 from appliance.config import Config
 from appliance.errors import BrokerError
 
 EXCHANGE: Final = "appliance"
 QUEUE: Final = "appliance.store"
+#: An exchange, and the queue that is bound to it: what the broker gives up on, for a policy of our
+#: node says that QUEUE's dead letters go there (`node_files`).
+DEAD: Final = "appliance.dead"
 
 #: Seconds; intact was seen from 1.2 s on.
 _SETTLE: Final = 2.0
@@ -39,10 +43,16 @@ async def declare(link: Link, config: Config) -> None:
 
     Raises BrokerError.
     """
-    mark = _mark(config)
-    if not await exists(link):
+    home = config.data / "broker"
+    mark = home / safe.QUEUE
+    if not await exists(link, QUEUE):
         mark.unlink(missing_ok=True)
+    is_new = not (mark.exists() and await exists(link, DEAD))
     channel: Any = link.channel
+    await link.call(channel.exchange_declare, exchange=DEAD, exchange_type="fanout", durable=True)
+    await link.call(
+        channel.queue_declare, queue=DEAD, durable=True, arguments=dict(_QUEUE_ARGUMENTS)
+    )
     await link.call(
         channel.exchange_declare, exchange=EXCHANGE, exchange_type="topic", durable=True
     )
@@ -50,16 +60,20 @@ async def declare(link: Link, config: Config) -> None:
         channel.queue_declare, queue=QUEUE, durable=True, arguments=dict(_QUEUE_ARGUMENTS)
     )
     await link.call(channel.queue_bind, queue=QUEUE, exchange=EXCHANGE, routing_key="#")
-    if not mark.exists():
+    if is_new:
         _log.info("queue is new, accepting after it is safe", seconds=_SETTLE)
         await asyncio.sleep(_SETTLE)
         if link.channel is None or channel.is_closed:
             raise BrokerError("broker: lost while its queue was new")
-        _write(mark)
+    if not config.broker_url:
+        await asyncio.to_thread(_make_safe, home)
+    # What was given up waits in QUEUE until there is a way; so there is none before DEAD is safe.
+    await link.call(channel.queue_bind, queue=DEAD, exchange=DEAD)
+    _write(mark)
 
 
-async def exists(link: Link) -> bool:
-    """Whether the queue is there. Asked on a channel of its own: a "no" closes the channel."""
+async def exists(link: Link, queue: str) -> bool:
+    """Whether a queue is there. Asked on a channel of its own: a "no" closes the channel."""
     channel: Any = await link.open_channel()
     answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -68,22 +82,27 @@ async def exists(link: Link) -> bool:
             answer.set_result(there)
 
     channel.add_on_close_callback(lambda *_: settle(False))
-    channel.queue_declare(queue=QUEUE, passive=True, callback=lambda _: settle(True))
+    channel.queue_declare(queue=queue, passive=True, callback=lambda _: settle(True))
     there = bool(await link.wait(answer))
     if there:
         channel.close()
     return there
 
 
-def _mark(config: Config) -> Path:
-    return config.data / "broker" / "queue-is-safe"
+def _make_safe(home: Path) -> None:
+    """Have on disk what our own node has written so far, at its first start or a later one."""
+    try:
+        safe.sync(home)
+        safe.mark(home, safe.DATABASE)
+    except OSError as error:
+        raise BrokerError(
+            f"broker: its files can't be synced ({error.strerror}: {error.filename})"
+        ) from error
 
 
 def _write(mark: Path) -> None:
     try:
-        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.close(descriptor)
+        safe.mark(mark.parent, mark.name)
     except OSError as error:
         # Without it the next start waits again: slower, and as safe.
         _log.warning("mark can't be written", path=str(mark), error=str(error))

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from appliance import config as configuration
-from appliance.errors import ApplianceError, ClientError, ConfigError
+from appliance.errors import ApplianceError, ClientError, ConfigError, HostError
 
 #: Exit statuses that differ, so that a supervisor or a script can tell what went wrong.
 EXIT_ERROR: Final = 1
@@ -24,15 +24,21 @@ _COMMANDS: Final = {
     "publish": ("client", "Send a message, or every line of a file, to a topic."),
     "tail": ("client", "Print a topic's messages as they are stored."),
     "status": ("client", "Show processes, broker, queue, store and disk."),
+    "dead": ("dead", "See what could not be stored; send it again or discard it."),
+    "drill": ("drill", "Kill a scratch appliance's processes under load, and count."),
+    "verify": ("verify", "Check that all is there that was promised."),
     "token": ("settings", "Print the administrator's token."),
     "config": ("settings", "Show the settings in force and where each came from."),
+    "doctor": ("doctor", "Check disk, database, broker, ports, clock; say what to do."),
+    "backup": ("backup", "Copy the database, while it is in use or not."),
+    "restore": ("backup", "Put a backup in the place of the database."),
     "run": ("run", "Start everything under supervisord, in the foreground."),
     "ctl": ("run", "supervisorctl, for the appliance that `run` started."),
     "broker": ("processes", "Process: our own RabbitMQ node."),
     "migrate": ("processes", "Process: bring the database to this program's schema."),
     "api": ("processes", "Process: the producer API."),
     "worker": ("processes", "Process: store what the queue holds."),
-    "janitor": ("processes", "Process: keep the database's files small."),
+    "janitor": ("processes", "Process: keep the database small, make backups."),
     "listener": ("processes", "Process: supervisord's event listener."),
 }
 
@@ -40,6 +46,8 @@ _COMMANDS: Final = {
 def _keep_layout(command: click.Command) -> click.Command:
     r"""Let click keep the lines after a `\b`; in our raw docstrings that is two characters."""
     command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _keep_layout(inner)
     return command
 
 
@@ -82,7 +90,7 @@ def main() -> None:
     try:
         _keep_layout(_cli)
         _cli(prog_name="appliance")
-    except ConfigError as error:
+    except (ConfigError, HostError) as error:
         _fail(error, EXIT_CONFIG)
     except ClientError as error:
         _fail(error, EXIT_UNREACHABLE)

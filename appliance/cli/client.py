@@ -6,7 +6,6 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ import click
 from appliance.cli.http import Client
 from appliance.cli.publishing import Sender, Sent
 from appliance.cli.report import status_lines
+from appliance.cli.terminal import printable
 from appliance.config import Config
 from appliance.errors import ApplianceError, InputError, TopicError
 from appliance.messages import check_topic
@@ -32,15 +32,6 @@ def _topic(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
         return check_topic(value)
     except TopicError as error:
         raise click.BadParameter(str(error)) from error
-
-
-@contextmanager
-def _client(config: Config) -> Iterator[Client]:
-    client = Client(config)
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 @click.command()
@@ -94,7 +85,7 @@ def publish(
         raise click.UsageError("give TEXT, - for standard input, or --file FILE")
     if whole and not path and text != "-":
         raise click.UsageError("--whole goes with --file or -")
-    with _client(config) as client:
+    with Client.of(config) as client:
         sender = Sender(client, topic, patience=timeout)
         if path or text == "-":
             _publish_input(sender, path, whole)
@@ -176,7 +167,7 @@ def tail(
       appliance tail orders -n 100 --no-follow
       appliance tail sensors --since 10m --json | jq -r .body
     """
-    with _client(config) as client:
+    with Client.of(config) as client:
         try:
             for message in _messages(client, topic, count, since, follow):
                 click.echo(json.dumps(message) if as_json else _line(message))
@@ -221,15 +212,7 @@ def _quote(text: str) -> str:
 
 
 def _line(message: dict[str, Any]) -> str:
-    body = str(message["body"])
-    if sys.stdout.isatty():
-        # What others send must not steer this terminal.
-        body = "".join(c if c.isprintable() or c in "\t\n" else _escape(c) for c in body)
-    return f"{message['received_at']}  {body}"
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    return f"{message['received_at']}  {printable(str(message['body']))}"
 
 
 @click.command()
@@ -245,7 +228,7 @@ def status(config: Config, as_json: bool) -> None:
       appliance status
       appliance status --json | jq .broker.depth
     """
-    with _client(config) as client:
+    with Client.of(config) as client:
         answer = client.request("GET", "/v1/status")
         if answer.status == 404:
             raise ApplianceError(f"{client.url} is not the appliance's API")

@@ -1,7 +1,8 @@
 """A small HTTP client for the appliance's own API: one connection, kept open, tried again.
 
 A request that goes unanswered, or is answered 503 or 429, is sent again until its deadline. That is
-safe because whoever uses this sends only GETs, and POSTs with an Idempotency-Key.
+safe because whoever uses this sends only what may be repeated: GETs, POSTs with an Idempotency-Key,
+redrives and DELETEs.
 """
 
 import http.client
@@ -9,10 +10,11 @@ import json
 import random
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from appliance import credentials
@@ -68,6 +70,16 @@ class Client:
         if token := _token(config, self._host):
             self._headers["Authorization"] = f"Bearer {token}"
         self._connection: http.client.HTTPConnection | None = None
+
+    @classmethod
+    @contextmanager
+    def of(cls, config: Config) -> Iterator[Self]:
+        """Lend a client, and close it."""
+        client = cls(config)
+        try:
+            yield client
+        finally:
+            client.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -12,39 +12,62 @@ from appliance.config import Config
 def broker(config: Config) -> None:
     """Start our own RabbitMQ node in the foreground, its data below the data folder."""
     from appliance.broker import node
+    from appliance.pulse import BEAT_SECONDS, Pulse
 
     logs.configure(config, "broker")
-    node.start(config)
+    if not config.broker_url:
+        node.start(config)
+    with Pulse(config, "broker") as pulse:
+        pulse.ready()
+        pulse.status("an outside broker is used")
+        node.stand_by(pulse.beat, BEAT_SECONDS)
 
 
 @click.command()
 @click.pass_obj
 def migrate(config: Config) -> None:
     """Bring the database to this program's schema; make it if there is none. Ends at once."""
+    from appliance.doctor import checks
+    from appliance.store import usage
     from appliance.store.migrations import migrate
 
     logs.configure(config, "migrate")
-    applied = migrate(config.database)
-    structlog.get_logger(__name__).info(
-        "database is ready", path=str(config.database), applied=applied
-    )
+    log = structlog.get_logger(__name__)
+    for finding in checks.at_start(config, broker=False):
+        log.warning(finding.found, check=finding.check, advice=finding.advice)
+    with usage.shared(config.database):
+        applied = migrate(config.database)
+    log.info("database is ready", path=str(config.database), applied=applied)
 
 
 @click.command()
 @click.pass_obj
 def api(config: Config) -> None:
     """Serve HTTP: publishing, reading, health."""
+    import threading
+
     from appliance.api.app import create_app
     from appliance.api.server import serve
     from appliance.broker.publisher import Publisher
+    from appliance.pulse import Pulse
+    from appliance.store import usage
     from appliance.store.reader import Reader
     from appliance.store.watch import Watch
     from appliance.supervision import processes
 
     logs.configure(config, "api")
     publisher, reader = Publisher(config), Reader(config.database)
-    app = create_app(config, reader, publisher.state, lambda: processes.read(config))
-    serve(config, publisher, Watch(config.database), app)
+    stopping = threading.Event()
+    app = create_app(
+        config,
+        reader,
+        publisher.state,
+        lambda: processes.read(config),
+        publish=publisher.publish_and_wait,
+        stopping=stopping,
+    )
+    with usage.shared(config.database), Pulse(config, "api") as pulse:
+        serve(config, publisher, Watch(config.database), app, pulse, stopping=stopping)
 
 
 @click.command()
@@ -53,30 +76,44 @@ def worker(config: Config) -> None:
     """Store what the queue holds; a second worker stands by."""
     import uvloop
 
-    from appliance.worker import Worker
+    from appliance.pulse import Pulse
+    from appliance.store import usage
+    from appliance.worker import CONSUMING, STORING, Worker
 
     async def run() -> None:
-        await Worker(config).run()
+        with Pulse(config, "worker", CONSUMING, STORING) as pulse:
+            await Worker(config, pulse).run()
 
     logs.configure(config, "worker")
-    uvloop.run(run())
+    with usage.shared(config.database):
+        uvloop.run(run())
 
 
 @click.command()
 @click.pass_obj
 def janitor(config: Config) -> None:
-    """Keep the database's files small."""
+    """Keep the database small, delete what isn't kept, make scheduled backups."""
     from appliance import janitor
+    from appliance.broker import probe
+    from appliance.pulse import Pulse
+    from appliance.store import usage
 
     logs.configure(config, "janitor")
-    janitor.run(config)
+    with (
+        usage.shared(config.database),
+        Pulse(config, "janitor", "chores", probe.LOOP) as pulse,
+        probe.running(config, pulse),
+    ):
+        janitor.run(config, pulse)
 
 
 @click.command()
 @click.pass_obj
 def listener(config: Config) -> None:
-    """End everything when a program can't be kept alive."""
+    """End everything when a program can't be kept alive; restart what hangs."""
+    from appliance.pulse import Pulse
     from appliance.supervision import listener
 
     logs.configure(config, "listener")
-    listener.run(config)
+    with Pulse(config, "listener") as pulse:
+        listener.run(config, pulse)

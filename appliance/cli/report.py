@@ -24,8 +24,9 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
         rows.append(("disk", f"{free} free of {total}; refuses below {floor}"))
     lines += _table(rows)
     if processes := status["processes"]:
-        lines.append("processes")
-        lines += ["  " + line for line in _table([(p["name"], _process(p)) for p in processes])]
+        said = {pulse["pid"]: pulse["status"] for pulse in status["pulses"]}
+        rows = [(p["name"], _process(p, said.get(p["pid"], ""))) for p in processes]
+        lines += ["processes", *("  " + line for line in _table(rows))]
     return lines
 
 
@@ -83,7 +84,7 @@ def _files(store: dict[str, Any], sqlite: str) -> str:
     )
 
 
-def _process(process: dict[str, Any]) -> str:
+def _process(process: dict[str, Any], said: str) -> str:
     parts = [process["state"]]
     if process["pid"]:
         parts.append(f"pid {process['pid']}")
@@ -91,4 +92,6 @@ def _process(process: dict[str, Any]) -> str:
         parts.append(f"up {span(process['uptime_seconds'])}")
     elif process["detail"]:
         parts.append(process["detail"])
+    if said:
+        parts.append(said)
     return ", ".join(parts)

@@ -15,15 +15,17 @@ def run(config: Config) -> None:
     r"""Start everything under supervisord, in the foreground. Ctrl-C ends it.
 
     Exit status: 0 after a clean end, 3 when a program could not be kept running, 78 for a setting
-    that can't work here.
+    or a machine that can't work (see `appliance doctor`).
 
     \b
     Examples:
       appliance run
       APPLIANCE_DATA=/srv/inbox APPLIANCE_HTTP=0.0.0.0:80 appliance run
     """
+    from appliance.doctor import checks
     from appliance.supervision import launcher
 
+    checks.at_start(config, broker=True)  # what it warns of, `migrate` logs
     sys.exit(launcher.run(config))
 
 

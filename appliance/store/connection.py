@@ -1,33 +1,38 @@
 """How the database is opened, the same way by everyone.
 
 `sqlite3` is the module that sqlite-utils uses: pysqlite3, whose SQLite is free of the WAL-reset
-race (fixed in 3.51.3), where it is installed, else Python's own.
+race (fixed in 3.51.3), where it is installed, else Python's own. It is chosen here as there, since
+sqlite-utils itself is 4 MB in every process.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any, Final
-
-from sqlite_utils.utils import sqlite3 as _sqlite3  # type: ignore[attr-defined]
 
 from appliance.errors import StoreError, StoreFullError
 
 #: pysqlite3 and the standard module have the same interface; only one of them is typed.
-sqlite3: Any = _sqlite3
+try:
+    sqlite3: Any = importlib.import_module("pysqlite3")
+except ImportError:
+    sqlite3 = importlib.import_module("sqlite3")
 
 #: Milliseconds to wait for another's write: longer than any transaction of ours, shorter than
 #: what a person or a stop would wait for.
 _BUSY_TIMEOUT_MS: Final = 5000
 
 
-def connect(path: Path, *, readonly: bool) -> Any:
+def connect(path: Path, *, readonly: bool, immutable: bool = False) -> Any:
     """Open the database at `path`; transactions are begun and ended by hand.
 
     A reader sees the database only through `mode=ro` and can't create it. A writer's commit is on
-    disk when it returns (`synchronous=FULL`). Raises StoreError where it can't be opened.
+    disk when it returns (`synchronous=FULL`). `immutable` is for a file that nobody else opens:
+    nothing is made beside it. Raises StoreError where it can't be opened.
     """
+    mode = ("ro" if readonly else "rw") + ("&immutable=1" if immutable else "")
     try:
         connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}",
+            f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
             isolation_level=None,
             timeout=_BUSY_TIMEOUT_MS / 1000,

@@ -7,7 +7,7 @@ an export of everything is a row of small reads, each going on where the last on
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,15 +16,10 @@ from appliance import messages
 from appliance.errors import StoreError
 from appliance.store import migrations
 from appliance.store.connection import connect, sqlite3, store_error
+from appliance.store.paging import PAGE_BYTES, Page, Span, pieces, take
 
 #: Version of the SQLite in use.
 SQLITE_VERSION: Final[str] = sqlite3.sqlite_version
-#: Bytes of bodies on one page; bounds what one request can make the API hold.
-PAGE_BYTES: Final = 8 * 2**20
-#: Bytes of bodies and count of rows of one piece of an export. Each piece is one read of a few
-#: milliseconds and one hop between threads; pieces below 64 KiB make the hops the bound.
-_PIECE_BYTES: Final = 256 * 2**10
-_PIECE_ROWS: Final = 2000
 #: KiB of page cache for each connection; there is one for each thread that reads, and the
 #: operating system caches the file anyway.
 _CACHE_KIB: Final = 2000
@@ -46,18 +41,6 @@ class Row(NamedTuple):
     body: bytes
 
 
-class DeadRow(NamedTuple):
-    """One dead letter: `reason` is a stable word, `error` the same for people."""
-
-    id: str
-    topic: str
-    received_at: str
-    dead_at: str
-    reason: str
-    error: str
-    body: bytes
-
-
 class Topic(NamedTuple):
     """What is known of one topic; `bytes` are those of the bodies."""
 
@@ -69,25 +52,11 @@ class Topic(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Which messages of a topic: `seq` below `before`, above `after`, taken at `since` or later.
-
-    With `after` they come oldest first, so that going on after the last one skips none; else
-    newest first.
-    """
+class Window(Span):
+    """Which messages of a topic: those of the span that were taken at `since` or later."""
 
     topic: str
-    before: int | None = None
-    after: int | None = None
     since: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some messages of a window, and whether there were more when it was read."""
-
-    rows: list[Row]
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +98,13 @@ class Reader:
 
     def check(self) -> None:
         """Read one row. Raises SchemaError unless the database has this program's schema."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             migrations.check(connection, self._path)
             connection.execute("SELECT seq FROM messages ORDER BY seq DESC LIMIT 1").fetchone()
 
     def topics(self, *, after: str = "", limit: int = 100) -> list[Topic]:
         """Return up to `limit` topics by name, from the first one after `after`."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(
                 "SELECT topic, messages, bytes, first_at, last_at FROM topics "
                 "WHERE topic > ? ORDER BY topic LIMIT ?",
@@ -145,11 +114,11 @@ class Reader:
 
     def has_topic(self, topic: str) -> bool:
         """Whether anything of `topic` was ever stored."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             query = "SELECT 1 FROM topics WHERE topic = ?"
             return connection.execute(query, (topic,)).fetchone() is not None
 
-    def page(self, window: Window, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+    def page(self, window: Window, limit: int, max_bytes: int = PAGE_BYTES) -> Page[Row]:
         """Return up to `limit` messages with up to `max_bytes` of bodies; at least one if any.
 
         `since` has no index of its own: it would cost every insertion, and times follow `seq`
@@ -159,7 +128,7 @@ class Reader:
         was set back.
         """
         where, values = ["topic = :topic"], {"topic": window.topic, "limit": limit + 1}
-        with self._reading() as connection:
+        with self.reading() as connection:
             if window.since is not None:
                 floor = _floor(connection, window.since)
                 where += ["seq > :floor", "received_at >= :since"]
@@ -175,54 +144,28 @@ class Reader:
                 f"SELECT {_COLUMNS} FROM messages INDEXED BY messages_topic "  # noqa: S608  # ours
                 f"WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT :limit"
             )
-            return _take(connection.execute(query, values), limit, max_bytes)
+            return take(connection.execute(query, values), Row._make, limit, max_bytes)
 
     def pieces(self, window: Window, limit: int | None = None) -> Iterator[list[Row]]:
-        """Yield up to `limit` messages (None: all that are there now) in lists of some 256 KiB.
-
-        What is stored after the start is left out, so that an export of a busy topic ends.
-        """
-        last = self.last_seq()
-        if window.before is None or window.before > last:
-            window = replace(window, before=last + 1)
-        while limit is None or limit > 0:
-            count = _PIECE_ROWS if limit is None else min(limit, _PIECE_ROWS)
-            page = self.page(window, count, _PIECE_BYTES)
-            if page.rows:
-                yield page.rows
-            if not page.more:
-                return
-            if limit is not None:
-                limit -= len(page.rows)
-            end = page.rows[-1].seq
-            if window.after is None:
-                window = replace(window, before=end)
-            else:
-                window = replace(window, after=end)
+        """Yield up to `limit` messages (None: all that are there now) in lists of some 256 KiB."""
+        return pieces(self.page, window, self.last_seq(), limit)
 
     def last_seq(self) -> int:
         """Return the `seq` of what was stored last; 0 if there is nothing."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             row = connection.execute("SELECT max(seq) FROM messages").fetchone()
         return int(row[0] or 0)
 
-    def message(self, message_id: str) -> Row | DeadRow | None:
-        """Return the message with this id: stored, or else a dead letter, or None."""
-        with self._reading() as connection:
+    def message(self, message_id: str) -> Row | None:
+        """Return the stored message with this id, or None."""
+        with self.reading() as connection:
             query = f"SELECT {_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  # ours
             row = connection.execute(query, (message_id,)).fetchone()
-            if row is not None:
-                return Row._make(row)
-            row = connection.execute(
-                "SELECT id, topic, received_at, dead_at, reason, error, CAST(body AS BLOB) "
-                "FROM dead_letters WHERE id = ? ORDER BY seq DESC LIMIT 1",
-                (message_id,),
-            ).fetchone()
-        return None if row is None else DeadRow._make(row)
+        return None if row is None else Row._make(row)
 
     def totals(self) -> Totals:
         """Return how much is stored, from the table of topics; nothing large is counted."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             topics = connection.execute(
                 "SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0), count(*), max(last_at)"
                 " FROM topics"
@@ -247,7 +190,8 @@ class Reader:
         )
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
+    def reading(self) -> Iterator[Any]:
+        """Lend this thread's connection to a short read; SQLite's errors become StoreError."""
         connection = self._connection()
         try:
             yield connection
@@ -288,21 +232,6 @@ class Reader:
             if connection in self._open:
                 self._open.remove(connection)
         connection.close()
-
-
-def _take(cursor: Any, limit: int, max_bytes: int) -> Page:
-    rows: list[Row] = []
-    size = 0
-    try:
-        for values in cursor:
-            row = Row._make(values)
-            size += len(row.body)
-            if len(rows) == limit or (rows and size > max_bytes):
-                return Page(rows, more=True)
-            rows.append(row)
-        return Page(rows, more=False)
-    finally:
-        cursor.close()  # a statement that is not at its end keeps its snapshot
 
 
 def _floor(connection: Any, since: str) -> int:

@@ -7,6 +7,7 @@ supervisord has no option for these things, which an appliance in a terminal or 
   is restarted.)
 - programs that end when supervisord is killed. An orphaned broker would hold the data folder and
   its port against the next start.
+- log files that may lie on a full disk.
 - an end when its terminal is closed: to supervisord a hang-up means "read the configuration anew".
 - a broker that hears the stop signal. An Erlang VM that has only just been started loses it, goes
   on to start, and would be killed when its time to stop is over.
@@ -35,6 +36,7 @@ from supervisor.events import (
 from supervisor.loggers import LevelsByName
 from supervisor.states import ProcessStates
 
+from appliance.supervision import log_files
 from appliance.supervision.output import Lines, Output
 
 #: prctl(2)'s number of "send me this signal when my parent ends".
@@ -65,6 +67,8 @@ def extend(supervisord: Any) -> object:
     for end in _ENDS:
         subscribe(end, lambda event: lines.finish(event.process.config.name))
 
+    log_files.forgive(options.logger.warn)
+
     def running(_: object) -> None:
         options.logger.addHandler(_Handler(lines, as_text=as_text))
         if sys.stdin is not None and sys.stdin.isatty():
@@ -73,7 +77,7 @@ def extend(supervisord: Any) -> object:
 
     subscribe(SupervisorRunningEvent, running)
     subscribe(Tick5Event, lambda _: _stop_again(supervisord))
-    options.setpgrp = _own_group_ended_with(os.getpid())
+    options.setpgrp = own_group_ended_with(os.getpid())
     return _NoCalls()
 
 
@@ -85,7 +89,7 @@ def _stop_again(supervisord: Any) -> None:
                 process.signal(process.config.stopsignal)
 
 
-def _own_group_ended_with(parent: int) -> Callable[[], None]:
+def own_group_ended_with(parent: int) -> Callable[[], None]:
     """Return what a child of supervisord calls first, after fork and before exec.
 
     A process group of its own keeps a terminal's Ctrl-C from it; the signal on the parent's death

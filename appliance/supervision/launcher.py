@@ -5,6 +5,7 @@ container's first process: supervisord reaps every child, and SIGTERM and SIGINT
 the first line on (the kernel ignores them for a first process that has no handler).
 """
 
+import contextlib
 import fcntl
 import os
 import shlex
@@ -38,16 +39,23 @@ _ORPHANS_SECONDS: Final = 25.0
 
 
 def configuration_file() -> Path:
-    """Path of supervisord's configuration: in the checkout, else where the image has it.
+    """Path of supervisord's configuration: in the checkout, else as installed on a host, or image.
 
-    Raises ConfigError where there is none.
+    A host's comes before the image's: there it may belong to Debian's own supervisor. Raises
+    ConfigError where there is none.
     """
-    checkout = Path(appliance.__file__).parent.parent / "supervisor" / "supervisord.conf"
-    image = Path("/etc/supervisor/supervisord.conf")
-    for path in (checkout, image):
+    folders = (
+        Path(appliance.__file__).parent.parent / "supervisor",
+        Path(sys.prefix) / "share" / "supervisor",
+        Path("/etc/supervisor"),
+    )
+    for folder in folders:
+        path = folder / "supervisord.conf"
         if path.is_file():
             return path
-    raise ConfigError(f"APPLIANCE_RUN: neither {checkout} nor {image} is there to run from")
+    raise ConfigError(
+        f"APPLIANCE_RUN: supervisord.conf is in none of {', '.join(map(str, folders))}"
+    )
 
 
 def run(config: Config) -> int:
@@ -159,8 +167,9 @@ def _lock(config: Config) -> None:
                 f"{owner or 'unknown'}); end that one first, or name another folder"
             )
         time.sleep(0.1)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock counts, the number is for people
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def _locked(descriptor: int) -> bool:

@@ -1,8 +1,12 @@
-"""supervisord's event listener: a program that is given up ends the whole appliance.
+"""supervisord's event listener: ends what is given up, restarts what hangs.
 
 supervisord itself stays up when a program is FATAL, and a container that is up but does nothing
 helps nobody. The listener leaves a mark in the run folder and ends supervisord; `appliance run`
 finds the mark and turns the end into a status that is not 0 (supervisord's own is 0).
+
+A process that is there but does nothing is RUNNING to supervisord. The listener kills it when its
+pulse has stood still for too long, and supervisord starts it again. (systemd has a watchdog.) The
+broker has no pulse; the janitor's probe looks after it.
 
 Started by supervisord only. Its standard input and output are supervisord's event protocol.
 """
@@ -11,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +26,9 @@ from supervisor.childutils import get_headers
 from supervisor.childutils import listener as protocol
 
 from appliance.config import Config
+from appliance.pulse import Pulse, signs
+from appliance.supervision import processes
+from appliance.supervision.hangs import Hangs
 
 #: The one program that must not fail even once: no other one works on an old schema.
 _MUST_SUCCEED: Final = "migrate"
@@ -68,11 +76,16 @@ def judge(event: str, details: Mapping[str, str]) -> Mark | None:
     return None
 
 
-def run(config: Config, commands: TextIO = sys.stdin, answers: TextIO = sys.stdout) -> None:
+def run(
+    config: Config, pulse: Pulse, commands: TextIO = sys.stdin, answers: TextIO = sys.stdout
+) -> None:
     """Follow supervisord's events until it ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     supervisord = os.getppid()
+    hangs = Hangs(config.hang_timeout)
     stopping = False
+    pulse.status("watching")
+    pulse.ready()
     while True:
         try:
             headers, payload = protocol.wait(commands, answers)
@@ -86,4 +99,24 @@ def run(config: Config, commands: TextIO = sys.stdin, answers: TextIO = sys.stdo
             _log.critical("ending everything", program=mark.program, reason=mark.reason)
             mark.leave(config.run_folder)
             os.kill(supervisord, signal.SIGTERM)
+        if headers["eventname"].startswith("TICK") and not stopping:
+            _restart_hung(config, hangs)
+            pulse.beat()
         protocol.ok(answers)
+
+
+def _restart_hung(config: Config, hangs: Hangs) -> None:
+    hung = hangs.look(time.monotonic(), signs(config))
+    if not hung:
+        return
+    # Asked now, so that the pid is still that of the process that hangs.
+    programs = {process.pid: process.name for process in processes.read(config)}
+    for sign in hung:
+        if sign.pid in programs:
+            _log.error(
+                "restarting what hangs",
+                program=programs[sign.pid],
+                seconds_without_a_sign=round(sign.seconds_ago),
+                last_said=sign.status,
+            )
+            os.kill(sign.pid, signal.SIGKILL)

@@ -1,9 +1,13 @@
-"""The states of the appliance's processes, asked of supervisord over its Unix socket."""
+"""The states of the appliance's processes, asked of whoever keeps them running.
+
+That is supervisord, over its Unix socket, where it serves one; else systemd, if this process is one
+of its services or its administrator's (see `units`). The answer has the same form and words.
+"""
 
 import http.client
+import os
 import socket
 import xmlrpc.client
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,22 +15,13 @@ import structlog
 from supervisor.xmlrpc import SupervisorTransport
 
 from appliance.config import Config
+from appliance.supervision import units
+from appliance.supervision.state import ProcessState
 
 #: supervisord answers within milliseconds; a status page must not wait for one that hangs.
 _TIMEOUT_SECONDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class ProcessState:
-    """One process: `state` is supervisord's word (RUNNING, EXITED, BACKOFF, ...)."""
-
-    name: str
-    state: str
-    pid: int | None
-    uptime_seconds: float | None
-    detail: str
 
 
 def socket_path(config: Config) -> Path:
@@ -35,13 +30,22 @@ def socket_path(config: Config) -> Path:
 
 
 def read(config: Config) -> list[ProcessState]:
-    """Ask supervisord; the list is empty where none runs or answers."""
+    """Ask supervisord, else systemd; the list is empty where neither runs or answers."""
+    found = _ask_supervisord(config)
+    if found is None:
+        # Set by systemd in what it starts; what it has not started is none of its units.
+        found = units.read() if "INVOCATION_ID" in os.environ else []
+    return found
+
+
+def _ask_supervisord(config: Config) -> list[ProcessState] | None:
+    """Return what supervisord says, or None where none runs."""
     path = socket_path(config)
     try:
         with xmlrpc.client.ServerProxy("http://localhost", transport=_transport(path)) as server:
             found: Any = server.supervisor.getAllProcessInfo()
     except (FileNotFoundError, ConnectionRefusedError):
-        return []
+        return None
     except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
         _log.warning("supervisord does not answer", socket=str(path), error=str(error))
         return []

@@ -49,16 +49,28 @@ def test_a_data_folder_that_cannot_be_written_is_refused_with_words(tmp_path):
     assert "10001" in output
 
 
+def prepare(volume, command):
+    """Put something into a volume as the container's user would."""
+    status, output = run_to_its_end(
+        "--volume", f"{volume}:/data", "--entrypoint", "sh", IMAGE, "-c", command
+    )
+    assert status == 0, output
+
+
+def test_a_volume_of_a_broker_that_this_one_can_not_follow_is_refused_untouched(volume):
+    prepare(volume, "mkdir -m 700 /data/broker && echo 9.9.9 > /data/broker/version")
+    status, output = run_to_its_end("--volume", f"{volume}:/data", IMAGE)
+    assert status == 78
+    assert "was written by RabbitMQ 9.9.9" in output
+    prepare(volume, "test 9.9.9 = $(cat /data/broker/version) && test ! -e /data/broker/db")
+
+
 def test_a_program_that_is_given_up_ends_the_container_with_status_3(start, volume):
     """Takes 30 s: a program is given up after six failed starts."""
-    status, output = run_to_its_end(
-        "--volume", f"{volume}:/data", "--entrypoint", "sh", IMAGE,
-        "-c", "mkdir -m 700 /data/broker && echo 9.9.9 > /data/broker/version",
-    )  # fmt: skip
-    assert status == 0, output
+    prepare(volume, "mkdir -m 700 -p /data/broker/rabbitmq.conf")
     container = start(volume, *HARDENED)
     assert container.wait(90) == 3
-    assert "was written by RabbitMQ 9.9.9" in container.logs
+    assert "/data/broker can't be used" in container.logs
     assert "broker was given up" in container.logs
 
 

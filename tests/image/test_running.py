@@ -70,6 +70,38 @@ def test_supervisorctl_works_in_docker_exec_as_it_stands(running: Container):
     wait_until(lambda: running.bodies("waiting") == ["while no worker runs"], "it is stored")
 
 
+#: Publishes what expires at once, as any AMQP client may, and waits until the broker gave it up.
+EXPIRES = """
+import os, time, pika
+from appliance import config
+from appliance.broker.connection import parameters
+settings = {k: v for k, v in os.environ.items() if k.startswith("APPLIANCE_")}
+with pika.BlockingConnection(parameters(config.load(settings))) as link:
+    channel = link.channel()
+    channel.confirm_delivery()
+    brief = pika.BasicProperties(expiration="1")
+    channel.basic_publish("appliance", "expired", b"too late", brief, mandatory=True)
+    while not channel.queue_declare("appliance.dead", passive=True).method.message_count:
+        time.sleep(0.1)
+"""
+
+
+def test_what_the_broker_gives_up_on_is_a_dead_letter_that_can_be_sent_again(running: Container):
+    running.exec("supervisorctl", "stop", "worker:*")
+    running.exec("python3", "-c", EXPIRES)
+    running.exec("supervisorctl", "start", "worker:*")
+    found = wait_until(
+        lambda: running.http.get("/v1/dead-letters?topic=expired").json()["dead_letters"],
+        "it is a dead letter",
+    )
+    assert [(letter["reason"], letter["body"]) for letter in found] == [
+        ("broker-expired", "too late")
+    ]
+    assert "broker-expired" in running.exec("appliance", "dead", "list")
+    running.exec("appliance", "dead", "redrive", "--reason", "broker-expired")
+    wait_until(lambda: running.bodies("expired") == ["too late"], "it is stored")
+
+
 def test_the_health_check_fails_and_says_why_while_the_broker_is_stopped(running: Container):
     running.exec("supervisorctl", "stop", "broker")
     try:

@@ -9,14 +9,17 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
+from harness import wait_until
 
 from appliance import config as configuration
 from appliance import messages
 from appliance.api.app import create_app
 from appliance.broker.state import BrokerState
+from appliance.pulse import Pulse
 from appliance.store.connection import connect
 from appliance.store.migrations import migrate
-from appliance.store.reader import PAGE_BYTES, Reader, Window
+from appliance.store.paging import PAGE_BYTES
+from appliance.store.reader import Reader, Window
 
 HEALTHY = BrokerState(
     connected=True,
@@ -91,7 +94,7 @@ def broker():
 
 @pytest.fixture
 def client(config, reader, broker, store):
-    return create_app(config, reader, lambda: broker[0], list).test_client()
+    return create_app(config, reader, lambda: broker[0], list, publish=lambda _: None).test_client()
 
 
 def bodies(page):
@@ -523,7 +526,7 @@ def test_a_fault_of_ours_tells_the_client_nothing_of_the_inside(config, reader, 
     def broken():
         raise RuntimeError("secret detail of the inside")
 
-    client = create_app(config, reader, broken, list).test_client()
+    client = create_app(config, reader, broken, list, publish=lambda _: None).test_client()
     answer = client.get("/v1/status")
     assert answer.status_code == 500
     assert answer.content_type == "application/problem+json"
@@ -535,7 +538,9 @@ def test_a_fault_of_ours_tells_the_client_nothing_of_the_inside(config, reader, 
 
 
 def test_without_a_database_reads_are_503_and_recover(config, reader, broker):
-    client = create_app(config, reader, lambda: broker[0], list).test_client()
+    client = create_app(
+        config, reader, lambda: broker[0], list, publish=lambda _: None
+    ).test_client()
     answer = client.get("/v1/topics")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
@@ -613,6 +618,7 @@ def test_readyz_is_ready_when_all_is_well(client):
         ({"connected": False}, "broker_connected", "the broker is not connected"),
         ({"blocked": True}, "broker_not_blocked", "the broker blocks publishers"),
         ({"accepting": False, "reason": "full"}, "broker_accepts", "full"),
+        ({"full": True}, "queue_has_room", "the queue is full"),
         ({"consumers": 0}, "worker_attached", "no worker"),
         ({"checked_seconds_ago": 600.0}, "queue_seen", "600 s ago"),
         ({"checked_seconds_ago": None}, "queue_seen", "never"),
@@ -629,11 +635,55 @@ def test_readyz_says_why_the_broker_would_not_keep_a_message(client, broker, cha
     assert reason in " ".join(answer.json["reasons"])
 
 
+@pytest.mark.parametrize(
+    ("process", "fact", "check", "reason"),
+    [
+        (
+            "janitor",
+            ("probe", {"state": "fails", "reason": "no confirm within 10 s"}),
+            "broker_serves",
+            "the broker runs and does not serve: no confirm within 10 s",
+        ),
+        (
+            "worker",
+            ("trouble", "the store's disk is full"),
+            "worker_stores",
+            "a worker holds what it can't store: the store's disk is full",
+        ),
+    ],
+)
+def test_readyz_heeds_what_other_processes_tell(client, config, process, fact, check, reason):
+    with Pulse(config, process) as pulse:
+        assert client.get("/readyz").json["ready"] is True
+        pulse.tell(*fact)
+        wait_until(lambda: client.get("/readyz").status_code == 503, "not ready", 10)
+        answer = client.get("/readyz").json
+        assert answer["checks"][check] is False
+        assert answer["reasons"] == [reason]
+        told = {one["process"]: one for one in client.get("/v1/status").json["pulses"]}
+        assert told[process]["state"] == "starting"
+    assert client.get("/readyz").json["ready"] is True
+
+
+def test_readyz_says_that_no_worker_gives_a_sign_of_life(client, config, monkeypatch):
+    with Pulse(config, "worker"):
+        assert client.get("/readyz").json["checks"]["worker_alive"] is True
+        later = time.monotonic() + 60
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        answer = client.get("/readyz").json
+    assert answer["checks"]["worker_alive"] is False
+    assert "no worker gave a sign of life" in answer["reasons"][0]
+
+
 def test_readyz_says_that_the_disk_is_below_its_floor(tmp_path, reader, store):
     config = configuration.load(
         {"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_MIN_FREE_BYTES": "1000000g"}
     )
-    answer = create_app(config, reader, lambda: HEALTHY, list).test_client().get("/readyz")
+    answer = (
+        create_app(config, reader, lambda: HEALTHY, list, publish=lambda _: None)
+        .test_client()
+        .get("/readyz")
+    )
     assert answer.status_code == 503
     assert answer.json["checks"]["disk_free"] is False
     assert "must stay free" in answer.json["reasons"][0]

@@ -11,6 +11,7 @@ import pytest
 from appliance import config as configuration
 from appliance.config import Address, load, settings
 from appliance.errors import ConfigError
+from appliance.retention import Rule, Rules
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 
@@ -44,7 +45,43 @@ VALUES = {
     "MAX_BATCH_MESSAGES": ({"1": 1, "1000000": 10**6}, ["0", "1000001", "1e3"]),
     "PUBLISH_TIMEOUT": ({"0.1": 0.1, "5": 5.0, "300": 300.0}, ["0", "0.05", "301", "5s", "nan"]),
     "QUEUE_MAX_BYTES": ({"1MiB": 2**20, "1024GiB": 2**40}, ["1023KiB", "0", "2000GiB"]),
+    "QUEUE_MAX_ENVELOPES": ({"100": 100, "100000000": 10**8}, ["99", "1e6", "100000001"]),
     "MIN_FREE_BYTES": ({"0": 0, "1g": 10**9}, ["-1", "lots"]),
+    "HANG_TIMEOUT": ({"5": 5.0, "3600": 3600.0}, ["4.9", "0", "3601", "30s"]),
+    "RETENTION": (
+        {
+            "": Rules(),
+            "*: keep": Rules((Rule("*"),)),
+            "logs.*: age=7d rows=1000000; *: bytes=10GiB": Rules(
+                (Rule("logs.*", age=604_800, rows=10**6), Rule("*", bytes=10 * 2**30))
+            ),
+            " a:age=1m,rows=0 ;; ": Rules((Rule("a", age=60, rows=0),)),
+        },
+        [
+            "7d",
+            "logs",
+            "logs:",
+            ": age=7d",
+            "logs: 7d",
+            "logs: age=7",
+            "logs: age=59s",
+            "logs: rows=1e6",
+            "logs: bytes=many",
+            "logs: size=3",
+            "logs: age=1d age=2d",
+            "logs: keep rows=1",
+            "Logs: keep",
+            "lo gs: keep",
+            "*: keep; logs: age=1d",
+            "a: age=1d; a: age=2d",
+        ],
+    ),
+    "BACKUPS": ({"/mnt/x": Path("/mnt/x"), "": None}, []),
+    "BACKUP_EVERY": (
+        {"off": 0, "0": 0, "": 0, "90s": 90, "12h": 43_200, "1d": 86_400, "2w": 1_209_600},
+        ["59s", "1", "never", "367d", "-1h", "1.5h"],
+    ),
+    "BACKUP_KEEP": ({"1": 1, "10000": 10_000}, ["0", "-1", "all"]),
     "URL": ({"": "", "https://h:1/x/": "https://h:1/x"}, ["ftp://h", "h:8080", "http://"]),
     "LOG_LEVEL": ({"debug": "debug", "error": "error"}, ["DEBUG", "trace", ""]),
     "LOG_FORMAT": ({"auto": "auto", "json": "json", "text": "text"}, ["xml", ""]),

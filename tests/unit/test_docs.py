@@ -90,7 +90,8 @@ def test_problem_types_that_the_interface_names_are_those_of_the_code():
 
 def test_every_command_has_help_with_examples():
     context = Context(_cli)
-    for name in ("publish", "tail", "status", "token", "config", "run", "ctl"):
+    names = ["publish", "tail", "status", "dead", "token", "config", "run", "ctl"]
+    for name in [*names, "backup", "restore", "doctor", "verify"]:
         assert "Example" in _cli.get_command(context, name).help
 
 

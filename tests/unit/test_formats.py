@@ -22,16 +22,20 @@ def test_other_cells_stay_as_they_are(text):
     assert formats.cell(text) == text
 
 
+def csv_of(pieces):
+    return b"".join(formats.csv_table(pieces, formats.COLUMNS, formats.message_cells))
+
+
 def test_csv_is_read_back_by_a_csv_reader():
     bodies = ['a "quoted", cell', "two\nlines", "two\r\nlines", "ü", "lone\rreturn", ""]
-    table = b"".join(formats.csv_table([[row(body.encode()) for body in bodies]])).decode()
+    table = csv_of([[row(body.encode()) for body in bodies]]).decode()
     header, *rows = csv.reader(io.StringIO(table, newline=""))
     assert tuple(header) == formats.COLUMNS
     assert [cells[4] for cells in rows] == bodies
 
 
 def test_csv_of_nothing_is_a_header():
-    assert b"".join(formats.csv_table([])) == b"id,topic,received_at,encoding,body\r\n"
+    assert csv_of([]) == b"id,topic,received_at,encoding,body\r\n"
 
 
 def test_bytes_that_are_no_text_are_base64():
@@ -49,7 +53,9 @@ def test_text_that_another_program_stored_wrongly_is_base64():
 
 
 def test_ndjson_is_one_object_a_line_whatever_the_body():
-    table = b"".join(formats.ndjson([[row(b"two\nlines")], [row("\u2028".encode())]]))
+    table = b"".join(
+        formats.ndjson([[row(b"two\nlines")], [row("\u2028".encode())]], formats.message)
+    )
     assert [json.loads(line)["body"] for line in table.split(b"\n")[:-1]] == [
         "two\nlines",
         "\u2028",

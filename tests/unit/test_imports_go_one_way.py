@@ -1,7 +1,7 @@
 """Who may import whom.
 
-errors <- config, messages, credentials, logs <- broker, store <- worker, janitor, api, supervision
-<- cli. Each third-party library of weight is known to one part only.
+errors <- config, messages, credentials, logs, pulse <- broker, store <- worker, janitor, api,
+supervision <- cli. Each third-party library of weight is known to one part only.
 """
 
 import ast
@@ -15,16 +15,24 @@ PACKAGE = Path(__file__).parents[2] / "appliance"
 #: Part -> layer. A part may import parts of lower layers and itself.
 LAYERS = {
     "errors": 0,
+    "units": -1,  # the first of all
+    "retention": 0,  # its rules are a setting
     "config": 1,
+    "journal": 1,
     "messages": 1,
+    "numbers": 1,
     "credentials": 2,  # reads the settings
     "logs": 2,
+    "pulse": 2,
+    "room": 2,
     "broker": 3,
     "store": 3,
     "worker": 4,
     "janitor": 4,
     "supervision": 4,
+    "doctor": 5,  # looks at all of them
     "api": 5,  # shows the processes' states
+    "drill": 5,  # kills them
     "cli": 6,
     "__main__": 7,
 }

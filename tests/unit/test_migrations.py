@@ -90,7 +90,7 @@ def test_the_schema_is_what_the_documentation_says(path):
     link = connect(path, readonly=True)
     columns = {
         table: [row[1] for row in link.execute(f"PRAGMA table_info({table})")]
-        for table in ("messages", "topics", "dead_letters")
+        for table in ("messages", "topics", "dead_letters", "sources")
     }
     link.close()
     assert columns == {
@@ -98,6 +98,10 @@ def test_the_schema_is_what_the_documentation_says(path):
         "topics": ["topic", "messages", "bytes", "first_at", "last_at"],
         "dead_letters": [
             "seq", "id", "topic", "body", "reason", "error", "received_at", "dead_at",
+        ],
+        "sources": [
+            "source", "accounted", "settled", "not_kept", "missing", "accepted",
+            "first_at", "last_at",
         ],
     }  # fmt: skip
 
@@ -168,14 +172,26 @@ def test_sqlite_is_one_without_the_wal_reset_race():
     assert sqlite3.sqlite_version_info >= (3, 51, 3)
 
 
+def test_it_is_the_module_that_sqlite_utils_takes():
+    from sqlite_utils.utils import sqlite3 as theirs
+
+    assert sqlite3 is theirs
+
+
+def test_who_only_stores_or_reads_is_not_made_larger_by_sqlite_utils():
+    modules = "appliance.worker, appliance.janitor, appliance.api.server, appliance.store.reader"
+    look = f"import sys, {modules}; sys.exit('sqlite_utils' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
 def test_a_failed_migration_leaves_the_database_as_it_was(path, monkeypatch):
-    monkeypatch.setattr(migrations, "_count", lambda: 2)
+    monkeypatch.setattr(migrations, "_count", lambda: 99)
     broken = type(migrations._migrations)("appliance")
     for known in migrations._migrations.pending(plain_memory()):
         broken()(known.fn)
 
     @broken()
-    def m002_breaks(db):
+    def m099_breaks(db):
         db.execute("CREATE TABLE half (x)")
         db.execute("INSERT INTO nowhere VALUES (1)")
 

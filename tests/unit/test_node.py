@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from appliance import config as configuration
-from appliance.broker import node, node_files
+from appliance.broker import node, node_files, topology
 from appliance.broker.node_files import Layout, Limits
 from appliance.config import Address
 from appliance.errors import NodeError
@@ -17,14 +17,14 @@ MIB = 2**20
 GIB = 2**30
 
 
-def text(tmp_path, *, release=(4, 0, 5), json_logs=True, disk_free=256 * MIB):
+def text(tmp_path, *, release=(4, 0, 5), logs="json", disk_free=256 * MIB):
     return node_files.config_text(
         Layout(tmp_path),
         release=release,
         listen=Address("127.0.0.1", 5672),
         limits=Limits(memory=GIB, disk_free=disk_free),
         log_level="info",
-        json_logs=json_logs,
+        logs=logs,
     )
 
 
@@ -46,13 +46,21 @@ def test_a_password_is_hashed_as_rabbitmq_stores_it():
 
 
 def test_the_password_itself_is_not_among_the_definitions():
-    assert "very secret" not in repr(node_files.definitions("very secret", GIB))
+    assert "very secret" not in repr(node_files.definitions("very secret", GIB, 1000))
 
 
-def test_the_policy_bounds_the_queue_and_no_other():
-    (policy,) = node_files.definitions("secret", GIB)["policies"]
-    assert policy["definition"] == {"max-length-bytes": GIB, "overflow": "reject-publish"}
-    assert policy["pattern"] == "^appliance[.]store$"
+def test_policies_bound_the_queues_and_let_nothing_that_is_given_up_get_lost():
+    store, dead = node_files.definitions("secret", GIB, 1000)["policies"]
+    bounds = {"max-length-bytes": GIB, "max-length": 1000, "overflow": "reject-publish"}
+    assert store["definition"] == bounds | {
+        "dead-letter-exchange": "appliance.dead",
+        "dead-letter-strategy": "at-least-once",  # it needs reject-publish
+    }
+    assert dead["definition"] == bounds
+    patterns = [policy["pattern"] for policy in (store, dead)]
+    assert patterns == ["^appliance[.]store$", "^appliance[.]dead$"]
+    names = {topology.QUEUE, topology.DEAD}
+    assert names == {node_files.QUEUE, node_files.DEAD}
 
 
 def test_anonymous_logins_are_refused_where_the_release_knows_them(tmp_path):
@@ -62,7 +70,15 @@ def test_anonymous_logins_are_refused_where_the_release_knows_them(tmp_path):
 
 def test_the_log_is_json_only_when_asked_for(tmp_path):
     assert "log.console.formatter = json\n" in text(tmp_path)
-    assert "log.console.formatter = plaintext\n" in text(tmp_path, json_logs=False)
+    assert "log.console.formatter = plaintext\n" in text(tmp_path, logs="text")
+
+
+def test_in_the_journal_the_log_has_its_levels(tmp_path):
+    written = text(tmp_path, logs="journal")
+    assert "log.journald = true\n" in written
+    assert "log.journald.level = warning\n" in written
+    assert "log.console = false\n" in written
+    assert "log.console." not in written
 
 
 def test_the_broker_keeps_free_at_least_what_it_needs_to_recover(tmp_path):
@@ -220,7 +236,7 @@ def test_an_upgrade_that_rabbitmq_supports_goes_through(tmp_path, last, now):
 
 def test_secrets_are_readable_by_their_owner_only(tmp_path):
     layout = Layout(tmp_path / "broker")
-    node_files.write_all(layout, "config", node_files.definitions("secret", GIB))
+    node_files.write_all(layout, "config", node_files.definitions("secret", GIB, 1000))
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode)
         for path in (layout.home, layout.cookie, layout.definitions, layout.config)

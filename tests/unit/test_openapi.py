@@ -5,7 +5,7 @@ import pytest
 from appliance import config as configuration
 from appliance.api.app import create_app
 from appliance.api.openapi import describe
-from appliance.api.views import topics
+from appliance.api.views import dead_letters, topics
 from appliance.broker.state import BrokerState
 from appliance.store.reader import Reader, Topic, Totals
 
@@ -34,7 +34,7 @@ def app(config):
         consumers=None,
         checked_seconds_ago=None,
     )
-    return create_app(config, Reader(config.database), lambda: away, list)
+    return create_app(config, Reader(config.database), lambda: away, list, publish=lambda _: None)
 
 
 def operations(description):
@@ -49,7 +49,7 @@ def operations(description):
 def test_every_address_is_described_and_every_description_has_an_address(app, description):
     served = set()
     for rule in app.url_map.iter_rules():
-        path = re.sub(r"<(?:message_)?(\w+)>", r"{\1}", rule.rule)
+        path = re.sub(r"<(?:message_|letter_)?(\w+)>", r"{\1}", rule.rule)
         served |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert set(operations(description)) == served | PUBLISHING
 
@@ -62,6 +62,7 @@ def test_every_parameter_of_a_view_is_described(description):
     assert described("/v1/topics") == set(topics.TOPIC_PARAMETERS)
     assert described("/v1/topics/{topic}/messages") == set(topics.MESSAGE_PARAMETERS)
     assert described("/v1/messages/{id}") == set()
+    assert described("/v1/dead-letters") == set(dead_letters.PARAMETERS)
 
 
 def test_every_parameter_in_a_path_is_described(description):

@@ -1,4 +1,4 @@
-"""Asking supervisord for its processes, when it can't answer."""
+"""Asking supervisord and systemd for the processes."""
 
 import socket
 import time
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance import config as configuration
-from appliance.supervision import processes
+from appliance.supervision import processes, units
+from appliance.supervision.state import ProcessState
 
 
 @pytest.fixture
@@ -38,3 +39,57 @@ def test_a_supervisord_that_hangs_is_not_waited_for(config):
         started = time.monotonic()
         assert processes.read(config) == []
         assert time.monotonic() - started < 5
+
+
+SHOWN = """\
+Result=success
+NRestarts=2
+MainPID=412
+Id=appliance-worker@1.service
+ActiveState=active
+SubState=running
+ExecMainStartTimestampMonotonic=70000000
+StatusText=12 envelopes stored in the last minute
+
+Result=success
+NRestarts=0
+MainPID=0
+Id=appliance-migrate.service
+ActiveState=active
+SubState=exited
+ExecMainStartTimestampMonotonic=60000000
+StatusText=
+
+Result=exit-code
+NRestarts=7
+MainPID=0
+Id=appliance-broker.service
+ActiveState=activating
+SubState=auto-restart
+ExecMainStartTimestampMonotonic=90000000
+StatusText=
+"""
+
+
+def test_what_systemd_shows_is_told_in_the_words_of_supervisord():
+    broker, migrate, worker = units.parse(SHOWN, now=100.0)
+    assert worker == ProcessState(
+        "worker@1", "RUNNING", 412, 30.0, "12 envelopes stored in the last minute"
+    )
+    assert migrate == ProcessState("migrate", "EXITED", None, None, "last result: success")
+    assert broker == ProcessState(
+        "broker", "BACKOFF", None, None, "last result: exit-code, restarted 7 times"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "Unit not found", "Id=\n"])
+def test_what_systemd_shows_of_nothing_is_no_process(text):
+    assert units.parse(text, now=1.0) == []
+
+
+def test_systemd_is_asked_only_by_what_it_has_started(config, monkeypatch):
+    monkeypatch.setattr(units, "read", lambda: ["asked"])
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    assert processes.read(config) == []
+    monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+    assert processes.read(config) == ["asked"]

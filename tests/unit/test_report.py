@@ -24,6 +24,7 @@ READY = {
             "detail": "Jan 31 12:00",
         },
     ],
+    "pulses": [{"pid": 12, "status": "accepting; 0 envelopes in the queue"}],
     "broker": {"connected": True, "accepting": True, "reason": None, "depth": 0, "consumers": 1},
     "store": {
         "messages": 1234567,
@@ -48,7 +49,7 @@ def test_a_status_is_shown_as_a_table():
         "files   database 1.0 GiB, write-ahead log 0 bytes (SQLite 3.53.4)",
         "disk    1.0 TiB free of 2.0 TiB; refuses below 256.0 MiB",
         "processes",
-        "  api      RUNNING, pid 12, up 1h 1m",
+        "  api      RUNNING, pid 12, up 1h 1m, accepting; 0 envelopes in the queue",
         "  migrate  EXITED, Jan 31 12:00",
     ]
 

@@ -47,12 +47,14 @@ def test_whoever_is_not_root_gets_one_command_for_all_that_is_missing(
 
 def test_checkers_are_asked_of_debian_by_their_package(setup_host, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert setup_host.missing_for_lint() == ["shellcheck", "systemd"]
+    assert setup_host.missing_tools(setup_host.LINTERS) == ["shellcheck", "systemd"]
+    assert setup_host.missing_tools(setup_host.DISKS) == ["mount", "btrfs-progs", "e2fsprogs"]
 
 
 def test_a_directive_that_systemd_does_not_know_is_found(setup_host, monkeypatch, tmp_path):
     for file in setup_host.UNITS.iterdir():
-        (tmp_path / file.name).write_text(file.read_text())
+        if file.is_file():
+            (tmp_path / file.name).write_text(file.read_text())
     unit = tmp_path / "appliance-api.service"
     unit.write_text(unit.read_text() + "NoSuchDirective=1\n")
     monkeypatch.setattr(setup_host, "UNITS", tmp_path)

@@ -11,13 +11,21 @@ from pathlib import Path
 import pytest
 
 from appliance import config
+from appliance.cli.host import read_settings
 
 ROOT = Path(__file__).parents[2]
 SUPERVISOR = ROOT / "supervisor"
 SYSTEMD = ROOT / "systemd"
 #: Needed only where supervisord stays up although a program was given up.
 ONLY_UNDER_SUPERVISORD = {"listener"}
+#: What systemd runs instead of all the others, on the administrator's wish.
+ALTERNATIVE = "appliance-supervisord.service"
+#: What a timer starts, where it is enabled; under supervisord the janitor does it by itself.
+BACKUP = "appliance-backup.service"
+COMMON = SYSTEMD / "appliance-.service.d" / "10-common.conf"
 EXECUTABLE = "/opt/appliance/bin/appliance"
+
+UNIT_SUFFIXES = {".service", ".target", ".timer"}
 
 Directive = tuple[str, str, str]
 
@@ -69,7 +77,7 @@ def under_systemd() -> dict[str, Program]:
     ]
     programs = {}
     for unit in sorted({re.sub(r"@\d+\.", "@.", unit) for unit in wanted}):
-        service = {n: v for s, n, v in directives(SYSTEMD / unit) if s == "Service"}
+        service = service_of(SYSTEMD / unit)
         name = re.fullmatch(r"appliance-(\w+)@?\.service", unit)[1]
         programs[name] = Program(
             command=service["ExecStart"].replace(EXECUTABLE, "appliance"),
@@ -92,12 +100,19 @@ def directives(path: Path) -> Iterator[Directive]:
             yield section, name, value
 
 
+def service_of(unit: Path) -> dict[str, str]:
+    """What a service has under [Service], with what all of them have in common."""
+    return {n: v for path in (unit, COMMON) for s, n, v in directives(path) if s == "Service"}
+
+
 def workers() -> str:
     return next(s.default for s in config.settings() if s.name == "APPLIANCE_WORKERS")
 
 
 def units() -> list[Path]:
-    return sorted([*SYSTEMD.glob("*.service"), *SYSTEMD.glob("*.target")])
+    return sorted(
+        path for kind in ("service", "target", "timer") for path in SYSTEMD.glob(f"*.{kind}")
+    )
 
 
 def test_both_run_the_same_programs_in_the_same_way():
@@ -113,13 +128,46 @@ def test_each_program_is_one_flagless_command():
         assert program.command == f"appliance {name}"
 
 
+def test_the_timer_makes_scheduled_backups():
+    service = service_of(SYSTEMD / BACKUP)
+    assert service["ExecStart"] == f"{EXECUTABLE} backup --scheduled"
+    assert service["Type"] == "oneshot"
+    timer = {n for s, n, _ in directives(SYSTEMD / "appliance-backup.timer") if s == "Timer"}
+    assert {"OnCalendar", "Persistent"} <= timer
+
+
 def test_two_workers_run_unless_told_otherwise():
     assert under_supervisord()["worker"].count == 2
 
 
 def test_every_unit_is_wanted_by_the_target():
     named = {f"appliance-{name}.service" for name in under_systemd()}
-    assert {u.name.replace("@", "") for u in SYSTEMD.glob("*.service")} == named
+    found = {u.name.replace("@", "") for u in SYSTEMD.glob("*.service")}
+    assert found == named | {ALTERNATIVE, BACKUP}
+
+
+def test_supervisord_and_the_units_exclude_one_another_by_declaration():
+    excluded = {
+        unit
+        for _, name, value in directives(SYSTEMD / ALTERNATIVE)
+        if name == "Conflicts"
+        for unit in value.split()
+    }
+    wanted = {
+        unit
+        for _, name, value in directives(SYSTEMD / "appliance.target")
+        if name == "Wants"
+        for unit in value.split()
+    }
+    assert excluded == {"appliance.target", *wanted}
+
+
+def test_the_alternative_runs_all_of_it_and_has_the_time_to_stop_it():
+    service = service_of(SYSTEMD / ALTERNATIVE)
+    assert service["ExecStart"] == f"{EXECUTABLE} run"
+    assert int(service["TimeoutStopSec"]) > sum(
+        p.stop_seconds for p in under_supervisord().values()
+    )
 
 
 def test_supervisord_starts_them_in_the_order_of_their_files():
@@ -139,7 +187,7 @@ def test_all_run_as_one_user_that_the_package_declares():
     users = (SYSTEMD / "appliance.sysusers.conf").read_text()
     declared = re.search(r"^u +(\S+) ", users, re.MULTILINE)[1]
     for unit in SYSTEMD.glob("*.service"):
-        service = {n: v for s, n, v in directives(unit) if s == "Service"}
+        service = service_of(unit)
         assert (service["User"], service["Group"]) == (declared, declared)
     # Under supervisord they run as whoever starts it; the image starts it as the same user.
     for path in (SUPERVISOR / "conf.d").glob("*.conf"):
@@ -154,23 +202,28 @@ def test_no_socket_of_supervisord_is_open_to_others():
 
 def test_the_environment_file_lists_every_setting_and_nothing_else():
     lines = (SYSTEMD / "appliance.env").read_text().splitlines()
-    (data,) = {
-        v.removeprefix("APPLIANCE_DATA=")
-        for unit in SYSTEMD.glob("*.service")
-        for _, n, v in directives(unit)
-        if n == "Environment"
-    }
+    on_a_host = read_settings((SYSTEMD / "host.env",))
+    assert set(on_a_host) <= {s.name for s in config.settings()}
     expected = []
     for setting in config.settings():
-        default = data if setting.name == "APPLIANCE_DATA" else setting.default
+        default = on_a_host.get(setting.name, setting.default)
         expected += ["", f"# {setting.help}", f"#{setting.name}={default}"]
     assert lines[lines.index("") :] == expected
     assert all(line.startswith("# ") for line in lines[: lines.index("")])
 
 
+def test_the_hosts_settings_are_ones_that_work():
+    found = config.load(read_settings((SYSTEMD / "host.env",)))
+    service = service_of(SYSTEMD / "appliance-api.service")
+    assert found.data.name == service["StateDirectory"]
+    assert found.run_folder.name == service["RuntimeDirectory"]
+    assert found.amqp.port != 5672, "where Debian's own RabbitMQ listens"
+
+
 def test_the_readme_explains_every_directive():
     readme = (SYSTEMD / "README.md").read_text()
-    used = {name for unit in units() for _, name, _ in directives(unit)}
+    files = [*units(), *SYSTEMD.glob("*.d/*.conf")]
+    used = {name for unit in files for _, name, _ in directives(unit)}
     assert {name for name in used if f"`{name}=" not in readme} == set()
 
 

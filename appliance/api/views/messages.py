@@ -6,39 +6,47 @@ from appliance.api import formats, problems, query
 from appliance.api.answers import json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.messages import is_id
-from appliance.store.reader import DeadRow, Reader, Row
+from appliance.store.dead_letters import DeadLetters, Letter
+from appliance.store.reader import Reader, Row
 
 
-def blueprint(reader: Reader) -> Blueprint:
-    """Serve what `reader` finds."""
+def blueprint(reader: Reader, letters: DeadLetters) -> Blueprint:
+    """Serve what `reader` finds, or else `letters`."""
     views = Blueprint("messages", __name__)
 
     @views.get("/v1/messages/<message_id>")
     def show_message(message_id: str) -> Response:
-        found = _find(reader, message_id)
+        found = _find(reader, letters, message_id)
         if found is None:
             return _unknown(message_id)
-        if isinstance(found, DeadRow):
-            return json_answer(formats.dead_letter(found) | {"status": "dead"})
+        if isinstance(found, Letter):
+            return json_answer(formats.letter(found) | {"status": "dead"})
         return json_answer(formats.message(found) | {"status": "stored"})
 
     @views.get("/v1/messages/<message_id>/body")
     def show_body(message_id: str) -> Response:
-        found = _find(reader, message_id)
+        found = _find(reader, letters, message_id)
         if found is None:
             return _unknown(message_id)
-        is_text = isinstance(found, Row) and found.text
-        kind = "text/plain; charset=utf-8" if is_text else "application/octet-stream"
+        if isinstance(found, Letter):
+            body = letters.body(found.seq)
+            return Response(body or b"", content_type="application/octet-stream")
+        kind = "text/plain; charset=utf-8" if found.text else "application/octet-stream"
         return Response(found.body, content_type=kind)
 
     return views
 
 
-def _find(reader: Reader, message_id: str) -> Row | DeadRow | None:
+def _find(reader: Reader, letters: DeadLetters, message_id: str) -> Row | Letter | None:
+    """Return the message, or the newest dead letter that has its id."""
     query.parameters(request.args.to_dict(flat=False), ())
     if not is_id(message_id):
         raise InputError("a message's id is a UUID in lower case, as publishing answered it")
-    return reader.message(message_id)
+    found = reader.message(message_id)
+    if found is not None:
+        return found
+    seqs = letters.of_message(message_id)
+    return letters.find(seqs[-1]) if seqs else None
 
 
 def _unknown(message_id: str) -> Response:

@@ -5,14 +5,16 @@ from dataclasses import asdict
 
 from flask import Blueprint, Response, request
 
-from appliance import messages
+from appliance import messages, room
 from appliance.api import query, readiness
 from appliance.api.answers import json_answer
+from appliance.broker.probe import FACT
 from appliance.broker.state import BrokerState
 from appliance.config import Config
 from appliance.errors import StoreError
+from appliance.pulse import Sign, signs
 from appliance.store.reader import SQLITE_VERSION, Reader
-from appliance.supervision.processes import ProcessState
+from appliance.supervision.state import ProcessState
 
 
 def blueprint(
@@ -29,7 +31,7 @@ def blueprint(
     def show_status() -> Response:
         query.parameters(request.args.to_dict(flat=False), ())
         state = broker()
-        found = readiness.assess(config, reader, state)
+        found, living = readiness.assess(config, reader, state), signs(config)
         return json_answer(
             {
                 "version": version,
@@ -37,6 +39,8 @@ def blueprint(
                 "ready": found.ready,
                 "reasons": found.reasons,
                 "processes": [asdict(process) for process in processes()],
+                "pulses": [_pulse(sign) for sign in living],
+                "probe": next((s.facts[FACT] for s in living if FACT in s.facts), None),
                 "broker": asdict(state),
                 "store": _store(reader),
                 "disk": _disk(config),
@@ -45,6 +49,16 @@ def blueprint(
         )
 
     return views
+
+
+def _pulse(sign: Sign) -> dict[str, object]:
+    return {
+        "process": sign.process,
+        "pid": sign.pid,
+        "state": sign.state,
+        "status": sign.status,
+        "seconds_ago": round(sign.seconds_ago, 1),
+    }
 
 
 def _store(reader: Reader) -> dict[str, object] | None:
@@ -56,7 +70,7 @@ def _store(reader: Reader) -> dict[str, object] | None:
 
 def _disk(config: Config) -> dict[str, int] | None:
     try:
-        state = readiness.disk(config)
+        state = room.disks(config)[0]
     except StoreError:
         return None
     return {"free_bytes": state.free, "total_bytes": state.total, "floor_bytes": state.floor}

@@ -1,23 +1,15 @@
 """Topics, and the messages of one topic: pages and exports."""
 
-from collections.abc import Callable, Iterator
-from urllib.parse import urlencode
-
 from flask import Blueprint, Response, request
 
-from appliance.api import formats, problems, query
-from appliance.api.answers import json_answer, problem_answer
+from appliance.api import formats, pages, problems, query
+from appliance.api.answers import csv_answer, json_answer, ndjson_answer, problem_answer
 from appliance.messages import check_topic
-from appliance.store.reader import Reader, Row, Window
+from appliance.store.reader import Reader, Window
 
 TOPIC_PARAMETERS = ("after", "limit")
 MESSAGE_PARAMETERS = ("after", "before", "since", "limit", "format")
 FORMATS = ("json", "ndjson", "csv")
-
-_EXPORTS: dict[str, tuple[str, Callable[[Iterator[list[Row]]], Iterator[bytes]]]] = {
-    "ndjson": (formats.NDJSON, formats.ndjson),
-    "csv": (formats.CSV, formats.csv_table),
-}
 
 
 def blueprint(reader: Reader) -> Blueprint:
@@ -35,7 +27,7 @@ def blueprint(reader: Reader) -> Blueprint:
             {
                 "topics": [topic._asdict() for topic in found[:limit]],
                 "next": following,
-                "next_url": _url({**given, "after": following}) if following else None,
+                "next_url": pages.url({**given, "after": following}) if following else None,
             }
         )
 
@@ -68,39 +60,22 @@ def blueprint(reader: Reader) -> Blueprint:
 
 
 def _page(reader: Reader, window: Window, limit: int, given: dict[str, str]) -> Response:
-    """Answer one page.
-
-    `next` goes on in the page's own direction and is null where nothing more is there; `newest` is
-    the place to ask `after` for what is stored later.
-    """
+    """Answer one page."""
     page = reader.page(window, limit)
+    # A span such as 10m would mean another time on the next page.
+    fixed = given | ({"since": window.since} if window.since else {})
     seqs = [row.seq for row in page.rows]
-    following = query.seq_cursor(seqs[-1]) if page.more else None
-    newest = max(seqs, default=window.after)
-    direction = "before" if window.after is None else "after"
-    url = None
-    if following:
-        # A span such as 10m would mean another time on the next page.
-        fixed = {"since": window.since} if window.since else {}
-        url = _url({**given, **fixed, direction: following})
     return json_answer(
         {
             "messages": [formats.message(row) for row in page.rows],
-            "next": following,
-            "next_url": url,
-            "newest": None if newest is None else query.seq_cursor(newest),
+            **pages.cursors(seqs, more=page.more, after=window.after, given=fixed),
         }
     )
 
 
 def _export(reader: Reader, window: Window, limit: int | None, chosen: str) -> Response:
-    media_type, write = _EXPORTS[chosen]
-    answer = Response(write(reader.pieces(window, limit)), content_type=media_type)
+    pieces = reader.pieces(window, limit)
     if chosen == "csv":
-        answer.headers["Content-Disposition"] = f'attachment; filename="{window.topic}.csv"'
-    return answer
-
-
-def _url(parameters: dict[str, str | None]) -> str:
-    """Return this address with other parameters; relative, so that it holds behind a proxy."""
-    return f"{request.path}?{urlencode({k: v for k, v in parameters.items() if v is not None})}"
+        table = formats.csv_table(pieces, formats.COLUMNS, formats.message_cells)
+        return csv_answer(table, window.topic)
+    return ndjson_answer(formats.ndjson(pieces, formats.message))

@@ -5,6 +5,7 @@ a broker or an API that someone else runs on the same machine.
 """
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import httpx
 
 from appliance import config as configuration
 from appliance import credentials
+from appliance.drill.check import Stored
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 
@@ -62,6 +64,7 @@ class Process:
 
     def __init__(self, name: str, env: dict[str, str], folder: Path) -> None:
         self.name = name.partition("-")[0]
+        self.command = [APPLIANCE, self.name]
         self.env = env
         self.log_path = folder / f"{name}.log"
         self.popen: subprocess.Popen | None = None
@@ -90,7 +93,7 @@ class Process:
         self._started_at = len(self.log)
         with self.log_path.open("ab") as log:
             self.popen = subprocess.Popen(
-                [APPLIANCE, self.name],
+                self.command,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -121,22 +124,69 @@ class Process:
         return self.popen.wait(timeout)
 
 
-class Broker:
-    """A RabbitMQ node of our own, through `appliance broker`."""
+class Folder:
+    """A data folder, and what anyone may ask of it: its settings, its rows, its broker."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
-        self.port = free_amqp_port()
-        self.data = folder / "data"
-        self.env = environment(self.data, APPLIANCE_AMQP=f"127.0.0.1:{self.port}", **settings)
-        self.process = Process("broker", self.env, folder)
+    data: Path
+    env: dict[str, str]
 
     @property
     def config(self) -> configuration.Config:
         return configuration.load({k: v for k, v in self.env.items() if k.startswith("APPLIANCE_")})
 
     @property
+    def database(self) -> Path:
+        return self.data / "appliance.db"
+
+    @property
+    def broker_url(self) -> str:
+        if self.config.broker_url:
+            return self.config.broker_url
+        password = credentials.broker_password(self.config)
+        return f"amqp://appliance:{password}@{self.config.amqp}/"
+
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        """Ask the database, as any program may while the appliance runs."""
+        link = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
+        try:
+            link.row_factory = sqlite3.Row
+            return link.execute(sql, values).fetchall()
+        finally:
+            link.close()
+
+    def count(self, topic: str | None = None) -> int:
+        where = "" if topic is None else " WHERE topic = ?"
+        values = () if topic is None else (topic,)
+        return self.query(f"SELECT count(*) FROM messages{where}", *values)[0][0]
+
+    def stored_rows(self, topics: Iterable[str]) -> list[Stored]:
+        """Return the rows of these topics, in the order of storing."""
+        found = self.query(
+            "SELECT topic, id, body FROM messages WHERE topic IN (SELECT value FROM json_each(?)) "
+            "ORDER BY seq",
+            json.dumps(list(topics)),
+        )
+        return [Stored(*row) for row in found]
+
+    def cli(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
+        """Run an `appliance` command to its end."""
+        options.setdefault("timeout", 120)
+        options.setdefault("env", self.env)
+        return subprocess.run([APPLIANCE, *arguments], capture_output=True, check=False, **options)
+
+
+class Broker(Folder):
+    """A RabbitMQ node of our own, through `appliance broker`."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.port = free_amqp_port()
+        self.data = Path(settings.pop("APPLIANCE_DATA", folder / "data"))
+        self.env = environment(self.data, APPLIANCE_AMQP=f"127.0.0.1:{self.port}", **settings)
+        self.process = Process("broker", self.env, folder)
+
+    @property
     def url(self) -> str:
-        return f"amqp://appliance:{credentials.broker_password(self.config)}@127.0.0.1:{self.port}/"
+        return self.broker_url
 
     def start(self) -> None:
         self.process.start()
@@ -156,7 +206,7 @@ class Broker:
         return False
 
 
-class Stack:
+class Stack(Folder):
     """Broker, API and workers on one data folder."""
 
     def __init__(self, folder: Path, workers: int, settings: dict[str, Any]) -> None:
@@ -168,7 +218,6 @@ class Stack:
         self.broker = Broker(folder, values)
         self.env = self.broker.env
         self.data = self.broker.data
-        self.database = self.data / "appliance.db"
         self.api = Process("api", self.env, folder)
         self.workers = [Process(f"worker-{n}", self.env, folder) for n in range(workers)]
         self.client = httpx.Client(
@@ -229,25 +278,11 @@ class Stack:
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.client.get(path, **options)
 
-    def query(self, sql: str, *values: Any) -> list[Any]:
-        """Ask the database, as any program may while the appliance runs."""
-        link = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
-        try:
-            link.row_factory = sqlite3.Row
-            return link.execute(sql, values).fetchall()
-        finally:
-            link.close()
-
     def rows(self, topic: str | None = None) -> list[Any]:
         """Return the stored messages, of one topic or all, in the order of storing."""
         return self.query(
             "SELECT * FROM messages WHERE topic = coalesce(?, topic) ORDER BY seq", topic
         )
-
-    def count(self, topic: str | None = None) -> int:
-        where = "" if topic is None else " WHERE topic = ?"
-        values = () if topic is None else (topic,)
-        return self.query(f"SELECT count(*) FROM messages{where}", *values)[0][0]
 
     def wait_rows(self, count: int, topic: str | None = None, timeout: float = 30.0) -> list[Any]:
         """Wait until there are `count` rows, or more, and return them."""
@@ -258,12 +293,6 @@ class Stack:
             lambda: f"there are {self.count(topic)}\n{self.logs()}",
         )
         return self.rows(topic)
-
-    def cli(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
-        """Run an `appliance` command to its end."""
-        options.setdefault("timeout", 120)
-        options.setdefault("env", self.env)
-        return subprocess.run([APPLIANCE, *arguments], capture_output=True, check=False, **options)
 
     def logs(self, last: int = 30) -> str:
         """Return the last lines of every process's log."""

@@ -66,12 +66,15 @@ def wait_until(check: Callable[[], Any], what: str, seconds: float = 60.0) -> An
 
 
 class Container:
-    """One container of the image, on a volume that outlives it."""
+    """One container of the image, on a volume that outlives it.
 
-    def __init__(self, volume: str, *options: str) -> None:
+    `port` is where it is published; without one the engine chooses another at each start.
+    """
+
+    def __init__(self, volume: str, *options: str, port: int | str = "") -> None:
         self.name = f"appliance-test-{uuid.uuid4().hex[:12]}"
         docker(
-            "run", "--detach", "--name", self.name, "--publish", "127.0.0.1::8080",
+            "run", "--detach", "--name", self.name, "--publish", f"127.0.0.1:{port}:8080",
             "--volume", f"{volume}:/data", *ENGINE, *options, IMAGE,
         )  # fmt: skip
         self._http: httpx.Client | None = None

@@ -1,0 +1,114 @@
+"""Dead letters: why each died, its bytes; sent again or discarded."""
+
+import re
+
+from flask import Blueprint, Response, request
+
+from appliance.api import formats, pages, problems, query
+from appliance.api.answers import csv_answer, json_answer, ndjson_answer, problem_answer
+from appliance.api.redrive import Redriver
+from appliance.errors import AmbiguousError, InputError
+from appliance.messages import is_id
+from appliance.store.dead_letters import Choice, DeadLetters, Letter
+
+PARAMETERS = ("reason", "topic", "after", "before", "limit", "format")
+FORMATS = ("json", "ndjson", "csv")
+
+_MAX_SEQ = 2**63 - 1
+
+
+def blueprint(letters: DeadLetters, redriver: Redriver) -> Blueprint:
+    """Serve what `letters` finds."""
+    views = Blueprint("dead_letters", __name__)
+
+    @views.get("/v1/dead-letters")
+    def list_letters() -> Response:
+        given = query.parameters(request.args.to_dict(flat=False), PARAMETERS)
+        chosen = query.choice("format", given.get("format"), FORMATS)
+        choice = Choice(
+            reason=given.get("reason"),
+            topic=given.get("topic"),
+            before=query.parse_seq_cursor("before", given.get("before")),
+            after=query.parse_seq_cursor("after", given.get("after")),
+        )
+        if chosen != "json":
+            limit = query.limit(given.get("limit"), None, query.MAX_EXPORT)
+            return _export(letters, choice, limit, chosen)
+        limit = query.limit(given.get("limit"), query.DEFAULT_LIMIT, query.MAX_LIMIT)
+        return _page(letters, choice, limit or query.DEFAULT_LIMIT, given)
+
+    @views.get("/v1/dead-letters/<letter_id>")
+    def show_letter(letter_id: str) -> Response:
+        query.parameters(request.args.to_dict(flat=False), ())
+        letter = _find(letters, letter_id)
+        return _unknown(letter_id) if letter is None else json_answer(formats.letter(letter))
+
+    @views.get("/v1/dead-letters/<letter_id>/body")
+    def show_letter_body(letter_id: str) -> Response:
+        query.parameters(request.args.to_dict(flat=False), ())
+        letter = _find(letters, letter_id)
+        body = None if letter is None else letters.body(letter.seq)
+        if body is None:
+            return _unknown(letter_id)
+        # Whatever it is, nobody has checked it.
+        return Response(body, content_type="application/octet-stream")
+
+    @views.post("/v1/dead-letters/<letter_id>/redrive")
+    def redrive_letter(letter_id: str) -> Response:
+        given = query.parameters(request.args.to_dict(flat=False), ("topic",))
+        letter = _find(letters, letter_id)
+        if letter is None:
+            return _unknown(letter_id)
+        made = redriver.redrive(letter, given.get("topic"))
+        answer = json_answer({**made._asdict(), "status": "queued", "seq": letter.seq}, 202)
+        answer.headers["Location"] = f"/v1/messages/{made.id}"
+        return answer
+
+    @views.delete("/v1/dead-letters/<letter_id>")
+    def discard_letter(letter_id: str) -> Response:
+        query.parameters(request.args.to_dict(flat=False), ())
+        letter = _find(letters, letter_id)
+        if letter is None or not letters.remove(letter):
+            return _unknown(letter_id)
+        return Response(status=204)
+
+    return views
+
+
+def _page(letters: DeadLetters, choice: Choice, limit: int, given: dict[str, str]) -> Response:
+    page = letters.page(choice, limit)
+    seqs = [letter.seq for letter in page.rows]
+    return json_answer(
+        {
+            "dead_letters": [formats.letter(letter) for letter in page.rows],
+            "count": letters.count(choice),
+            **pages.cursors(seqs, more=page.more, after=choice.after, given=given),
+        }
+    )
+
+
+def _export(letters: DeadLetters, choice: Choice, limit: int | None, chosen: str) -> Response:
+    pieces = letters.pieces(choice, limit)
+    if chosen == "csv":
+        table = formats.csv_table(pieces, formats.LETTER_COLUMNS, formats.letter_cells)
+        return csv_answer(table, "dead-letters")
+    return ndjson_answer(formats.ndjson(pieces, formats.letter))
+
+
+def _find(letters: DeadLetters, name: str) -> Letter | None:
+    """Return the letter of this `seq`, or the only one of the message with this id."""
+    if re.fullmatch(r"[1-9][0-9]{0,18}", name) and int(name) <= _MAX_SEQ:
+        return letters.find(int(name))
+    if not is_id(name):
+        raise InputError("a dead letter is named by its seq, a number, or by its message's id")
+    seqs = letters.of_message(name)
+    if len(seqs) > 1:
+        listed = ", ".join(map(str, seqs[:20])) + (", ..." if len(seqs) > 20 else "")
+        raise AmbiguousError(
+            f"{len(seqs)} dead letters have this id; name one by its seq: {listed}"
+        )
+    return letters.find(seqs[0]) if seqs else None
+
+
+def _unknown(name: str) -> Response:
+    return problem_answer(problems.not_found(f"there is no dead letter {name}"))

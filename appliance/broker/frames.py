@@ -1,0 +1,76 @@
+"""What a publish looks like on the wire (AMQP 0-9-1), written at once.
+
+pika writes any message by way of an object for each of its frames and properties; ours all have
+the same properties, so what differs is filled in between what does not. It is a tenth of the work,
+which counts where little can share an envelope. A test has pika read it back.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+_END: Final = b"\xce"
+_HEAD: Final = struct.Struct(">BHL")  # type, channel, bytes that follow without the end
+_METHOD, _HEADER, _BODY = 1, 2, 3
+#: Class Basic, method Publish; a reserved number.
+_PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
+_MANDATORY: Final = b"\x01"
+#: Class Basic, no weight, the body's bytes; which properties follow: headers, delivery_mode,
+#: message_id, type and app_id.
+_CONTENT: Final = struct.Struct(">HHQH")
+_PROPERTIES: Final = 1 << 13 | 1 << 12 | 1 << 7 | 1 << 5 | 1 << 3
+_PERSISTENT: Final = b"\x02"
+_LENGTH: Final = struct.Struct(">L")
+_NUMBER: Final = struct.Struct(">q")
+
+
+def _short(text: str) -> bytes:
+    data = text.encode()
+    return bytes([len(data)]) + data
+
+
+class Publishing:
+    """Writes publishes to one exchange on one channel; `frame_max` as it was agreed on."""
+
+    def __init__(self, channel: int, frame_max: int, exchange: str, app_id: str) -> None:
+        self._channel = channel
+        self._most = frame_max - _HEAD.size - len(_END)
+        self._method = _PUBLISH + _short(exchange)
+        self._app_id = _short(app_id)
+
+    def frames(
+        self, topic: str, kind: str, message_id: str, headers: dict[str, str | int], body: bytes
+    ) -> Iterator[bytes]:
+        """Yield the frames of one persistent, mandatory message: first the small ones, joined."""
+        table = b"".join(map(_field, headers.items()))
+        yield (
+            self._frame(_METHOD, self._method + _short(topic) + _MANDATORY)
+            + self._frame(
+                _HEADER,
+                b"".join(
+                    (
+                        _CONTENT.pack(60, 0, len(body), _PROPERTIES),
+                        _LENGTH.pack(len(table)),
+                        table,
+                        _PERSISTENT,
+                        _short(message_id),
+                        _short(kind),
+                        self._app_id,
+                    )
+                ),
+            )
+        )
+        for start in range(0, len(body), self._most):
+            yield self._frame(_BODY, body[start : start + self._most])
+
+    def _frame(self, kind: int, payload: bytes) -> bytes:
+        return b"".join((_HEAD.pack(kind, self._channel, len(payload)), payload, _END))
+
+
+def _field(item: tuple[str, str | int]) -> bytes:
+    """Write one field of a table: a long string, or a whole number of 64 bits."""
+    name, value = item
+    if isinstance(value, int):
+        return _short(name) + b"l" + _NUMBER.pack(value)
+    data = value.encode()
+    return _short(name) + b"S" + _LENGTH.pack(len(data)) + data

@@ -1,0 +1,285 @@
+"""Whether the broker serves, end to end: publish, confirm, consume.
+
+A broker can run, take connections and yet do nothing: stopped, or stuck since its disk was full
+(rabbitmq-server#17156). Only a message that goes all the way tells. So one small message travels
+every few seconds through a quorum queue of the probe's own, which lives by the same log as the
+queue of messages. (Some hundred bytes each; the broker's ordinary snapshots free them.)
+
+What is no hang: an alarm, which blocks publishers (the consuming connection is then asked
+instead), and a broker whose port is closed: it starts or is down, its supervisor's concern.
+A broker of our own that hangs is killed, and its supervisor starts it again.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import pika
+import pika.exceptions
+import structlog
+
+from appliance.broker import node_process
+from appliance.broker.connection import parameters
+from appliance.broker.link import Link
+from appliance.config import Config
+from appliance.errors import BrokerError, NodeError
+from appliance.pulse import Pulse
+
+QUEUE: Final = "appliance.probe"
+#: The fact under which the probe's result is told to other processes, and the loop it beats for.
+FACT: Final = "probe"
+LOOP: Final = "probing"
+
+#: Seconds between two messages.
+_PERIOD: Final = 5.0
+#: Seconds for one to come back, far longer than a busy broker needs.
+_DEADLINE: Final = 10.0
+#: Seconds for a TCP connection to be taken, which the kernel does.
+_TCP_TIMEOUT: Final = 2.0
+#: Seconds of failing that are not worth a line: a broker that has just started takes connections
+#: a moment before ours are made.
+_GRACE: Final = 5.0
+#: A pause between two looks counts as this many seconds at most: for longer, we were stopped too.
+_LONGEST_STEP: Final = 15.0
+#: Where a restart did not help, the next one comes after twice the time, this many times at most.
+_MOST_PATIENCE: Final = 16
+#: Seconds that a stop waits for the connections to be closed.
+_CLOSING: Final = 2.0
+
+_ARGUMENTS: Final = {"x-queue-type": "quorum", "x-max-length": 16}
+
+_log: Any = structlog.get_logger(__name__)
+
+
+class State(StrEnum):
+    """What the last look found."""
+
+    UNKNOWN = "unknown"
+    SERVES = "serves"
+    BLOCKED = "blocked"  # by an alarm; it answers
+    AWAY = "away"  # its port is closed
+    FAILS = "fails"  # it takes connections, and no message comes back
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`failing_seconds` is since when it fails, `restarts` how often it was killed for that."""
+
+    state: State
+    reason: str
+    failing_seconds: float
+    restarts: int
+
+
+class Judge:
+    """Decides from the looks when a broker that fails is to be restarted; `limit` in seconds."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._last: float | None = None
+        self._patience = 1
+        self.failing_seconds = 0.0
+
+    def restart(self, now: float, state: State) -> bool:
+        """Take what a look that ended at `now` (monotonic) found; return whether to restart."""
+        step = min(now - self._last, _LONGEST_STEP) if self._last is not None else 0.0
+        self._last = now
+        if state is State.SERVES:
+            self._patience = 1
+        if state is not State.FAILS:
+            self.failing_seconds = 0.0
+            return False
+        self.failing_seconds += step
+        if self.failing_seconds < self._limit * self._patience:
+            return False
+        self.failing_seconds = 0.0
+        self._patience = min(self._patience * 2, _MOST_PATIENCE)
+        return True
+
+
+class Probe:
+    """Probes on the running event loop; `told` is given each finding."""
+
+    def __init__(self, config: Config, told: Callable[[Finding], None]) -> None:
+        self._config = config
+        self._told = told
+        self._judge = Judge(config.hang_timeout)
+        self._restarts = 0
+        self._complained_at: float | None = None
+        # Two connections: an alarm holds back whatever is said on one that publishes.
+        self._out = Link(
+            config,
+            self._open_out,
+            lambda _: self._open.discard(self._out),
+            self._blocked_changed,
+            quiet=True,
+        )
+        self._back = Link(
+            config, self._open_back, lambda _: self._open.discard(self._back), quiet=True
+        )
+        self._open: set[Link] = set()
+        self._blocked = False
+        self._token = b""
+        self._missing: set[str] = set()
+        self._arrived: asyncio.Future[State] | None = None
+
+    async def run(self) -> None:
+        """Probe until `stop`."""
+        links = asyncio.gather(self._out.run(), self._back.run())
+        probing = asyncio.create_task(self._probe())
+        both: set[asyncio.Future[Any]] = {links, probing}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if probing.done():
+            probing.result()  # it never ends but by a fault
+        probing.cancel()
+        await asyncio.gather(probing, links, return_exceptions=True)
+
+    def stop(self) -> None:
+        """End the connections and `run`."""
+        self._out.stop()
+        self._back.stop()
+
+    async def _probe(self) -> None:
+        while True:
+            state, reason = await self._look()
+            restart = self._judge.restart(time.monotonic(), state)
+            if restart or self._judge.failing_seconds >= _GRACE or state is State.SERVES:
+                self._say(state, reason)
+            if restart:
+                self._restart(reason)
+            seconds = self._judge.failing_seconds
+            self._told(Finding(state, reason, round(seconds, 1), self._restarts))
+            await asyncio.sleep(_PERIOD if state is State.SERVES else 1.0)
+
+    def _say(self, state: State, reason: str) -> None:
+        """Log where a failure begins and ends."""
+        if state is State.FAILS and self._complained_at is None:
+            self._complained_at = time.monotonic()
+            _log.warning("broker does not serve", reason=reason)
+        elif state is State.SERVES and self._complained_at is not None:
+            seconds = round(time.monotonic() - self._complained_at, 1)
+            _log.info("broker serves again", after_seconds=seconds)
+            self._complained_at = None
+
+    def _restart(self, reason: str) -> None:
+        if self._config.broker_url:
+            return  # not ours to kill; the finding says it
+        try:
+            pid = node_process.kill(self._config)
+        except NodeError as error:
+            _log.error("broker hangs and can't be restarted", reason=reason, error=str(error))
+        else:
+            self._restarts += 1
+            _log.error("broker hung and was killed; it is started again", reason=reason, pid=pid)
+
+    async def _look(self) -> tuple[State, str]:
+        if self._open != {self._out, self._back}:
+            return await self._knock()
+        try:
+            if self._blocked:
+                return await self._ask()
+            return await self._send()
+        except (BrokerError, pika.exceptions.AMQPError) as error:
+            return await self._knock(str(error))
+
+    async def _knock(self, reason: str = "it answers no AMQP") -> tuple[State, str]:
+        """Tell a broker that is away from one that only its kernel answers for."""
+        where = parameters(self._config)
+        try:
+            async with asyncio.timeout(_TCP_TIMEOUT):
+                _, writer = await asyncio.open_connection(where.host, where.port)
+        except TimeoutError:
+            return State.FAILS, "it takes no connection"
+        except OSError as error:
+            return State.AWAY, f"no connection: {error.strerror or error}"
+        writer.transport.abort()
+        return State.FAILS, f"it takes connections, but {reason}"
+
+    async def _ask(self) -> tuple[State, str]:
+        channel: Any = self._back.channel
+        await self._back.call(channel.queue_declare, queue=QUEUE, passive=True)
+        return State.BLOCKED, "an alarm blocks publishers"
+
+    async def _send(self) -> tuple[State, str]:
+        """Send one message and wait until it is confirmed and came back."""
+        self._token, self._missing = os.urandom(8), {"confirm", "delivery"}
+        self._arrived = asyncio.get_running_loop().create_future()
+        self._out.channel.basic_publish(  # type: ignore[union-attr]  # it is open
+            "", QUEUE, self._token, pika.BasicProperties(delivery_mode=2), mandatory=True
+        )
+        await asyncio.wait([self._arrived], timeout=_DEADLINE)
+        if not self._arrived.done():
+            missing = " and no ".join(sorted(self._missing))
+            for link in (self._out, self._back):
+                link.drop("the probe's message did not come back")
+            return State.FAILS, f"no {missing} within {_DEADLINE:.0f} s"
+        state = self._arrived.result()
+        return state, "an alarm blocks publishers" if state is State.BLOCKED else ""
+
+    def _came(self, what: str) -> None:
+        self._missing.discard(what)
+        if not self._missing:
+            self._settle(State.SERVES)
+
+    def _settle(self, state: State) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(state)
+
+    def _blocked_changed(self, blocked: bool) -> None:
+        self._blocked = blocked
+        if blocked:
+            self._settle(State.BLOCKED)
+
+    async def _open_out(self, link: Link) -> None:
+        channel: Any = link.channel
+        self._blocked = False
+        await link.call(channel.confirm_delivery, lambda _: self._came("confirm"))
+        self._open.add(link)
+
+    async def _open_back(self, link: Link) -> None:
+        channel: Any = link.channel
+        channel.add_on_cancel_callback(lambda _: link.drop("the probe's queue is gone"))
+        await link.call(channel.queue_declare, QUEUE, durable=True, arguments=dict(_ARGUMENTS))
+
+        def delivered(_: Any, method: Any, __: Any, body: bytes) -> None:
+            channel.basic_ack(method.delivery_tag)
+            if body == self._token:
+                self._came("delivery")
+
+        channel.basic_consume(QUEUE, delivered)
+        self._open.add(link)
+
+
+@contextlib.contextmanager
+def running(config: Config, pulse: Pulse) -> Iterator[None]:
+    """Probe in a thread of its own, so that nothing else that this process does delays it."""
+    loop = asyncio.new_event_loop()
+
+    def tell(finding: Finding) -> None:
+        pulse.tell(FACT, asdict(finding))
+        pulse.status(f"the broker: {finding.state}")
+
+    async def run() -> None:
+        beating = asyncio.create_task(pulse.keep_beating(LOOP))
+        await probe.run()
+        beating.cancel()
+
+    tell(Finding(State.UNKNOWN, "", 0.0, 0))
+    probe = Probe(config, tell)
+    context = contextvars.copy_context()  # what the log's lines say of this process
+    thread = threading.Thread(
+        target=context.run, args=(loop.run_until_complete, run()), name="probe", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(probe.stop)
+        thread.join(_CLOSING)

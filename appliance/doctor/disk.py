@@ -1,0 +1,223 @@
+"""The disk under the data folder: its kind, its owner, its room, its speed."""
+
+import os
+import pwd
+import stat
+import statistics
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from appliance.doctor.findings import Finding, error, ok, warning
+
+#: Kinds that are served over a network or by a program: they break the shared memory or the locks
+#: that SQLite's write-ahead log needs, or tell of an fsync that did not happen.
+_REMOTE: Final = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "smb2",
+        "9p",
+        "virtiofs",
+        "fuse",
+        "fuseblk",
+        "fakeowner",
+        "vboxsf",
+        "prl_fs",
+        "vmhgfs",
+        "afs",
+        "ceph",
+        "lustre",
+        "ncpfs",
+        "davfs",
+        "coda",
+    ]
+)
+#: Kinds that are gone with the machine's power, or with the container.
+_PASSING: Final = {
+    "tmpfs": "is in memory: all of it is gone when the machine or the container ends",
+    "ramfs": "is in memory: all of it is gone when the machine or the container ends",
+    "overlay": "is the container's own layer: all of it is gone with the container",
+}
+_LOCAL_ADVICE: Final = (
+    "put the data folder on a local disk (ext4, XFS, btrfs, ZFS); with Docker use a named volume"
+)
+#: Free inodes below which a disk is as good as full.
+_FEW_INODES: Final = 1000
+#: Small writes that are timed, at most so many and for so many seconds; bytes of each.
+_WRITES: Final = 200
+_WRITE_SECONDS: Final = 2.0
+_WRITE_BYTES: Final = 4096
+#: Seconds of a median or 99th percentile that make every commit slow, and of a median that no disk
+#: reaches which really writes.
+_SLOW_MEDIAN: Final = 0.020
+_SLOW_P99: Final = 0.250
+_TOO_FAST: Final = 0.000_015
+
+
+class Mount(NamedTuple):
+    """One mounted file system."""
+
+    point: str
+    kind: str
+    source: str
+
+
+def mount_of(path: Path, mountinfo: str) -> Mount | None:
+    """Return the mount that `path` (absolute, without links) is on; `mountinfo` as proc(5) has it.
+
+    By name and not by device number: btrfs gives each subvolume a number of its own.
+    """
+    found: Mount | None = None
+    for line in mountinfo.splitlines():
+        head, separator, tail = line.partition(" - ")
+        fields, more = head.split(), tail.split()
+        if not separator or len(fields) < 5 or len(more) < 2:
+            continue
+        point = _unescaped(fields[4])
+        covers = path == Path(point) or Path(point) in path.parents
+        # The last of those on one place is the one that shows.
+        if covers and (found is None or len(point) >= len(found.point)):
+            found = Mount(point, more[0], _unescaped(more[1]))
+    return found
+
+
+def file_system(folder: Path, mountinfo: str | None = None) -> Finding:
+    """Refuse what SQLite can't rely on."""
+    check = "file system"
+    place = existing(folder)
+    try:
+        text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
+    except OSError as trouble:
+        return warning(check, f"can't be told: {trouble.strerror}", _LOCAL_ADVICE)
+    mount = mount_of(place.resolve(), text)
+    if mount is None:
+        return warning(check, f"{place} is on no mount that is known", _LOCAL_ADVICE)
+    found = f"{mount.kind} (mounted at {mount.point})"
+    if mount.kind in _REMOTE or mount.kind.startswith("fuse."):
+        found += ": a network or FUSE file system, which breaks the database's locks"
+        return error(check, found, _LOCAL_ADVICE)
+    if mount.kind in _PASSING:
+        return warning(check, f"{found} {_PASSING[mount.kind]}", _LOCAL_ADVICE)
+    return ok(check, found)
+
+
+def owner(folder: Path, database: Path) -> Finding:
+    """Check that this user, and only this user, may read and write."""
+    try:
+        return _owner(folder, database)
+    except OSError as trouble:  # a folder above that may not be entered
+        user = os.geteuid()
+        return error(
+            "folder",
+            f"{trouble.filename} can't be reached by {_name(user)}, who runs this: "
+            f"{trouble.strerror}",
+            f"let {_name(user)} enter the folders above, or name another one (APPLIANCE_DATA)",
+        )
+
+
+def _owner(folder: Path, database: Path) -> Finding:
+    check = "folder"
+    user = os.geteuid()
+    if not folder.exists():
+        place = existing(folder)
+        if os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+            return ok(check, f"{folder} will be made")
+        found = f"{folder} is not there, and {_name(user)} can't make it"
+        return error(check, found, f"mkdir {folder} && chown {user} {folder}")
+    if not folder.is_dir():
+        return error(check, f"{folder} is not a folder", "set APPLIANCE_DATA to a folder")
+    status = folder.stat()
+    files = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm")]
+    for path in [folder, *files]:
+        needed = os.R_OK | os.W_OK | (os.X_OK if path == folder else 0)
+        if not os.access(path, os.F_OK, effective_ids=True) and path != folder:
+            continue
+        if not os.access(path, needed, effective_ids=True):
+            belongs = _name(path.stat().st_uid)
+            return error(
+                check,
+                f"{path} belongs to {belongs} and can't be written by {_name(user)}, who runs this",
+                f"chown -R {user} {folder} (or mount it writable, or run as {belongs})",
+            )
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        found = f"{folder} has mode {mode:o}: others can reach what is in it"
+        return warning(check, found, f"chmod 700 {folder}")
+    return ok(check, f"{folder} belongs to {_name(status.st_uid)}, mode {mode:o}")
+
+
+def room(folder: Path, floor: int) -> list[Finding]:
+    """Check free bytes and inodes."""
+    place = existing(folder)
+    status = os.statvfs(place)
+    free = status.f_bavail * status.f_frsize
+    found = f"{free >> 20:,} MiB free of {status.f_blocks * status.f_frsize >> 20:,} MiB"
+    if free < floor:
+        space = error("space", f"{found}; below {floor >> 20:,} MiB nothing is accepted",
+                      "make room, or lower APPLIANCE_MIN_FREE_BYTES")  # fmt: skip
+    elif free < 2 * floor:
+        space = warning("space", f"{found}; below {floor >> 20:,} MiB nothing is accepted",
+                        "make room soon, or set APPLIANCE_RETENTION")  # fmt: skip
+    else:
+        space = ok("space", found)
+    if not status.f_files:
+        return [space, ok("inodes", "not limited")]
+    left = f"{status.f_favail:,} inodes free of {status.f_files:,}"
+    if status.f_favail < _FEW_INODES:
+        return [space, error("inodes", left, "delete files: no new one can be made soon")]
+    return [space, ok("inodes", left)]
+
+
+def fsync(folder: Path) -> Finding:
+    """Time small writes that are synced one by one, as commits and confirms are."""
+    check = "fsync"
+    path = existing(folder) / f".doctor-{os.getpid()}"
+    times: list[float] = []
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            end = time.monotonic() + _WRITE_SECONDS
+            while len(times) < _WRITES and (len(times) < 2 or time.monotonic() < end):
+                os.write(descriptor, b"\0" * _WRITE_BYTES)
+                began = time.monotonic()
+                os.fdatasync(descriptor)
+                times.append(time.monotonic() - began)
+        finally:
+            os.close(descriptor)
+            path.unlink()
+    except OSError as trouble:
+        return error(check, f"{path.parent}: can't write: {trouble.strerror}", "make it writable")
+    times.sort()
+    median, p99 = statistics.median(times), times[int(len(times) * 0.99)]
+    found = f"median {median * 1e3:.2f} ms, 99 % {p99 * 1e3:.2f} ms ({len(times)} writes)"
+    if median > _SLOW_MEDIAN or p99 > _SLOW_P99:
+        return warning(check, f"{found}: slow", "each commit and confirm waits for it: use an SSD")
+    if median < _TOO_FAST:
+        return warning(check, f"{found}: no disk is that fast, so none is written to",
+                       "see file system; a virtual disk must not ignore flushes")  # fmt: skip
+    return ok(check, found)
+
+
+def existing(folder: Path) -> Path:
+    """Return `folder`, or the nearest folder above that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _unescaped(text: str) -> str:
+    """Undo how mountinfo writes a space, a tab, a line's end and a backslash."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text

@@ -1,0 +1,150 @@
+"""Senders that each post to a topic of their own, one request after another, and keep a journal."""
+
+import contextlib
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from appliance.drill.journal import Attempt, Fate, Journal, text
+
+#: Seconds; any honest answer comes sooner.
+ANSWER_SECONDS: Final = 60.0
+#: Messages in a request of a sender of batches.
+BATCH: Final = 20
+#: Seconds to wait after a request without an answer, or refused: a restart takes longer anyway.
+_PAUSE_AFTER_FAILURE: Final = 0.05
+
+
+class Style(Enum):
+    """How a sender sends."""
+
+    #: one message a request; what is not accepted is left, and the next one follows
+    PLAIN = "plain"
+    #: the same with an Idempotency-Key, sent again until it is accepted
+    KEYED = "keyed"
+    #: many messages a request, with a key, sent again until they are accepted
+    BATCH = "batch"
+
+
+#: The styles that senders take in turn where nothing else is asked for.
+MIXED: Final = (Style.PLAIN, Style.KEYED, Style.PLAIN, Style.BATCH)
+
+
+class Load:
+    """A load on the API at `url`. As a context manager it sends until the block ends.
+
+    A topic has one sender, so the order in which it was answered is the order it must be stored
+    in. `rate` is in messages a second, all senders together; None: as fast as they are answered.
+    `pause` is in seconds between a sender's requests. `watch` is told of every attempt, from the
+    senders' threads. A sender ends after `most` messages.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        name: str,
+        *,
+        senders: int = 4,
+        rate: float | None = None,
+        pause: float = 0.0,
+        most: int | None = None,
+        styles: Sequence[Style] = MIXED,
+        watch: Callable[[Attempt], object] = lambda _: None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.journal = journal or Journal()
+        self._address = urlsplit(url).netloc
+        self._token = token
+        self._pause = pause
+        self._rate = rate / senders if rate else None
+        self._most = most
+        self._watch = watch
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send, args=(f"{name}-{n}", styles[n % len(styles)]))
+            for n in range(senders)
+        ]
+        for thread in self._threads:
+            thread.daemon = True
+
+    def __enter__(self) -> Self:
+        self.journal.begin()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self.join()
+
+    def stop(self) -> None:
+        """Let every sender end after the request that is under way."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """Wait until every sender has its last answer. Raises TimeoutError."""
+        for thread in self._threads:
+            thread.join(ANSWER_SECONDS + 10)
+            if thread.is_alive():
+                raise TimeoutError("a request waits for ever")
+        self.journal.end()
+
+    def _send(self, topic: str, style: Style) -> None:
+        count = BATCH if style is Style.BATCH else 1
+        link = http.client.HTTPConnection(self._address, timeout=ANSWER_SECONDS)
+        due = time.monotonic()
+        with contextlib.closing(link):  # it connects again by itself
+            first = 0
+            while not self._stop.is_set() and (self._most is None or first < self._most):
+                attempt = self._attempt(link, topic, first, count, style)
+                self.journal.note(attempt)
+                self._watch(attempt)
+                accepted = attempt.fate is Fate.ACCEPTED
+                if accepted or style is Style.PLAIN:
+                    first += count
+                due = max(due + count / self._rate, time.monotonic()) if self._rate else 0.0
+                pause = max(self._pause, due - time.monotonic())
+                self._stop.wait(pause if accepted else max(pause, _PAUSE_AFTER_FAILURE))
+
+    def _attempt(
+        self, link: http.client.HTTPConnection, topic: str, first: int, count: int, style: Style
+    ) -> Attempt:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        path = f"/v1/topics/{topic}/messages"
+        if style is not Style.PLAIN:
+            headers["Idempotency-Key"] = f"{topic}-{first}"
+        if style is Style.BATCH:
+            path += "?split=lines"
+        body = "\n".join(text(topic, first + n) for n in range(count)).encode()
+        began = time.monotonic()
+        try:
+            link.request("POST", path, body, headers)
+            answer = link.getresponse()
+            content = answer.read()
+            found: dict[str, Any] = json.loads(content)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            link.close()
+            took = time.monotonic() - began
+            return Attempt(topic, first, count, 0, (), began, took, detail=repr(error))
+        took = time.monotonic() - began
+        if answer.status in (201, 202):
+            ids = tuple(found["ids"]) if style is Style.BATCH else (found["id"],)
+            return Attempt(topic, first, count, answer.status, ids, began, took)
+        return Attempt(
+            topic, first, count, answer.status, (), began, took,
+            headers={name.lower(): value for name, value in answer.getheaders()},
+            problem=str(found.get("type", "")).rpartition(":")[2],
+            detail=str(found.get("detail", "")),
+        )  # fmt: skip

@@ -1,0 +1,76 @@
+"""The benchmark's report: what is judged, and what is drawn."""
+
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from bench.large import Large
+from bench.meter import Measurement
+from bench.plot import svg
+from bench.report import Report
+from bench.scenarios import BATCHES, singles_name
+from bench.targets import judge
+
+SINGLES = singles_name(64)
+
+
+def measured(side, *rates, scenario=SINGLES):
+    return [Measurement(scenario, side, n, rate) for n, rate in enumerate(rates)]
+
+
+def verdicts(measurements, **more):
+    return {target.what: target for target in judge(measurements, [], **more)}
+
+
+@pytest.mark.parametrize(("rate", "met"), [(9.9, False), (10.0, True), (30.0, True)])
+def test_ours_is_held_against_the_naive_design(rate, met):
+    found = verdicts(measured("ours", rate) + measured("naive", 1.0))
+    assert found[f"{SINGLES}: ours / naive"].met is met
+
+
+def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
+    """Not the ratio of the medians: two rounds that were disturbed say nothing of each other."""
+    found = verdicts(measured("ours", 10, 100, 30) + measured("bare uvicorn", 10, 1000, 100))
+    assert found[f"{SINGLES}: ours / bare uvicorn"].measured == "0.30 (0.10 to 1.00)"
+
+
+def test_what_was_not_measured_is_not_judged():
+    assert verdicts(measured("ours", 10)) == {}
+
+
+def test_batches_are_held_against_sqlite_alone():
+    found = verdicts(
+        measured("ours", 79, scenario=BATCHES) + measured("SQLite alone", 100, scenario=BATCHES)
+    )
+    assert not found["batches: ours / SQLite alone"].met
+
+
+def test_a_large_database_is_judged_by_shares_and_by_a_pages_time():
+    good = Large(10**7, 100, 95, 3, 9, 20, 1000, 900)
+    bad = Large(10**7, 100, 80, 3, 11, 20, 1000, 700)
+    assert [t.met for t in judge([], [], good)] == [True] * 3
+    assert [t.met for t in judge([], [], bad)] == [False] * 3
+
+
+def test_the_report_names_every_side_its_promise_and_its_rate():
+    report = Report({"CPU": "two"}, {"naive": {"what": "a thing", "durability": "a promise"}})
+    report.measurements = measured("ours", 1234, 1236) + measured("naive", 100, 101)
+    report.left_out = ["redis: redis-server is missing"]
+    for text in (report.text(), report.markdown()):
+        for part in ("two", "a thing", "a promise", "1,235", "redis-server is missing", "12.34"):
+            assert part in text
+
+
+def test_wrong_rows_are_an_error_where_none_are_promised():
+    report = Report({})
+    report.measurements = measured("ours", 1) + measured("textbook", 1)
+    report.measurements[1].wrong_rows = 3
+    assert report.wrong_rows == 0
+    report.measurements[0].wrong_rows = 1
+    assert "ROWS WRONG: 1" in report.text()
+
+
+def test_the_plot_is_xml_with_a_bar_for_each_side():
+    picture = svg(measured("ours", 3, 4) + measured("a < b & c", 1, 2), [SINGLES, "not measured"])
+    texts = ["".join(e.itertext()) for e in ET.fromstring(picture).iter() if e.tag.endswith("text")]
+    assert texts == [f"{SINGLES}: stored a second", "ours", "4", "a < b & c", "2"]

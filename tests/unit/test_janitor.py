@@ -1,0 +1,97 @@
+"""The janitor's duties, each done on real files."""
+
+import threading
+import time
+
+import pytest
+
+from appliance import config as configuration
+from appliance.janitor import Janitor
+from appliance.pulse import Pulse
+from appliance.store import backup
+from appliance.store.migrations import migrate
+
+
+@pytest.fixture
+def janitor(tmp_path):
+    made = []
+
+    def make(**values):
+        environ = {f"APPLIANCE_{name.upper()}": value for name, value in values.items()}
+        config = configuration.load({"APPLIANCE_DATA": str(tmp_path), **environ})
+        made.append(Janitor(config, Pulse(config, "janitor")))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+@pytest.fixture
+def database(tmp_path):
+    migrate(tmp_path / "appliance.db")
+
+
+def copies(tmp_path):
+    folder = tmp_path / "backups"
+    return sorted(path.name for path in folder.glob("*"))
+
+
+def test_a_backup_is_made_when_the_last_one_is_old_enough(janitor, tmp_path, database):
+    keeper = janitor(backup_every="1h", backup_keep="2", min_free_bytes="0")
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for day in (1, 2, 3):
+        (folder / f"scheduled-2026010{day}T000000Z.db").touch()
+    assert keeper._back_up() <= 60
+    assert copies(tmp_path)[0] == "scheduled-20260103T000000Z.db"
+    assert len(copies(tmp_path)) == 2
+    keeper._back_up()
+    assert len(copies(tmp_path)) == 2  # the last one is of this hour
+
+
+def test_a_backup_dated_in_the_future_does_not_count(janitor, tmp_path, database):
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "backups" / "scheduled-20990101T000000Z.db").touch()
+    janitor(backup_every="1h", min_free_bytes="0")._back_up()
+    assert len(copies(tmp_path)) == 2
+
+
+def test_nothing_old_is_deleted_unless_a_new_one_was_made(janitor, tmp_path, database):
+    (tmp_path / "backups").mkdir()
+    for day in (1, 2, 3):
+        (tmp_path / "backups" / f"scheduled-2026010{day}T000000Z.db").touch()
+    keeper = janitor(backup_every="1h", backup_keep="1", min_free_bytes="1000000GiB")
+    with pytest.raises(backup.BackupRoomError):
+        keeper._back_up()
+    assert len(copies(tmp_path)) == 3
+
+
+def test_trouble_is_told_once_and_so_is_its_end(janitor, tmp_path, monkeypatch):
+    said = []
+
+    class Log:
+        def warning(self, text, **_):
+            said.append(text)
+
+        info = warning
+
+    monkeypatch.setattr("appliance.janitor._log", Log())
+    keeper = janitor(backup_every="1h", min_free_bytes="0")
+    duty = keeper._duties[-1]
+    assert keeper._do(duty) > 60
+    keeper._do(duty)
+    assert said == ["can't make a backup, trying again"]
+    migrate(tmp_path / "appliance.db")
+    keeper._do(duty)
+    assert said[1:] == ["made a backup", "can make a backup again"]
+
+
+def test_it_ends_soon_after_it_is_told_to(janitor, database):
+    keeper = janitor()
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    time.sleep(0.1)
+    keeper.stop()
+    thread.join(10)
+    assert not thread.is_alive()

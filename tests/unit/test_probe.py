@@ -1,0 +1,113 @@
+"""When a broker that fails is restarted, and which process is killed for it."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from appliance import config as configuration
+from appliance.broker import node_process
+from appliance.broker.probe import Judge, State
+from appliance.errors import NodeError
+
+LIMIT = 30.0
+
+#: A process that holds the node's lock as the node does.
+HOLDS = """
+import fcntl, os, sys
+from appliance.broker import node_process
+os.chdir(sys.argv[1])
+lock = os.open("lock", os.O_RDWR | os.O_CREAT)
+fcntl.flock(lock, fcntl.LOCK_EX)
+node_process.note(lock)
+os.chdir(sys.argv[2])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+class Looks:
+    def __init__(self):
+        self.judge = Judge(LIMIT)
+        self.now = 1000.0
+
+    def find(self, state: State, times: int, seconds: float = 5.0) -> list[int]:
+        """Return at which of the looks it is to be restarted, from 1."""
+        restarts = []
+        for number in range(1, times + 1):
+            self.now += seconds
+            if self.judge.restart(self.now, state):
+                restarts.append(number)
+        return restarts
+
+
+@pytest.fixture
+def looks():
+    made = Looks()
+    made.find(State.SERVES, 1)
+    return made
+
+
+def test_a_broker_that_fails_past_the_limit_is_restarted(looks):
+    assert looks.find(State.FAILS, 6) == [6]
+
+
+def test_a_restart_that_did_not_help_is_repeated_after_twice_the_time(looks):
+    assert looks.find(State.FAILS, 6 + 12 + 24) == [6, 18, 42]
+    looks.find(State.SERVES, 1)
+    assert looks.find(State.FAILS, 6) == [6]
+
+
+@pytest.mark.parametrize("state", [State.SERVES, State.BLOCKED, State.AWAY])
+def test_what_is_no_hang_begins_the_count_anew(looks, state):
+    assert looks.find(state, 100) == []
+    assert looks.find(State.FAILS, 5) == []
+    looks.find(state, 1)
+    assert looks.find(State.FAILS, 5) == []
+
+
+def test_time_in_which_the_probe_was_stopped_too_counts_little(looks):
+    assert looks.find(State.FAILS, 1, seconds=3600) == []
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "broker").mkdir()
+    return configuration.load({"APPLIANCE_DATA": str(tmp_path)})
+
+
+def holder(config, folder) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(config.data / "broker"), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def test_the_process_that_holds_the_lock_is_killed(config):
+    with holder(config, config.data / "broker") as process:
+        assert node_process.kill(config) == process.pid
+        assert process.wait(20) == -signal.SIGKILL
+
+
+def test_no_process_is_killed_where_nobody_holds_the_lock(config):
+    with holder(config, config.data / "broker") as process:
+        process.kill()
+    with pytest.raises(NodeError, match="no node runs"):
+        node_process.kill(config)
+
+
+def test_a_process_that_works_elsewhere_is_not_killed(config, tmp_path):
+    with holder(config, "/") as process:
+        with pytest.raises(NodeError, match=f"process {process.pid} is not the node"):
+            node_process.kill(config)
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+def test_a_folder_without_a_node_is_said(config):
+    with pytest.raises(NodeError, match="No such file"):
+        node_process.kill(config)

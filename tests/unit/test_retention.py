@@ -1,0 +1,252 @@
+"""Retention, on real databases: what is deleted, and that counts and files follow."""
+
+import random
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from appliance.messages import IdSource, pack, timestamp
+from appliance.retention import Rule, parse_rules
+from appliance.store import retention
+from appliance.store.migrations import migrate
+from appliance.store.retention import Sweeper
+from appliance.store.writer import Writer
+
+IDS = IdSource()
+HOUR = 3600
+
+
+@pytest.fixture
+def path(tmp_path):
+    migrate(tmp_path / "appliance.db")
+    return tmp_path / "appliance.db"
+
+
+def store(path, topic, *ages, size=10):
+    """Store a message of each age in seconds, in this order."""
+    now = time.time()
+    writer = Writer(path)
+    for start in range(0, len(ages), 1000):
+        found = [
+            (IDS.new(), timestamp(now - age), random.randbytes(size))
+            for age in ages[start : start + 1000]
+        ]
+        writer.store([pack(topic, found, size * len(found))])
+    writer.close()
+
+
+def sweep(path, rules, rest=lambda _seconds: False):
+    return Sweeper(path, parse_rules(rules), rest).sweep()
+
+
+def ask(path, sql, *values):
+    link = sqlite3.connect(path)
+    try:
+        return link.execute(sql, values).fetchall()
+    finally:
+        link.close()
+
+
+def ages(path, topic):
+    """The ages of a topic's messages in hours, in the order of storing."""
+    rows = ask(path, "SELECT julianday('now') - julianday(received_at) FROM messages "
+                     "WHERE topic = ? ORDER BY seq", topic)  # fmt: skip
+    return [round(row[0] * 24) for row in rows]
+
+
+def check_counts(path):
+    """The topics' counts are those of their rows."""
+    kept = ask(
+        path,
+        "SELECT topic, messages, bytes, first_at, last_at FROM topics WHERE messages ORDER BY 1",
+    )
+    counted = ask(
+        path,
+        "SELECT topic, count(*), sum(length(CAST(body AS BLOB))), min(received_at), "
+        "max(received_at) FROM messages GROUP BY topic ORDER BY 1",
+    )
+    assert kept == counted
+
+
+def test_what_is_too_old_is_deleted(path):
+    store(path, "t", 5 * HOUR, 3 * HOUR, HOUR)
+    done = sweep(path, "*: age=2h")
+    assert (done.rows, done.bytes) == (2, 20)
+    assert ages(path, "t") == [1]
+    check_counts(path)
+
+
+def test_what_is_too_old_is_found_behind_what_is_not(path):
+    store(path, "t", 5 * HOUR, HOUR, 4 * HOUR, HOUR)
+    sweep(path, "*: age=2h")
+    assert ages(path, "t") == [1, 1]
+    check_counts(path)
+
+
+def test_times_of_a_topic_are_true_where_an_old_message_was_stored_late(path):
+    """As one that was a dead letter and was sent again."""
+    store(path, "t", *[5 * HOUR] * 1500, 4 * HOUR, *[3 * HOUR] * 1500)
+    store(path, "t", 9 * HOUR)
+    store(path, "t", HOUR)
+    sweep(path, "t: rows=1503")
+    assert ages(path, "t")[0] == 4
+    check_counts(path)
+    sweep(path, "t: rows=1")
+    assert ages(path, "t") == [1]
+    check_counts(path)
+
+
+def test_the_last_time_of_a_topic_goes_with_its_message(path):
+    store(path, "t", HOUR, 5 * HOUR, 4 * HOUR)
+    sweep(path, "t: rows=1")
+    assert ages(path, "t") == [4]
+    check_counts(path)
+
+
+def test_the_newest_rows_are_kept(path):
+    store(path, "t", *(n * HOUR for n in range(9, 0, -1)))
+    sweep(path, "t: rows=4")
+    assert ages(path, "t") == [4, 3, 2, 1]
+    check_counts(path)
+
+
+def test_rows_go_until_the_bytes_are_few_enough(path):
+    store(path, "t", *(n * HOUR for n in range(9, 0, -1)), size=100)
+    sweep(path, "t: bytes=350")
+    assert ages(path, "t") == [3, 2, 1]
+    check_counts(path)
+
+
+def test_the_first_rule_that_matches_counts_for_each_topic(path):
+    for topic in ("logs.a", "logs.b", "audit", "other"):
+        store(path, topic, 5 * HOUR, 3 * HOUR, HOUR)
+    sweep(path, "logs.b: keep; logs.*: rows=1; audit: age=4h")
+    assert ages(path, "logs.a") == [1]
+    assert ages(path, "logs.b") == [5, 3, 1]
+    assert ages(path, "audit") == [3, 1]
+    assert ages(path, "other") == [5, 3, 1]
+    check_counts(path)
+
+
+def test_what_just_came_is_never_deleted(path):
+    """It may be delivered again, and would be stored again."""
+    store(path, "t", HOUR, 30, 1)
+    sweep(path, "*: rows=0 bytes=0")
+    assert ages(path, "t") == [0, 0]
+    check_counts(path)
+
+
+def test_a_topic_whose_messages_are_gone_stays_known(path):
+    store(path, "t", HOUR)
+    sweep(path, "*: rows=0")
+    assert ask(path, "SELECT messages, bytes, first_at = last_at FROM topics") == [(0, 0, 1)]
+    store(path, "t", 0)
+    assert ask(path, "SELECT messages, bytes FROM topics") == [(1, 10)]
+
+
+def test_numbers_of_rows_are_not_used_again(path):
+    store(path, "t", HOUR, HOUR)
+    sweep(path, "*: rows=0")
+    store(path, "t", 0)
+    assert ask(path, "SELECT seq FROM messages") == [(3,)]
+
+
+def test_the_file_shrinks_and_stays_sound(path):
+    store(path, "t", *[HOUR] * 40_000, size=1000)
+    store(path, "u", *[HOUR] * 100)
+    ask(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.stat().st_size
+    done = sweep(path, "t: rows=1000")
+    ask(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert before > 40e6
+    assert path.stat().st_size < 12e6
+    assert done.rows == 39_000
+    assert done.pages * 8192 > 25e6
+    assert ask(path, "PRAGMA integrity_check") == [("ok",)]
+    check_counts(path)
+
+
+def test_it_stops_between_two_transactions_and_goes_on_later(path):
+    store(path, "t", *[HOUR] * 5000)
+    rests = []
+
+    def rest(seconds):
+        rests.append(seconds)
+        return len(rests) >= 3
+
+    done = sweep(path, "*: rows=0", rest)
+    assert 0 < done.rows < 5000
+    assert min(rests) > 0
+    check_counts(path)
+    assert sweep(path, "*: rows=0").rows == 5000 - done.rows
+
+
+def test_a_transaction_deletes_less_when_the_last_one_was_slow():
+    pace = retention._Pace(200, 10, 2000)
+    pace.learn(0.5)
+    assert pace.size == 100
+    for _ in range(10):
+        pace.learn(0.5)
+    assert pace.size == 10
+    for _ in range(50):
+        pace.learn(0.001)
+    assert pace.size == 2000
+
+
+def test_large_bodies_are_deleted_a_few_at_a_time(path):
+    store(path, "t", *[HOUR] * 20, size=2**20)
+    rests = []
+    sweep(path, "*: rows=0", lambda seconds: bool(rests.append(seconds)))
+    assert len(rests) >= 5
+
+
+def test_counts_hold_while_the_worker_stores(path):
+    store(path, "t", *[HOUR] * 20_000)
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            store(path, "t", 0, HOUR, 0)
+            store(path, "u", 0)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        done = sweep(path, "t: rows=500")
+    finally:
+        stop.set()
+        worker.join()
+    assert done.rows > 19_000
+    kept = dict(ask(path, "SELECT topic, messages FROM topics"))
+    assert kept == dict(ask(path, "SELECT topic, count(*) FROM messages GROUP BY topic"))
+    sizes = dict(ask(path, "SELECT topic, bytes FROM topics"))
+    assert sizes == {topic: count * 10 for topic, count in kept.items()}
+
+
+def test_rules_are_shown_as_they_were_written():
+    text = "logs.*: age=604800s rows=1000000; audit: keep; *: bytes=1024"
+    assert str(parse_rules(text)) == text
+    assert not parse_rules("")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "matches"),
+    [
+        ("*", "anything.at-all", True),
+        ("logs.*", "logs.a.b", True),
+        ("logs.*", "logs", False),
+        ("logs.*", "logsxa", False),
+        ("*-debug", "api-debug", True),
+        ("a*c", "abc", True),
+        ("a", "ab", False),
+    ],
+)
+def test_a_star_stands_for_any_characters(pattern, topic, matches):
+    assert Rule(pattern).matches(topic) == matches
+
+
+def test_a_rule_that_never_counts_is_told_with_the_one_before():
+    with pytest.raises(ValueError, match=r"'logs: age=1d' never counts: '\*' before it"):
+        parse_rules("*: rows=5; logs: age=1d")

@@ -1,0 +1,263 @@
+"""What `appliance verify` finds in a database that nothing runs beside."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from appliance.errors import StoreError
+from appliance.messages import DeadLetter, Envelope, IdSource, batch, single
+from appliance.numbers import Entry
+from appliance.store import verify as checks
+from appliance.store.connection import connect
+from appliance.store.migrations import migrate
+from appliance.store.writer import Writer
+
+TIME = "2026-01-02T03:04:05.678Z"
+IDS = IdSource()
+SOURCE = "0123456789abcdef"
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A database with two topics, a dead letter and a source, all well."""
+    path = tmp_path / "appliance.db"
+    migrate(path)
+    writer = Writer(path)
+    writer.store([batch("lines", IDS.prefix(), TIME, [b"%d" % n for n in range(500)])])
+    writer.store([numbered(1), numbered(2, 1), numbered(4, 3, [[3, 3]])])
+    writer.store([DeadLetter("BAD", IDS.new(), TIME, b"x", "bad-topic", "why")])
+    writer.close()
+    return path
+
+
+def numbered(number, settled=0, not_kept=()):
+    made = single("singles", IDS.new(), TIME, b"x")
+    ledger = Entry(SOURCE, number, settled, list(not_kept)).encode()
+    return Envelope(made.topic, made.kind, made.id, TIME, 1, 1, b"x", ledger)
+
+
+def change(path, *statements):
+    link = connect(path, readonly=False)
+    link.execute("PRAGMA writable_schema = ON")
+    for statement in statements:
+        link.execute(statement)
+    link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    link.close()
+
+
+def verify(path, *, quick=False, alone=True):
+    return checks.verify(path, quick=quick, alone=alone, progress=lambda *_: None)
+
+
+def command(path, *options):
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance", "verify", "--database", str(path), *options],
+        capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_sound_database_is_said_to_be_sound(path):
+    status, out, errors = command(path)
+    assert (status, errors) == (0, "")
+    assert "503 in 2 topics" in out
+    assert "bad-topic 1" in out
+    assert "3 from 1 API process, none missing; 1 were refused or given up" in out
+    assert out.endswith("all is well\n")
+
+
+def test_the_answer_for_machines_has_all_of_it(path):
+    status, out, _ = command(path, "--json", "--quick")
+    found = json.loads(out)
+    assert status == 0
+    assert found["ok"] is True
+    assert found["problems"] == found["notes"] == []
+    assert found["schema"] == found["schema_wanted"]
+    assert found["integrity"] == {
+        "check": "quick_check", "ok": True, "errors": [], "objects": [],
+    }  # fmt: skip
+    assert found["messages"] == {
+        "rows": 503, "bytes": 1393, "topics": 2, "wrong_counters": 0, "wrong": [],
+    }  # fmt: skip
+    assert found["dead_letters"] == {
+        "total": 1, "by_reason": {"bad-topic": 1}, "also_stored": 0,
+    }  # fmt: skip
+    assert found["sources"] == {
+        "total": 1, "accounted": 4, "not_kept": 1, "missing": 0, "unknown": 0, "accepted": 0,
+        "gaps": [],
+    }  # fmt: skip
+    assert found["queue"]["depth"] is found["queue"]["not_stored"] is None
+
+
+def test_a_copy_is_looked_at_without_a_trace(path):
+    change(path, "VACUUM")
+    for name in ("-wal", "-shm"):
+        path.with_name(path.name + name).unlink(missing_ok=True)
+    before = sorted(p.name for p in path.parent.iterdir())
+    assert command(path)[0] == 0
+    assert sorted(p.name for p in path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "kept", "true"),
+    [
+        ("UPDATE topics SET messages = messages + 1 WHERE topic = 'lines'", 501, 500),
+        ("UPDATE topics SET bytes = 0 WHERE topic = 'lines'", 500, 500),
+        ("UPDATE topics SET first_at = '2030' WHERE topic = 'lines'", 500, 500),
+        ("UPDATE topics SET last_at = '2020' WHERE topic = 'lines'", 500, 500),
+        ("DELETE FROM topics WHERE topic = 'lines'", 0, 500),
+        ("DELETE FROM messages WHERE topic = 'lines'", 500, 0),
+        ("DELETE FROM messages WHERE seq = 7", 500, 499),
+    ],
+)
+def test_counters_that_are_not_those_of_the_rows_are_named(path, statement, kept, true):
+    change(path, statement)
+    found = verify(path)
+    (wrong,) = found.messages.wrong
+    assert wrong.topic == "lines"
+    assert (wrong.kept["messages"], wrong.true["messages"]) == (kept, true)
+    status, out, _ = command(path)
+    assert status == 1
+    assert "WRONG: topics whose counters are not those of their rows: 1" in out
+    assert "topic lines: kept" in out
+
+
+def test_times_that_retention_has_not_caught_up_with_are_no_trouble(path):
+    change(path, "UPDATE topics SET first_at = '2020', last_at = '2030' WHERE topic = 'lines'")
+    assert verify(path).problems == []
+
+
+def test_a_topic_of_which_nothing_is_left_is_no_trouble(path):
+    change(
+        path,
+        "DELETE FROM messages WHERE topic = 'lines'",
+        "UPDATE topics SET messages = 0, bytes = 0 WHERE topic = 'lines'",
+    )
+    assert verify(path).problems == []
+
+
+def test_an_index_without_an_entry_is_found_and_quickly_not(path):
+    """The unique index is what keeps a message from being stored twice."""
+    rootpage = "(SELECT rootpage FROM sqlite_master WHERE name = 'messages_topic')"
+    change(
+        path,
+        "CREATE TABLE other (x)",
+        "CREATE INDEX other_x ON other (x)",
+        f"UPDATE sqlite_master SET rootpage = {rootpage} WHERE name = 'other_x'",
+    )
+    assert verify(path).integrity.ok is False
+    status, out, _ = command(path)
+    assert status == 1
+    assert "the file is damaged" in out
+
+
+def test_an_index_that_is_gone_is_found(path):
+    change(path, "DROP INDEX messages_topic")
+    found = verify(path)
+    assert found.problems == ["the index messages_topic is gone"]
+    assert found.integrity.errors == []
+
+
+def test_tables_of_others_are_left_alone(path):
+    change(path, "CREATE TABLE mine (x)", "CREATE VIEW v AS SELECT * FROM messages", "ANALYZE")
+    assert verify(path).problems == []
+
+
+def test_a_damaged_page_is_found(path):
+    with path.open("r+b") as file:
+        file.seek(5 * 8192)
+        file.write(b"\xff" * 4096)
+    status, out, errors = command(path)
+    assert status == 1
+    assert "damaged" in out or "malformed" in errors
+
+
+def test_a_missing_envelope_is_named_with_its_source_and_number(path):
+    writer = Writer(path)
+    writer.store([numbered(9, 7)])
+    writer.close()
+    status, out, _ = command(path)
+    assert status == 1
+    assert "WRONG: envelopes missing: 3" in out
+    assert f"source {SOURCE} " in out
+    assert "missing 5 to 7" in out
+    assert "not known whether they were confirmed: 1;" in out  # the eighth
+    (gap,) = verify(path).sources.gaps
+    assert (gap.missing_ranges, gap.unknown_ranges) == ([[5, 7]], [[8, 8]])
+
+
+def test_what_is_not_known_is_no_failure(path):
+    writer = Writer(path)
+    writer.store([numbered(9, 4)])
+    writer.close()
+    status, out, _ = command(path)
+    assert status == 0
+    assert "not known whether they were confirmed: 4;" in out
+
+
+def test_what_was_accepted_is_a_note_from_then_on(path):
+    writer = Writer(path)
+    writer.store([numbered(9, 8)])
+    writer.close()
+    status, out, errors = command(path, "--accept")
+    assert (status, errors) == (0, "missing envelopes that are now accepted as such: 4\n")
+    assert "note: envelopes that were missing, accepted as such: 4" in out
+    assert command(path)[0] == 0
+
+
+def test_a_source_that_cannot_be_read_is_named(path):
+    change(path, "UPDATE sources SET accounted = 'x'")
+    (problem,) = verify(path).problems
+    assert problem.startswith(f"source {SOURCE}: a row of the table sources can't be read")
+
+
+def test_a_dead_letter_whose_message_is_stored_as_well_is_noted(path):
+    made = single("singles", IDS.new(), TIME, b"twice")
+    writer = Writer(path)
+    writer.store([made, DeadLetter("singles", made.id, TIME, b"twice", "too-large", "why")])
+    writer.store([DeadLetter("singles", made.id, TIME, b"other", "conflict", "why")])
+    writer.close()
+    found = verify(path)
+    assert (found.dead_letters.total, found.dead_letters.also_stored) == (3, 1)
+    assert found.problems == []
+    assert "discard them: 1" in found.notes[0]
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_another_schema_is_told_and_the_file_is_checked_all_the_same(path, version):
+    change(path, f"PRAGMA user_version = {version}")
+    found = verify(path)
+    assert found.integrity.check == "integrity_check"
+    assert f"schema {version}, this program's is {found.schema_wanted}" in found.problems[0]
+
+
+def test_what_is_no_database_is_said_to_be_none(tmp_path):
+    (tmp_path / "notes").write_text("somebody's notes\n" * 100)
+    status, _, errors = command(tmp_path / "notes")
+    assert status == 1
+    assert "not a database" in errors
+    assert command(tmp_path / "none")[0] == 2
+
+
+def test_a_log_that_would_grow_without_end_ends_the_check(path, monkeypatch):
+    link = connect(path, readonly=False)
+    monkeypatch.setattr(checks, "_TICK", 0)
+    monkeypatch.setattr(checks, "_STEPS", 10)
+    monkeypatch.setattr(checks, "_WAL_GROWTH", 100_000)
+
+    def write(step, _):
+        if step == "counters":
+            link.execute("INSERT INTO sources VALUES (hex(randomblob(9999)),'',0,0,0,0,'','')")
+
+    with pytest.raises(StoreError, match="verify a backup instead"):
+        checks.verify(path, quick=True, alone=False, progress=write)
+    link.close()
+
+
+def test_what_a_running_source_says_counts_what_has_not_come(path):
+    assert checks.unaccounted(path, Entry(SOURCE, None, 4, [])) == 0
+    assert checks.unaccounted(path, Entry(SOURCE, None, 9, [[6, 7]])) == 3
+    assert checks.unaccounted(path, Entry("f" * 16, None, 2, [])) == 2

@@ -1,0 +1,80 @@
+"""Fixtures of the tests of faults.
+
+`appliance`   makes an `appliance run`, supervisord and all; `stack` makes separate processes
+`running`     one of them that the tests of a module share; each leaves it as it found it
+`under_load`  puts load on either while a fault is made, and holds it to the promise afterwards;
+              its figures are shown at the end, and written to --figures FILE as JSON
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from fixtures import (
+    PASSED,
+    appliance,
+    broker,
+    module_appliance,
+    module_stack,
+    pytest_runtest_makereport,
+    stack,
+)
+from watched import Figures, WatchedLoad, table
+
+__all__ = [
+    "appliance",
+    "broker",
+    "module_appliance",
+    "module_stack",
+    "pytest_runtest_makereport",
+    "stack",
+]
+
+_figures: list[Figures] = []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--figures", type=Path, help="write the figures of all tests as JSON")
+
+
+@pytest.fixture(scope="module")
+def shared(module_appliance):
+    return module_appliance().start().wait_ready()
+
+
+@pytest.fixture
+def running(shared):
+    """An appliance that is ready before and after each test."""
+    yield shared.wait_ready()
+    shared.wait_ready()
+
+
+@pytest.fixture
+def under_load(request) -> Iterator[Callable[..., WatchedLoad]]:
+    made: list[WatchedLoad] = []
+
+    def make(target, name: str = "", **options) -> WatchedLoad:
+        name = name or re.sub("[^a-z0-9]+", "-", request.node.name)[:80]
+        made.append(WatchedLoad(target, name, **options))
+        return made[-1]
+
+    yield make
+    for load in made:
+        load.sending.stop()
+        if load.figures:
+            load.figures.test = request.node.name
+            _figures.append(load.figures)
+    unverified = [load for load in made if not load.figures]
+    if request.node.stash[PASSED]:
+        assert not unverified, "a test of a fault verifies what became of its load"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if _figures:
+        terminalreporter.section("figures")
+        terminalreporter.write_line(table(_figures))
+    if path := config.getoption("--figures"):
+        path.write_text(json.dumps([asdict(one) for one in _figures], indent=2) + "\n")

@@ -1,0 +1,113 @@
+"""What is there but does nothing is found and restarted, and nothing is lost meanwhile."""
+
+import os
+import signal
+import time
+
+import pytest
+from harness import START_SECONDS, wait_until
+
+from appliance.broker import probe
+from appliance.pulse import signs
+
+#: Seconds; the default is 30, and every second of it is one of the test.
+HANG = 5.0
+
+
+def finding(one) -> dict:
+    """What the probe found last."""
+    facts = [sign.facts for sign in signs(one.config) if probe.FACT in sign.facts]
+    return facts[0][probe.FACT] if facts else {}
+
+
+def wait_found(one, state: probe.State, seconds: float = START_SECONDS) -> dict:
+    wait_until(
+        lambda: finding(one).get("state") == state,
+        f"the probe finds that the broker {state}",
+        seconds,
+        lambda: f"{finding(one)}\n{one.logs()}",
+    )
+    return finding(one)
+
+
+def running_pid(one, program: str) -> int:
+    return wait_until(lambda: one.pid(program), f"{program} runs", START_SECONDS, one.logs)
+
+
+def stop_until_replaced(one, program: str) -> float:
+    """SIGSTOP it; wait for a new one and return the seconds it took."""
+    before = running_pid(one, program)
+    began = time.monotonic()
+    os.kill(before, signal.SIGSTOP)
+    wait_until(
+        lambda: one.pid(program) not in (None, before), f"a new {program}", START_SECONDS, one.logs
+    )
+    return round(time.monotonic() - began, 1)
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_restarted_and_nothing_is_lost(appliance, under_load):
+    """Waits past the limit for each; one of the workers is the active one."""
+    one = appliance(APPLIANCE_HANG_TIMEOUT=str(HANG)).start().wait_ready()
+    with under_load(one, pause=0.01) as load:
+        took = {}
+        for program in ("api", "worker:worker_0", "worker:worker_1", "janitor"):
+            load.wait_accepted(100)
+            took[program] = stop_until_replaced(one, program)
+        load.wait_accepted(100, START_SECONDS)
+    load.note(replaced_after=took)
+    load.verify()
+    said = [line for line in one.log.splitlines() if "restarting what hangs" in line]
+    assert len(said) == len(took), said
+    assert one.end() == 0
+
+
+@pytest.mark.slow
+def test_a_broker_that_hangs_is_killed_and_nothing_is_lost(appliance, under_load):
+    """Waits past the limit, and for RabbitMQ's start."""
+    one = appliance(APPLIANCE_HANG_TIMEOUT=str(HANG)).start().wait_ready()
+    wait_found(one, probe.State.SERVES)
+    with under_load(one, pause=0.01) as load:
+        load.wait_accepted(100)
+        took = stop_until_replaced(one, "broker")
+        load.wait_accepted(100, START_SECONDS)
+    load.note(replaced_after=took)
+    load.verify()
+    assert wait_found(one, probe.State.SERVES)["restarts"] == 1
+    assert one.log.count("broker hung and was killed") == 1
+    assert one.end() == 0
+
+
+@pytest.mark.slow
+def test_an_alarm_is_no_hang(appliance):
+    """Waits twice the limit: the broker's disk alarm stands from the start."""
+    one = appliance(APPLIANCE_HANG_TIMEOUT=str(HANG), APPLIANCE_MIN_FREE_BYTES=str(2**49)).start()
+    wait_found(one, probe.State.BLOCKED)
+    before = running_pid(one, "broker")
+    until = time.monotonic() + 2 * HANG
+    while time.monotonic() < until:
+        assert finding(one)["state"] != probe.State.FAILS, one.logs()
+        time.sleep(0.2)
+    assert finding(one)["restarts"] == 0
+    assert one.pid("broker") == before
+    assert one.end() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_broker_of_somebody_else_is_only_reported(appliance, broker):
+    """Waits past the limit."""
+    one = appliance(APPLIANCE_HANG_TIMEOUT=str(HANG), APPLIANCE_BROKER_URL=broker.url)
+    one.start().wait_ready()
+    wait_found(one, probe.State.SERVES)
+    broker.process.signal(signal.SIGSTOP)
+    try:
+        wait_found(one, probe.State.FAILS)
+        wait_until(lambda: not one.ready(), "not ready", more=one.logs)
+        time.sleep(2 * HANG)
+        assert finding(one)["restarts"] == 0
+        assert broker.process.running
+    finally:
+        broker.process.signal(signal.SIGCONT)
+    one.wait_ready()
+    assert one.end() == 0

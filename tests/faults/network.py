@@ -1,8 +1,11 @@
 """A broker in a network of its own, which can be cut off. Needs root, `ip` and `iptables`."""
 
+import ipaddress
+import json
 import os
 import subprocess
 import uuid
+from collections.abc import Iterable
 
 from harness import Stack
 
@@ -17,6 +20,27 @@ def root(*command: str) -> None:
     )
 
 
+def routed() -> list[ipaddress.IPv4Network]:
+    """The networks that this machine has a route to, but for the rest of the world."""
+    listed = subprocess.run(["ip", "-json", "-4", "route", "show"], capture_output=True, check=True)
+    return [
+        ipaddress.IPv4Network(route["dst"])
+        for route in json.loads(listed.stdout)
+        if route["dst"] != "default"
+    ]
+
+
+def free_block(taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
+    """Four addresses for documentation (RFC 5737) that overlap none of `taken`: some machines
+    have addresses of this kind themselves, and theirs would answer in the broker's stead."""
+    taken = list(taken)
+    for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"):
+        for block in ipaddress.IPv4Network(network).subnets(new_prefix=30):
+            if not any(block.overlaps(other) for other in taken):
+                return block
+    raise AssertionError("every address for documentation is in use on this machine (ip route)")
+
+
 class Network:
     """A network namespace, joined to ours by a pair of virtual cables."""
 
@@ -24,9 +48,7 @@ class Network:
         assert os.getuid() == 0, "a network of its own needs root; run these tests as root"
         self.name = f"faults-{uuid.uuid4().hex[:8]}"
         self._cable = f"f{self.name[-8:]}"
-        # Four of the addresses for documentation (RFC 5737): they are nobody's.
-        block = int(self.name[-2:], 16) // 4 * 4
-        self.ours, self.theirs = f"192.0.2.{block + 1}", f"192.0.2.{block + 2}"
+        self.ours, self.theirs = map(str, free_block(routed()).hosts())
 
     def make(self) -> None:
         other = f"{self._cable}p"

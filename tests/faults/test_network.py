@@ -1,10 +1,11 @@
 """A broker that can't be reached: packets that vanish, and connections that are reset."""
 
 import time
+from ipaddress import IPv4Network
 
 import pytest
 from harness import START_SECONDS, wait_until
-from network import Network, Remote
+from network import Network, Remote, free_block
 
 #: Seconds. Every request of these tests must be answered within this, and some slack.
 PUBLISH_TIMEOUT, SLACK = 3.0, 3.0
@@ -40,6 +41,14 @@ def check_answers(load):
     """Every request was answered in its time, although nothing came from the broker."""
     assert set(load.sending.journal.answers) == {202, 503}
     assert max(attempt.seconds for attempt in load.journal) < PUBLISH_TIMEOUT + SLACK
+
+
+def test_a_network_for_tests_avoids_what_the_machine_has_a_route_to():
+    """A machine that has such an address itself would answer in the broker's stead."""
+    taken = [IPv4Network("192.0.2.0/24"), IPv4Network("198.51.100.0/29")]
+    assert free_block(taken) == IPv4Network("198.51.100.8/30")
+    with pytest.raises(AssertionError, match="ip route"):
+        free_block([IPv4Network("192.0.0.0/4")])
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ def test_a_broker_port_that_was_asked_for_and_is_taken_is_named(appliance):
         ("APPLIANCE_RUN", "/tmp/" + "long/" * 20),
         ("APPLIANCE_RUN", "/tmp/100%/run"),
         ("APPLIANCE_DATA", "/proc/nothing"),
-        ("APPLIANCE_HTTP", "192.0.2.1:80"),
+        ("APPLIANCE_HTTP", "240.0.0.1:80"),
         ("APPLIANCE_HTTP", "no-such-host.invalid:80"),
     ],
 )

@@ -137,12 +137,17 @@ class DeadEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """No message, only what a source says of its numbers: `body` is what `numbers.read` reads."""
+    """No message, only what a source says of its numbers: `body` is what `numbers.read` reads.
 
-    body: bytes
+    A source sends one when it ends; and an envelope that is stored leaves one, where it is to be
+    accounted for later. `received_at` is that envelope's.
+    """
+
+    body: str | bytes
+    received_at: str = ""
 
     @property
-    def ledger(self) -> bytes:
+    def ledger(self) -> str | bytes:
         """What an envelope has under this name."""
         return self.body
 

@@ -1,8 +1,9 @@
 """What the store keeps of the envelopes' numbers: which came, and which never will.
 
 One row of `sources` for each API process. It is written in the transaction that stores the
-envelopes, so it is neither ahead of the rows nor behind them; and as the queue keeps the order,
-what is missing there is missing for good, however busy the appliance is.
+envelopes or in one soon after, always before they are acknowledged: so it is never ahead of the
+rows, and what it lacks of them the queue still has. As that keeps the order, what is missing in a
+row is missing for good, however busy the appliance is.
 """
 
 import re

@@ -91,8 +91,11 @@ class Writer:
         """Close the connection."""
         self._connection.close()
 
-    def store(self, contents: Sequence[Content]) -> int:
+    def store(self, contents: Sequence[Content], *, account: bool = True) -> int:
         """Store all of it in one transaction that is on disk when this returns.
+
+        Without `account` their numbers are not written down: the caller gives them again, as
+        reports, before it acknowledges anything of these.
 
         A message that is stored already is not stored again; one whose id is stored with another
         body becomes a dead letter (`conflict`), as does an envelope that can't be decoded
@@ -103,7 +106,7 @@ class Writer:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             ledgers = _Transaction(self._connection).store(contents)
-            missing = self._account_for(ledgers) if ledgers else 0
+            missing = self._account_for(ledgers) if account and ledgers else 0
             self._connection.execute("COMMIT")
         except StoreError:
             raise
@@ -148,11 +151,10 @@ class _Transaction:
         """Store it, and return what came with it for the ledger."""
         ledgers: list[tuple[str | bytes, str]] = []
         for content in contents:
-            if isinstance(content, Report):
-                ledgers.append((content.ledger, ""))
-                continue
             if content.ledger:
                 ledgers.append((content.ledger, content.received_at))
+            if isinstance(content, Report):
+                continue
             if isinstance(content, DeadLetter):
                 self._dead.append(content)
                 continue

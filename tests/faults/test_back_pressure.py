@@ -21,9 +21,9 @@ import time
 from appliance.cli import main
 from appliance.store.writer import Writer
 store = Writer.store
-def store_slowly(self, contents):
+def store_slowly(self, contents, **options):
     time.sleep(0.3)
-    store(self, contents)
+    store(self, contents, **options)
 Writer.store = store_slowly
 main()
 """

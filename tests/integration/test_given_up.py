@@ -35,8 +35,8 @@ import os, signal
 from appliance.cli import main
 from appliance.store.writer import Writer
 store = Writer.store
-def store_and_die(self, contents):
-    store(self, contents)
+def store_and_die(self, contents, **options):
+    store(self, contents, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 Writer.store = store_and_die
 main()

@@ -27,8 +27,8 @@ import os, signal
 from appliance.cli import main
 from appliance.store.writer import Writer
 store = Writer.store
-def store_and_die(self, contents):
-    store(self, contents)
+def store_and_die(self, contents, **options):
+    store(self, contents, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 Writer.store = store_and_die
 main()
@@ -39,9 +39,9 @@ import time
 from appliance.cli import main
 from appliance.store.writer import Writer
 store = Writer.store
-def store_slowly(self, contents):
+def store_slowly(self, contents, **options):
     time.sleep(0.5)
-    store(self, contents)
+    store(self, contents, **options)
 Writer.store = store_slowly
 main()
 """
@@ -135,6 +135,23 @@ def test_killed_between_commit_and_acknowledgement_stores_nothing_twice(running)
     assert 0 < len([r for r in running.rows() if r["topic"].startswith("between")]) <= 150
     running.workers[0].start()
     load.verify()
+
+
+def test_what_came_last_is_acknowledged_although_nothing_comes_after_it(running):
+    """Acknowledgements are joined, of our envelopes and of foreign messages: not for long."""
+    for topic in ("last-ours", "last-foreign"):
+        for number in range(5):
+            if topic == "last-ours":
+                running.publish(topic, f"{number}".encode()).raise_for_status()
+            else:
+                publish_foreign(running, topic, f"{number}".encode())
+        running.wait_rows(5, topic)
+        time.sleep(0.5)
+        for worker in running.workers:
+            worker.kill()
+        assert depth(running) == 0  # else it is back in the queue
+        for worker in running.workers:
+            start_worker(worker)
 
 
 def test_killed_over_and_over_under_load_loses_and_doubles_nothing(running):

@@ -192,6 +192,20 @@ def test_where_the_table_is_gone_messages_are_held_and_none_is_blamed(writer, pa
     link.close()
 
 
+def test_what_is_accounted_for_later_is_in_no_row_before(writer, sources, path):
+    writer.store([envelope(1)])
+    first, second = envelope(2, 1), envelope(3, 1)
+    assert writer.store([first], account=False) == 0
+    assert writer.store([second], account=False) == 0
+    assert sources() == [(SOURCE, "[[1,1]]", 0, 0, 0)]
+    later = [Report(each.ledger, each.received_at) for each in (first, second)]
+    assert writer.store([*later, envelope(5, 3)]) == 0
+    assert sources() == [(SOURCE, "[[1,3],[5,5]]", 3, 0, 0)]
+    link = connect(path, readonly=True)
+    assert link.execute("SELECT count(*) FROM messages").fetchone() == (4,)
+    link.close()
+
+
 def test_a_source_with_very_many_gaps_is_bounded_and_they_stay_counted(
     writer, sources, monkeypatch
 ):
@@ -238,7 +252,7 @@ class Broker:
     def __init__(self, seed):
         self.chance = random.Random(seed)
         self.numbering = Numbering()
-        self.queue, self.again = [], []
+        self.queue, self.again, self.owed = [], [], []
         self.sent = {}  # number -> whether this copy is in the queue, and what it tells
         self.stored, self.lost, self.untold = set(), set(), set()
 
@@ -272,11 +286,22 @@ class Broker:
         self.sent = {}
 
     def deliver(self, writer):
-        """Let some be stored, one of them twice."""
+        """Let some be stored, one of them twice, some of them to be accounted for later.
+
+        Unless the worker is killed meanwhile: then they come again, for they aren't acknowledged.
+        """
         count = self.chance.randint(0, len(self.queue))
         taken, self.queue = self.queue[:count], self.queue[count:]
-        writer.store([envelope_of(text) for _, text in taken + taken[:1]])
+        new = [envelope_of(text) for _, text in taken + taken[:1]]
         self.stored |= {number for number, _ in taken}
+        if self.chance.random() < 0.4:
+            writer.store(new, account=False)
+            self.owed += taken
+            if self.chance.random() < 0.3:
+                self.queue, self.owed = self.owed + self.queue, []
+        else:
+            writer.store([*(Report(text, TIME) for _, text in self.owed), *new])
+            self.owed = []
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -288,7 +313,7 @@ def test_exactly_what_was_confirmed_and_lost_is_missing(writer, sources, seed):
         assert missing_now(sources) <= broker.lost | broker.untold
     for number in [*broker.sent, *broker.again]:
         broker.numbering.settle(number, [], kept=False)
-    writer.store([envelope_of(text) for _, text in broker.queue])
+    writer.store([envelope_of(text) for _, text in broker.owed + broker.queue])
     writer.store([Report(text.encode()) for text in broker.numbering.last_words()])
     missing = missing_now(sources)
     assert broker.lost <= missing <= broker.lost | broker.untold

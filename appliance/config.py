@@ -220,6 +220,11 @@ class Config:
         return self.run or self.data / "run"
 
     @property
+    def supervisor_socket(self) -> Path:
+        """Path of the socket on which supervisord answers."""
+        return self.run_folder / "supervisor.sock"
+
+    @property
     def backup_folder(self) -> Path:
         """Folder for backups."""
         return self.backups or self.data / "backups"

@@ -22,11 +22,26 @@ def run(config: Config) -> None:
       appliance run
       APPLIANCE_DATA=/srv/inbox APPLIANCE_HTTP=0.0.0.0:80 appliance run
     """
-    from appliance.doctor import checks
+    _check(config)
     from appliance.supervision import launcher
 
-    checks.at_start(config, broker=True)  # what it warns of, `migrate` logs
     sys.exit(launcher.run(config))
+
+
+def _check(config: Config) -> None:
+    """Run the doctor's checks of a start, or end with the status of what it refuses.
+
+    In a child: this process becomes supervisord, and would carry for ever what they import.
+    """
+    child = os.fork()
+    if not child:
+        from appliance.doctor import checks
+
+        checks.at_start(config, broker=True)  # what it warns of, `migrate` logs
+        sys.exit()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -43,9 +58,9 @@ def ctl(config: Config, arguments: tuple[str, ...]) -> None:
     """
     from supervisor.supervisorctl import main as supervisorctl
 
-    from appliance.supervision import launcher, processes
+    from appliance.supervision import launcher
 
-    path = processes.socket_path(config)
+    path = config.supervisor_socket
     if not path.exists():
         raise ClientError(
             f"no supervisord at {path}; is the appliance running, with the same APPLIANCE_DATA?"

@@ -24,8 +24,8 @@ import appliance
 from appliance import credentials
 from appliance.config import Config
 from appliance.errors import ConfigError
-from appliance.supervision import addresses, processes
-from appliance.supervision.listener import Mark
+from appliance.supervision import addresses
+from appliance.supervision.mark import Mark
 
 #: Status when a program was given up, so that a container engine sees a failure.
 EXIT_FATAL: Final = 3
@@ -73,7 +73,7 @@ def run(config: Config) -> int:
     credentials.token(config)
     os.environ.update(environment(config))
     Mark.path(config.run_folder).unlink(missing_ok=True)
-    processes.socket_path(config).unlink(missing_ok=True)  # ours by the lock: nobody serves it
+    config.supervisor_socket.unlink(missing_ok=True)  # ours by the lock: nobody serves it
     print(_welcome(config), file=sys.stderr, flush=True)  # noqa: T201  # the log is on the other
     supervisord(_arguments())
     mark = Mark.find(config.run_folder)

@@ -8,61 +8,29 @@ A process that is there but does nothing is RUNNING to supervisord. The listener
 pulse has stood still for too long, and supervisord starts it again. (systemd has a watchdog.) The
 broker has no pulse; the janitor's probe looks after it.
 
-Started by supervisord only. Its standard input and output are supervisord's event protocol.
+Started by supervisord only. Its standard input and output are supervisord's event protocol
+(http://supervisord.org/events.html). That is a few lines here: supervisor's own `childutils` brings
+its web server along, 4 MB in a process that runs for ever.
 """
 
-import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TextIO
 
 import structlog
-from supervisor.childutils import get_headers
-from supervisor.childutils import listener as protocol
 
 from appliance.config import Config
 from appliance.pulse import Pulse, signs
-from appliance.supervision import processes
 from appliance.supervision.hangs import Hangs
+from appliance.supervision.mark import Mark
 
 #: The one program that must not fail even once: no other one works on an old schema.
 _MUST_SUCCEED: Final = "migrate"
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Which program ended the appliance, and how; kept in the run folder."""
-
-    program: str
-    reason: str
-
-    @staticmethod
-    def path(run_folder: Path) -> Path:
-        """Path of the mark's file."""
-        return run_folder / "fatal"
-
-    def leave(self, run_folder: Path) -> None:
-        """Write the mark."""
-        self.path(run_folder).write_text(
-            json.dumps({"program": self.program, "reason": self.reason}) + "\n"
-        )
-
-    @classmethod
-    def find(cls, run_folder: Path) -> "Mark | None":
-        """Return the mark, or None where none was left."""
-        try:
-            return cls(**json.loads(cls.path(run_folder).read_text()))
-        except FileNotFoundError:
-            return None
-        except (OSError, TypeError, ValueError) as error:
-            return cls("a program", f"can't be read from {cls.path(run_folder)}: {error}")
 
 
 def judge(event: str, details: Mapping[str, str]) -> Mark | None:
@@ -87,13 +55,15 @@ def run(
     pulse.status("watching")
     pulse.ready()
     while True:
-        try:
-            headers, payload = protocol.wait(commands, answers)
-        except KeyError:  # an empty line of headers: supervisord is gone
+        answers.write("READY\n")
+        answers.flush()
+        headers = _pairs(commands.readline())
+        if not headers:  # supervisord is gone
             return
+        payload = commands.read(int(headers["len"]))
         # A stop moves programs that wait for their next start to FATAL; that means nothing.
         stopping = stopping or headers["eventname"] == "SUPERVISOR_STATE_CHANGE_STOPPING"
-        mark = judge(headers["eventname"], get_headers(payload))
+        mark = judge(headers["eventname"], _pairs(payload))
         if mark and not stopping:
             stopping = True
             _log.critical("ending everything", program=mark.program, reason=mark.reason)
@@ -102,13 +72,22 @@ def run(
         if headers["eventname"].startswith("TICK") and not stopping:
             _restart_hung(config, hangs)
             pulse.beat()
-        protocol.ok(answers)
+        answers.write("RESULT 2\nOK")
+        answers.flush()
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Read `name:value name:value ...`."""
+    return dict(pair.split(":", 1) for pair in text.split())
 
 
 def _restart_hung(config: Config, hangs: Hangs) -> None:
     hung = hangs.look(time.monotonic(), signs(config))
     if not hung:
         return
+    # Only now: it brings as much.
+    from appliance.supervision import processes  # noqa: PLC0415
+
     # Asked now, so that the pid is still that of the process that hangs.
     programs = {process.pid: process.name for process in processes.read(config)}
     for sign in hung:

@@ -24,11 +24,6 @@ _TIMEOUT_SECONDS: Final = 2.0
 _log = structlog.get_logger(__name__)
 
 
-def socket_path(config: Config) -> Path:
-    """Path of supervisord's socket."""
-    return config.run_folder / "supervisor.sock"
-
-
 def read(config: Config) -> list[ProcessState]:
     """Ask supervisord, else systemd; the list is empty where neither runs or answers."""
     found = _ask_supervisord(config)
@@ -40,7 +35,7 @@ def read(config: Config) -> list[ProcessState]:
 
 def _ask_supervisord(config: Config) -> list[ProcessState] | None:
     """Return what supervisord says, or None where none runs."""
-    path = socket_path(config)
+    path = config.supervisor_socket
     try:
         with xmlrpc.client.ServerProxy("http://localhost", transport=_transport(path)) as server:
             found: Any = server.supervisor.getAllProcessInfo()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.supervision.listener import Mark
+from appliance.supervision.mark import Mark
 
 #: Plays supervisord: starts the listener as its child, joins the pipes, and says how it was ended.
 SUPERVISORD = """

@@ -30,12 +30,12 @@ def test_no_supervisord_means_no_processes(config):
 
 
 def test_a_socket_that_a_killed_supervisord_left_means_no_processes(config):
-    listening(processes.socket_path(config)).close()
+    listening(config.supervisor_socket).close()
     assert processes.read(config) == []
 
 
 def test_a_supervisord_that_hangs_is_not_waited_for(config):
-    with listening(processes.socket_path(config)):
+    with listening(config.supervisor_socket):
         started = time.monotonic()
         assert processes.read(config) == []
         assert time.monotonic() - started < 5

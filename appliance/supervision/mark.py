@@ -1,0 +1,34 @@
+"""The mark that the event listener leaves for `appliance run`: why it ended everything."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Which program ended the appliance, and how; kept in the run folder."""
+
+    program: str
+    reason: str
+
+    @staticmethod
+    def path(run_folder: Path) -> Path:
+        """Path of the mark's file."""
+        return run_folder / "fatal"
+
+    def leave(self, run_folder: Path) -> None:
+        """Write the mark."""
+        self.path(run_folder).write_text(
+            json.dumps({"program": self.program, "reason": self.reason}) + "\n"
+        )
+
+    @classmethod
+    def find(cls, run_folder: Path) -> "Mark | None":
+        """Return the mark, or None where none was left."""
+        try:
+            return cls(**json.loads(cls.path(run_folder).read_text()))
+        except FileNotFoundError:
+            return None
+        except (OSError, TypeError, ValueError) as error:
+            return cls("a program", f"can't be read from {cls.path(run_folder)}: {error}")

@@ -46,6 +46,8 @@ _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 #: Characters of an id that all messages of an envelope share; 8 more count them.
 PREFIX_LENGTH: Final = 28
+#: Those 8 of the first thousand, which a batch's answer lists.
+_FIRST: Final = [f"{n:08x}" for n in range(1000)]
 #: The AMQP `type` of a `Report`.
 REPORT: Final = "appliance.report"
 
@@ -240,6 +242,8 @@ def key_prefix(topic: str, key: str) -> str:
 def ids_from(first: str, count: int) -> list[str]:
     """Return the ids of `count` messages of an envelope whose first is `first`."""
     prefix, start = first[:PREFIX_LENGTH], int(first[PREFIX_LENGTH:], 16)
+    if not start and count <= len(_FIRST):
+        return [prefix + digits for digits in _FIRST[:count]]
     return [f"{prefix}{n:08x}" for n in range(start, start + count)]
 
 
@@ -256,13 +260,24 @@ def batch(topic: str, prefix: str, received_at: str, lines: Sequence[bytes]) -> 
     first, together = prefix + "00000000", b"\n".join(lines)
     size, text = len(together) - len(lines) + 1, as_text(together)
     if isinstance(text, str):
-        texts = text.split("\n")  # decoded all at once: nothing is done in Python for a line
-        if len(texts) != len(lines):  # a line's end in a line
-            texts = [line.decode() for line in lines]
-        body = orjson.dumps(texts)
-        return Envelope(topic, Kind.LINES, first, received_at, len(texts), size, body)
+        body = _array_of(lines, together, text)
+        return Envelope(topic, Kind.LINES, first, received_at, len(lines), size, body)
     ids = ids_from(first, len(lines))
     return pack(topic, [(i, received_at, line) for i, line in zip(ids, lines, strict=True)], size)
+
+
+def _array_of(lines: Sequence[bytes], together: bytes, text: str) -> bytes:
+    """Return text lines as a JSON array; nothing is done in Python for a line.
+
+    Escapes make JSON longer. Where all together is longer by the lines' ends that join it and no
+    more, nothing is to be escaped in any line; that is a third of the work.
+    """
+    if len(orjson.dumps(text)) == len(together) + len(lines) - 1 + len('""'):
+        return b'["%b"]' % b'","'.join(lines)
+    texts = text.split("\n")
+    if len(texts) != len(lines):  # a line's end in a line
+        texts = [line.decode() for line in lines]
+    return orjson.dumps(texts)
 
 
 def pack(topic: str, items: Sequence[tuple[str, str, bytes]], size: int) -> Envelope:

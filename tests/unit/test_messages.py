@@ -218,6 +218,17 @@ def test_any_batch_round_trips(seed):
     assert (envelope.count, envelope.size) == (len(lines), sum(map(len, lines)))
 
 
+@pytest.mark.parametrize("seed", range(200))
+def test_lines_with_and_without_escapes_are_the_same_array(seed):
+    chance = random.Random(seed)
+    pieces = ["a", "\u00e4", "n", "\u2028", "\U0001f600", ","]
+    pieces += chance.choice([[], [], ['"'], ["\\"], ["\\n"], ["\t"], ["\x01"], ["\x7f"], ["\n"]])
+    lines = ["".join(chance.choices(pieces, k=chance.randint(1, 9))) for _ in range(seed % 20 + 1)]
+    envelope = batch("t", IdSource().prefix(), TIME, [line.encode() for line in lines])
+    assert envelope.body == orjson.dumps(lines)
+    assert (envelope.count, envelope.size) == (len(lines), sum(len(x.encode()) for x in lines))
+
+
 def test_nasty_text_lines_round_trip():
     lines = [body for body in NASTY if isinstance(as_text(body), str)]
     envelope = batch("t", IdSource().prefix(), TIME, lines)

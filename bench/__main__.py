@@ -132,7 +132,7 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
         scenarios.warm_up(meter, list(sides.values()), scale)
         add, pair = report.measurements.extend, [sides.get("ours"), sides.get("naive")]
         if "singles" in wanted:
-            part = broker_alone({**os.environ, **appliance.env}, scale.seconds)
+            part = broker_alone({**os.environ, **appliance.env}, appliance.broker, scale.seconds)
             report.add_side(part)
             add(scenarios.singles(meter, list(sides.values()), scale, 64, [part]))
         for name in _OTHERS & set(sides):

@@ -68,6 +68,8 @@ class Runs(Protocol):
     what: str
     durability: str
     count: int
+    #: that serve it, beside what it starts itself
+    programs: Sequence[Program]
 
     def run(self) -> float:
         """Run once; return what was done a second."""
@@ -77,15 +79,20 @@ def alone(meter: Meter, name: str, part: Runs) -> Callable[[int], Measurement]:
     """Return the turn of something that runs alone."""
 
     def turn(round_: int) -> Measurement:
-        begun = Usage.now()
+        cpu, begun = _cpu_seconds(part), Usage.now()
         rate = part.run()
-        others = meter.others(begun, 0.0)  # it is a child of ours, and counted as such
+        # What it starts is a child of ours, and counted as such.
+        others = meter.others(begun, _cpu_seconds(part) - cpu)
         meter.say(f"  {name} | {part.name}: {rate:,.0f}/s")
         return Measurement(
             name, part.name, round_, rate, part.count, part.count, others_share=others
         )
 
     return turn
+
+
+def _cpu_seconds(part: Runs) -> float:
+    return sum(program.cpu_seconds() for program in part.programs)
 
 
 def warm_up(meter: Meter, sides: Sequence[Side], scale: Scale) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from appliance.broker.link import Link
 from appliance.messages import IdSource, batch, now
 from appliance.store.writer import Writer
 from bench import database
-from bench.harness import BenchError, python
+from bench.harness import BenchError, Program, python
 from bench.load import Bodies, Load
 
 #: Messages under way to the broker, and how many of them are written by one system call.
@@ -37,6 +38,7 @@ class Alone:
     argv: list[str]
     count: int
     env: dict[str, str]
+    programs: Sequence[Program] = ()
 
     def run(self) -> float:
         """Run it once; return what it did a second."""
@@ -49,7 +51,7 @@ class Alone:
         return float(done.stdout.splitlines()[-1])  # above it is what the link logs
 
 
-def broker_alone(env: dict[str, str], seconds: float) -> Alone:
+def broker_alone(env: dict[str, str], broker: Program, seconds: float) -> Alone:
     """Return the broker that takes single messages whose frames are written beforehand."""
     return Alone(
         "the broker alone",
@@ -58,6 +60,7 @@ def broker_alone(env: dict[str, str], seconds: float) -> Alone:
         python("bench.sides.alone", "broker", str(seconds)),
         0,
         env,
+        [broker],
     )
 
 
@@ -79,6 +82,7 @@ class SqliteUtils:
     name = "sqlite-utils insert"
     what = "the plain command, its start included, of a CSV with ready ids"
     durability = "a commit with fsync now and then; same schema, page size, WAL"
+    programs = ()
 
     def __init__(self, folder: Path, csv: Path, lines: int) -> None:
         self._folder = folder

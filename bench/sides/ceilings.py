@@ -39,6 +39,7 @@ class Import:
     name = ".import"
     what = "sqlite3 shell, .import of a CSV with ready ids, one transaction, default checkpointing"
     durability = "one fsync at the end of everything; same schema, page size, WAL, synchronous=FULL"
+    programs = ()
 
     def __init__(self, folder: Path, lines: int, lines_each: int) -> None:
         self._shell = find("sqlite3", "sqlite3")

@@ -189,18 +189,19 @@ class Worker:
         self, group: list[Delivery], writer: Writer | None, *, account: bool
     ) -> Writer | None:
         """Store a group, however long it takes; None where the stop came first."""
-        contents: list[Content] = [*self._owed] if account else []
-        contents += [delivery.content for delivery in group]
+        contents: list[Content] = [delivery.content for delivery in group]
+        owed: list[Content] = [*self._owed, *contents]
 
         def attempt() -> Writer:
             nonlocal writer
             writer = writer or Writer(self._config.database)
             try:
-                missing = writer.store(contents, account=account)
+                missing = writer.store(owed if account else contents, account=account)
             except UnstorableError:
                 writer.close()
                 writer = None
-                missing = store_each(self._config.database, contents)
+                # It accounts for each: what came before is owed first.
+                missing = store_each(self._config.database, owed)
                 writer = Writer(self._config.database)
             except StoreError:
                 writer.close()

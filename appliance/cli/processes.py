@@ -1,10 +1,20 @@
 """The processes: one flagless command each, called by supervisord and systemd alike."""
 
+import time
+from typing import Final
+
 import click
 import structlog
 
-from appliance import logs
+from appliance import logs, room
 from appliance.config import Config
+from appliance.errors import StoreError
+
+#: Bytes and files below which a database that can't be opened is one that has no room, and seconds
+#: between two attempts then.
+_ROOM_BYTES: Final = 2**20
+_ROOM_INODES: Final = 10
+_ROOM_PAUSE: Final = 1.0
 
 
 @click.command()
@@ -28,16 +38,35 @@ def broker(config: Config) -> None:
 def migrate(config: Config) -> None:
     """Bring the database to this program's schema; make it if there is none. Ends at once."""
     from appliance.doctor import checks
-    from appliance.store import usage
-    from appliance.store.migrations import migrate
 
     logs.configure(config, "migrate")
     log = structlog.get_logger(__name__)
     for finding in checks.at_start(config, broker=False):
         log.warning(finding.found, check=finding.check, advice=finding.advice)
-    with usage.shared(config.database):
-        applied = migrate(config.database)
+    told = False
+    while True:
+        try:
+            applied = _migrate(config)
+            break
+        except StoreError as error:
+            # Else everything would end for want of a few pages, and not come back by itself.
+            lacks = room.disk(config.data, "the data's disk", _ROOM_BYTES, _ROOM_INODES).lacks
+            if not lacks:
+                raise
+            if not told:
+                words = "waiting for room for the database"
+                log.error(words, error=str(error), reason=lacks)  # noqa: TRY400  # one line
+            told = True
+            time.sleep(_ROOM_PAUSE)
     log.info("database is ready", path=str(config.database), applied=applied)
+
+
+def _migrate(config: Config) -> list[str]:
+    from appliance.store import usage
+    from appliance.store.migrations import migrate
+
+    with usage.shared(config.database):
+        return migrate(config.database)
 
 
 @click.command()

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from disks import SmallDisk
 from engine import HARDENED
-from harness import START_SECONDS, Folder, environment, wait_until
+from harness import START_SECONDS, Folder, Process, environment, wait_until
 from test_container import Boxed, Target
 from watched import WatchedLoad
 
@@ -190,6 +190,27 @@ def test_an_appliance_that_is_started_on_a_full_disk_waits_for_room(appliance):
         assert one.end() == 0
     finally:
         one.clear()
+        disk.unmount()
+
+
+@pytest.mark.parametrize("what", ["fill", "fill_inodes"])
+def test_a_database_that_has_no_room_to_be_opened_is_waited_for(tmp_path, what):
+    """Opening one in WAL mode makes two files; everything would end if that were not to be had."""
+    disk = SmallDisk(tmp_path / "data", mebibytes=8, files=200)
+    migrate = Process("migrate", environment(disk.path), tmp_path)
+    try:
+        migrate.start()
+        assert migrate.popen.wait(30) == 0
+        getattr(disk, what)()
+        migrate.start()
+        wait_until(lambda: "waiting for room for the database" in migrate.log_now, "it waits", 30)
+        time.sleep(2.5)
+        assert migrate.running
+        assert migrate.log_now.count("waiting for room") == 1
+        disk.make_room()
+        assert migrate.popen.wait(30) == 0
+    finally:
+        migrate.kill()
         disk.unmount()
 
 

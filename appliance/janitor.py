@@ -16,9 +16,9 @@ import structlog
 
 from appliance.config import Config
 from appliance.errors import BackupBusyError, StoreError
-from appliance.pulse import BEAT_SECONDS, Pulse
-from appliance.store import backup, upkeep
-from appliance.store.retention import Sweeper
+from appliance.machine.pulse import BEAT_SECONDS, Pulse
+from appliance.store.sqlite import backup, upkeep
+from appliance.store.sqlite.sweeper import Sweeper
 
 #: Seconds after the start until each duty is looked at for the first time.
 _FIRST: Final = 3.0

@@ -32,10 +32,10 @@ import structlog
 from appliance.broker.consumer import Consumer, Delivery
 from appliance.config import Config
 from appliance.errors import SchemaError, StoreError, StoreFullError, UnstorableError
-from appliance.messages import Content, Envelope, Report
-from appliance.pulse import BEAT_SECONDS, TROUBLE, Pulse
-from appliance.store.salvage import store_each
-from appliance.store.writer import Writer
+from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
+from appliance.model.messages import Content, Envelope, Report
+from appliance.store.sqlite.salvage import store_each
+from appliance.store.sqlite.writer import Writer
 
 #: The loops whose beats make the worker's pulse.
 CONSUMING: Final = "consuming"

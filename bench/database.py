@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from appliance.store.connection import connect
-from appliance.store.migrations import migrate
+from appliance.store.sqlite.connection import connect
+from appliance.store.sqlite.migrations import migrate
 from bench.load import TAG_LENGTH
 
 #: Seconds between two looks for a commit.

@@ -11,16 +11,16 @@ import structlog
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from appliance.api import problems
-from appliance.api.answers import problem_answer
-from appliance.api.redrive import Redriver
+from appliance.api.http import problems
 from appliance.api.views import backup, dead_letters, health, messages, openapi, status, topics
-from appliance.broker.state import BrokerState
+from appliance.api.views.answers import problem_answer
+from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.errors import ApplianceError, BackupError, StoreError
-from appliance.messages import Envelope
-from appliance.store.dead_letters import DeadLetters
-from appliance.store.reader import Reader
+from appliance.model.messages import Envelope
+from appliance.redrive import Redriver
+from appliance.store.sqlite.dead_letters import DeadLetters
+from appliance.store.sqlite.reader import Reader
 from appliance.supervision.state import ProcessState
 
 _log = structlog.get_logger(__name__)

@@ -7,8 +7,8 @@ application's, and its parameters with those the views take.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from appliance.api import formats, query
 from appliance.api.openapi_schemas import PROBLEM_EXAMPLES, SCHEMAS
+from appliance.api.views import formats, parameters
 from appliance.config import Config
 
 #: Responses that many operations share: component name -> (status, what it means).
@@ -159,12 +159,12 @@ def _parameter(name: str, text: str, schema: dict[str, Any], where: str = "query
 
 
 def _limit(most: int) -> Any:
-    text = f"How many at most; {query.DEFAULT_LIMIT} if not given"
+    text = f"How many at most; {parameters.DEFAULT_LIMIT} if not given"
     schema = {
         "type": "integer",
         "minimum": 1,
         "maximum": most,
-        "default": query.DEFAULT_LIMIT,
+        "default": parameters.DEFAULT_LIMIT,
     }
     return _parameter("limit", text + ".", schema)
 
@@ -173,7 +173,7 @@ def _topics() -> dict[str, Any]:
     operation = _get("topics", "Topics by name, with count, bytes, first and last time.", "Topics")
     operation["parameters"] = [
         _parameter("after", "Go on after this cursor.", {"type": "string"}),
-        _limit(query.MAX_LIMIT),
+        _limit(parameters.MAX_LIMIT),
     ]
     operation["responses"] |= _fails("BadRequest", "Unavailable")
     return operation
@@ -181,7 +181,7 @@ def _topics() -> dict[str, Any]:
 
 def _export_parameters() -> list[Any]:
     """Return `limit` and `format` of an address that gives pages and exports."""
-    limit = _limit(query.MAX_LIMIT)
+    limit = _limit(parameters.MAX_LIMIT)
     limit["description"] += " With format=ndjson or csv there is no bound, unless one is given."
     del limit["schema"]["maximum"]
     words = {"type": "string", "enum": ["json", "ndjson", "csv"], "default": "json"}

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from appliance.api import problems
+from appliance.api.http import problems
 from appliance.errors import (
     AmbiguousError,
     BackupRoomError,

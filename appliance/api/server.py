@@ -16,18 +16,19 @@ import uvicorn
 import uvloop
 from flask import Flask
 
-from appliance import credentials, room
-from appliance.api.auth import Bearer
-from appliance.api.bridge import Bridge
-from appliance.api.front import FrontDoor
-from appliance.api.intake import Intake
-from appliance.api.protocol import MOST_CONNECTIONS
-from appliance.api.publishing import PublishingProtocol
-from appliance.broker.publisher import Publisher
+from appliance import credentials
+from appliance.api.http.connection import MOST_CONNECTIONS
+from appliance.api.http.wsgi import Bridge
+from appliance.api.publish.head import FrontDoor
+from appliance.api.publish.intake import Intake
+from appliance.api.publish.route import PublishingProtocol
+from appliance.auth.bearer import Bearer
+from appliance.broker.publish.publisher import Publisher
 from appliance.config import Config
 from appliance.errors import ConfigError, StoreError
-from appliance.pulse import BEAT_SECONDS, Pulse
-from appliance.store.watch import Watch
+from appliance.machine import disk_space
+from appliance.machine.pulse import BEAT_SECONDS, Pulse
+from appliance.store.sqlite.commits import Watch
 
 #: Seconds a connection may be idle between requests; longer than most clients' pools keep one.
 _KEEP_ALIVE: Final = 75
@@ -135,7 +136,7 @@ async def _watch_room(config: Config, publisher: Publisher) -> None:
     told = ""
     while True:
         try:
-            lacking = await asyncio.to_thread(room.lacking, config)
+            lacking = await asyncio.to_thread(disk_space.lacking, config)
         except StoreError:
             lacking = "the data's disk can't be asked for its free space"
         publisher.refuse(lacking)

@@ -9,12 +9,12 @@ from typing import Any, Final
 import pika.exceptions
 import structlog
 
-from appliance import numbers
-from appliance.broker import tables, topology
+from appliance.broker import pika_patches, topology
 from appliance.broker.link import Link
 from appliance.config import Config
 from appliance.errors import BrokerError, EnvelopeError, TopicError
-from appliance.messages import (
+from appliance.model import ledger
+from appliance.model.messages import (
     PREFIX_LENGTH,
     REPORT,
     Content,
@@ -69,7 +69,7 @@ class Consumer:
     """Hands each delivery to `on_delivery`, on the running event loop."""
 
     def __init__(self, config: Config, on_delivery: Callable[[Delivery], None]) -> None:
-        tables.read_any()
+        pika_patches.read_any()
         self._max_message_bytes = config.max_message_bytes
         self._on_delivery = on_delivery
         self._link = Link(config, self._opened, self._lost)
@@ -236,7 +236,7 @@ def _death(headers: dict[str, Any]) -> str:
 
 
 def _report(body: bytes) -> Report:
-    entry = numbers.read(body)
+    entry = ledger.read(body)
     if entry is None or entry.number is not None:
         raise EnvelopeError("undecodable", f"{REPORT}: not what a source says at its end")
     return Report(body)

@@ -25,12 +25,12 @@ import pika
 import pika.exceptions
 import structlog
 
-from appliance.broker import node_process
 from appliance.broker.connection import parameters
 from appliance.broker.link import Link
+from appliance.broker.node import process
 from appliance.config import Config
 from appliance.errors import BrokerError, NodeError
-from appliance.pulse import Pulse
+from appliance.machine.pulse import Pulse
 
 QUEUE: Final = "appliance.probe"
 #: The fact under which the probe's result is told to other processes, and the loop it beats for.
@@ -172,7 +172,7 @@ class Probe:
         if self._config.broker_url:
             return  # not ours to kill; the finding says it
         try:
-            pid = node_process.kill(self._config)
+            pid = process.kill(self._config)
         except NodeError as error:
             _log.error("broker hangs and can't be restarted", reason=reason, error=str(error))
         else:

@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import structlog
 
-from appliance.broker import safe
 from appliance.broker.link import Link
+from appliance.broker.node import synced
 from appliance.config import Config
 from appliance.errors import BrokerError
 
 EXCHANGE: Final = "appliance"
 QUEUE: Final = "appliance.store"
 #: An exchange, and the queue that is bound to it: what the broker gives up on, for a policy of our
-#: node says that QUEUE's dead letters go there (`node_files`).
+#: node says that QUEUE's dead letters go there (`node.files`).
 DEAD: Final = "appliance.dead"
 
 #: Seconds; intact was seen from 1.2 s on.
@@ -44,7 +44,7 @@ async def declare(link: Link, config: Config) -> None:
     Raises BrokerError.
     """
     home = config.data / "broker"
-    mark = home / safe.QUEUE
+    mark = home / synced.QUEUE
     if not await exists(link, QUEUE):
         mark.unlink(missing_ok=True)
     is_new = not (mark.exists() and await exists(link, DEAD))
@@ -92,8 +92,8 @@ async def exists(link: Link, queue: str) -> bool:
 def _make_safe(home: Path) -> None:
     """Have on disk what our own node has written so far, at its first start or a later one."""
     try:
-        safe.sync(home)
-        safe.mark(home, safe.DATABASE)
+        synced.sync(home)
+        synced.mark(home, synced.DATABASE)
     except OSError as error:
         raise BrokerError(
             f"broker: its files can't be synced ({error.strerror}: {error.filename})"
@@ -102,7 +102,7 @@ def _make_safe(home: Path) -> None:
 
 def _write(mark: Path) -> None:
     try:
-        safe.mark(mark.parent, mark.name)
+        synced.mark(mark.parent, mark.name)
     except OSError as error:
         # Without it the next start waits again: slower, and as safe.
         _log.warning("mark can't be written", path=str(mark), error=str(error))

@@ -58,7 +58,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"appliance.cli.{_COMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f"appliance.cli.commands.{_COMMANDS[cmd_name][0]}")
         command = getattr(module, cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from appliance import pulse
-from appliance.broker import node
+from appliance.broker.node import start
 from appliance.config import Address, Config
 from appliance.doctor import disk
 from appliance.doctor.findings import Finding, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError, SchemaError, StoreError
-from appliance.store import health, upkeep
+from appliance.machine import pulse
+from appliance.store.sqlite import health, upkeep
 from appliance.supervision import addresses
 
 #: A clock before this year was never set: many small machines begin in 1970 at each start.
@@ -102,7 +102,7 @@ def _broker(config: Config) -> Finding:
     if config.broker_url:
         return ok("broker", "an outside one is used (APPLIANCE_BROKER_URL)")
     try:
-        release = node.check(config)
+        release = start.check(config)
     except NodeError as trouble:
         return error("broker", str(trouble), "see there")
     return ok("broker", f"RabbitMQ {'.'.join(map(str, release))}")
@@ -113,7 +113,7 @@ def _ports(config: Config) -> Iterator[Finding]:
     running = {sign.process for sign in pulse.signs(config)}
     yield _port("HTTP port", "APPLIANCE_HTTP", "api" in running, lambda: _free_http(config))
     if not config.broker_url:
-        mine = node.is_running(config)
+        mine = start.is_running(config)
         yield _port("AMQP port", "APPLIANCE_AMQP", mine, lambda: addresses.choose_amqp(config))
 
 
@@ -145,7 +145,7 @@ def _clock(config: Config) -> Finding:
 
 
 def _memory() -> Finding:
-    limit, machine = node.memory_limit(), node.machine_memory()
+    limit, machine = start.memory_limit(), start.machine_memory()
     least = min(machine, limit or machine)
     found = f"{least >> 20:,} MiB{' (limited)' if limit else ''}"
     if least < _LEAST_MEMORY:

@@ -18,7 +18,7 @@ from appliance import config as configuration
 from appliance import credentials
 from appliance.config import PREFIX, Config
 from appliance.errors import ApplianceError, ConfigError
-from appliance.supervision import inside, processes
+from appliance.supervision import plugin, processes
 
 #: Settings that say where an appliance is and who may use it. The scratch one has its own; all
 #: others (workers, limits, time-outs) it takes over, since they are part of what is tried.
@@ -93,7 +93,7 @@ class Scratch:
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
                 command, env=self._environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                preexec_fn=inside.own_group_ended_with(os.getpid()),  # noqa: PLW1509  # no threads
+                preexec_fn=plugin.own_group_ended_with(os.getpid()),  # noqa: PLW1509  # no threads
             )  # fmt: skip
 
     def wait_ready(self, seconds: float, *, give_up: Callable[[], bool]) -> bool:

@@ -4,7 +4,7 @@ import errno
 import socket
 from typing import Final
 
-from appliance.broker.node_files import distribution_port
+from appliance.broker.node.files import distribution_port
 from appliance.config import Address, Config
 from appliance.errors import ConfigError
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-from appliance.pulse import Sign
+from appliance.machine.pulse import Sign
 
 #: Seconds between two looks count as this at most: for longer, the looker was not there either.
 _LONGEST_STEP: Final = 10.0

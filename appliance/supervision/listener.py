@@ -23,7 +23,7 @@ from typing import Final, TextIO
 import structlog
 
 from appliance.config import Config
-from appliance.pulse import Pulse, signs
+from appliance.machine.pulse import Pulse, signs
 from appliance.supervision.hangs import Hangs
 from appliance.supervision.mark import Mark
 

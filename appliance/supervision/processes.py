@@ -15,7 +15,7 @@ import structlog
 from supervisor.xmlrpc import SupervisorTransport
 
 from appliance.config import Config
-from appliance.supervision import units
+from appliance.supervision import systemd
 from appliance.supervision.state import ProcessState
 
 #: supervisord answers within milliseconds; a status page must not wait for one that hangs.
@@ -29,7 +29,7 @@ def read(config: Config) -> list[ProcessState]:
     found = _ask_supervisord(config)
     if found is None:
         # Set by systemd in what it starts; what it has not started is none of its units.
-        found = units.read() if "INVOCATION_ID" in os.environ else []
+        found = systemd.read() if "INVOCATION_ID" in os.environ else []
     return found
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance import config as configuration
-from appliance.broker.frames import Publishing
 from appliance.broker.link import Link
-from appliance.messages import IdSource, batch, now
-from appliance.store.writer import Writer
+from appliance.broker.publish.frames import Publishing
+from appliance.model.messages import IdSource, batch, now
+from appliance.store.sqlite.writer import Writer
 from bench import database
 from bench.harness import BenchError, Program, python
 from bench.load import Bodies, Load

@@ -10,8 +10,8 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
-from appliance.messages import now
-from appliance.store.connection import connect
+from appliance.model.messages import now
+from appliance.store.sqlite.connection import connect
 from bench import database
 from bench.harness import Program, free_port, listening, python, wait_until
 from bench.sides.base import Side

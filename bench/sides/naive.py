@@ -20,8 +20,8 @@ import pika
 import waitress
 from flask import Flask, Response, jsonify, request
 
-from appliance.messages import now
-from appliance.store.connection import connect
+from appliance.model.messages import now
+from appliance.store.sqlite.connection import connect
 from bench import database
 from bench.harness import Program, free_port, listening, python, wait_until
 from bench.sides.base import Side

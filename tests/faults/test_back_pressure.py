@@ -19,7 +19,7 @@ SENDERS = 8
 STORES_SLOWLY = """
 import time
 from appliance.cli import main
-from appliance.store.writer import Writer
+from appliance.store.sqlite.writer import Writer
 store = Writer.store
 def store_slowly(self, contents, **options):
     time.sleep(0.3)

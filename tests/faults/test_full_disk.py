@@ -18,7 +18,7 @@ from test_container import Boxed, Target
 from watched import WatchedLoad
 
 from appliance import config as configuration
-from appliance.pulse import Pulse, signs
+from appliance.machine.pulse import Pulse, signs
 
 #: Seconds that a disk stays full.
 FULL = 5.0

@@ -8,7 +8,7 @@ import pytest
 from harness import START_SECONDS, wait_until
 
 from appliance.broker import probe
-from appliance.pulse import signs
+from appliance.machine.pulse import signs
 
 #: Seconds; the default is 30, and every second of it is one of the test.
 HANG = 5.0

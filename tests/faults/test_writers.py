@@ -20,8 +20,8 @@ WRITE = """
 import select, sys, uuid
 from pathlib import Path
 from appliance.errors import StoreError
-from appliance.messages import Envelope, Kind, now
-from appliance.store.writer import Writer
+from appliance.model.messages import Envelope, Kind, now
+from appliance.store.sqlite.writer import Writer
 
 path, name = Path(sys.argv[1]), sys.argv[2]
 writer, stored = Writer(path), 0

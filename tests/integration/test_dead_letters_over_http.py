@@ -23,7 +23,7 @@ from appliance.broker import topology
 PUBLISHES_AND_DIES = """
 import os, signal
 from appliance.cli import main
-from appliance.store.dead_letters import DeadLetters
+from appliance.store.sqlite.dead_letters import DeadLetters
 DeadLetters.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """

@@ -33,7 +33,7 @@ main()
 STORES_AND_DIES = """
 import os, signal
 from appliance.cli import main
-from appliance.store.writer import Writer
+from appliance.store.sqlite.writer import Writer
 store = Writer.store
 def store_and_die(self, contents, **options):
     store(self, contents, **options)

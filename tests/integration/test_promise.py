@@ -25,7 +25,7 @@ SLACK = 1.5
 STORES_AND_DIES = """
 import os, signal
 from appliance.cli import main
-from appliance.store.writer import Writer
+from appliance.store.sqlite.writer import Writer
 store = Writer.store
 def store_and_die(self, contents, **options):
     store(self, contents, **options)
@@ -37,7 +37,7 @@ main()
 STORES_SLOWLY = """
 import time
 from appliance.cli import main
-from appliance.store.writer import Writer
+from appliance.store.sqlite.writer import Writer
 store = Writer.store
 def store_slowly(self, contents, **options):
     time.sleep(0.5)

@@ -12,14 +12,14 @@ import pytest
 from harness import wait_until
 
 from appliance import config as configuration
-from appliance import messages
 from appliance.api.app import create_app
-from appliance.broker.state import BrokerState
-from appliance.pulse import Pulse
-from appliance.store.connection import connect
-from appliance.store.migrations import migrate
-from appliance.store.paging import PAGE_BYTES
-from appliance.store.reader import Reader, Window
+from appliance.broker.base import BrokerState
+from appliance.machine.pulse import Pulse
+from appliance.model import messages
+from appliance.store.sqlite.connection import connect
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.paging import PAGE_BYTES
+from appliance.store.sqlite.reader import Reader, Window
 
 HEALTHY = BrokerState(
     connected=True,

@@ -9,8 +9,8 @@ import pytest
 from harness import Process, wait_until
 from load import Load
 
-from appliance.messages import IdSource, pack, timestamp
-from appliance.store.writer import Writer
+from appliance.model.messages import IdSource, pack, timestamp
+from appliance.store.sqlite.writer import Writer
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from cuts import Bench, kept
 from load import MIXED, Load, check_sums
 
 from appliance.errors import StoreError
-from appliance.retention import parse_rules
-from appliance.store import migrations, upkeep
-from appliance.store.retention import Sweeper
+from appliance.model.retention import parse_rules
+from appliance.store.sqlite import migrations, upkeep
+from appliance.store.sqlite.sweeper import Sweeper
 
 #: Messages of a topic of which `KEPT` stay.
 OLD = 5000

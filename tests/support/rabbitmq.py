@@ -4,7 +4,7 @@ import subprocess
 
 from harness import Folder
 
-from appliance.broker.node_files import NODE_NAME, distribution_port
+from appliance.broker.node.files import NODE_NAME, distribution_port
 
 
 def rabbitmqctl(folder: Folder, *arguments: str) -> str:

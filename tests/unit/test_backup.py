@@ -10,14 +10,14 @@ import pytest
 
 from appliance import config as configuration
 from appliance.api.app import create_app
-from appliance.broker.state import BrokerState
+from appliance.broker.base import BrokerState
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError
-from appliance.messages import IdSource, single
-from appliance.store import backup
-from appliance.store.connection import connect, sqlite3
-from appliance.store.migrations import migrate
-from appliance.store.reader import Reader
-from appliance.store.writer import Writer
+from appliance.model.messages import IdSource, single
+from appliance.store.sqlite import backup
+from appliance.store.sqlite.connection import connect, sqlite3
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.reader import Reader
+from appliance.store.sqlite.writer import Writer
 
 TIME = "2026-01-02T03:04:05.678Z"
 IDS = IdSource()

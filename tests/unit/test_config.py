@@ -11,7 +11,7 @@ import pytest
 from appliance import config as configuration
 from appliance.config import Address, load, settings
 from appliance.errors import ConfigError
-from appliance.retention import Rule, Rules
+from appliance.model.retention import Rule, Rules
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 

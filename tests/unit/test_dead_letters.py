@@ -5,18 +5,18 @@ from types import SimpleNamespace
 import pytest
 
 from appliance import config as configuration
-from appliance.api.redrive import Redriver
 from appliance.broker.consumer import given_up
 from appliance.errors import RedriveError, RefusedError, StoreError, TopicError, UnstorableError
-from appliance.messages import DeadEnvelope, DeadLetter, IdSource, batch, pack, single
-from appliance.store import writer
-from appliance.store.connection import connect
-from appliance.store.dead_letters import SHOWN_BYTES, Choice, DeadLetters
-from appliance.store.ledger import Ledger
-from appliance.store.migrations import migrate
-from appliance.store.reader import Reader
-from appliance.store.salvage import store_each
-from appliance.store.writer import Writer
+from appliance.model.messages import DeadEnvelope, DeadLetter, IdSource, batch, pack, single
+from appliance.redrive import Redriver
+from appliance.store.sqlite import writer
+from appliance.store.sqlite.connection import connect
+from appliance.store.sqlite.dead_letters import SHOWN_BYTES, Choice, DeadLetters
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.reader import Reader
+from appliance.store.sqlite.salvage import store_each
+from appliance.store.sqlite.sources import Ledger
+from appliance.store.sqlite.writer import Writer
 
 TIME = "2026-01-02T03:04:05.678Z"
 IDS = IdSource()

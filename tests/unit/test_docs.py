@@ -9,7 +9,7 @@ import pytest
 from click import Context
 
 from appliance import config
-from appliance.api import problems
+from appliance.api.http import problems
 from appliance.api.openapi import describe
 from appliance.cli import _COMMANDS, _cli
 from appliance.errors import ApplianceError
@@ -105,7 +105,7 @@ def test_every_command_answers_help(name):
 
 def test_the_data_tables_columns_are_documented():
     text = (ROOT / "README.md").read_text()
-    source = (ROOT / "appliance" / "store" / "migrations.py").read_text()
+    source = (ROOT / "appliance" / "store" / "sqlite" / "migrations.py").read_text()
     for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n        \)", source, re.DOTALL):
         row = next(line for line in text.splitlines() if line.startswith(f"| `{table}` |"))
         for column in re.findall(r"^            (\w+) (?:TEXT|INTEGER|BLOB)", body, re.MULTILINE):

@@ -17,10 +17,10 @@ from appliance import config as configuration
 from appliance.doctor import checks, disk
 from appliance.doctor.findings import Level
 from appliance.errors import HostError
-from appliance.messages import IdSource, single, timestamp
-from appliance.store.connection import sqlite3
-from appliance.store.migrations import migrate
-from appliance.store.writer import Writer
+from appliance.model.messages import IdSource, single, timestamp
+from appliance.store.sqlite.connection import sqlite3
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.writer import Writer
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 IDS = IdSource()
@@ -224,7 +224,7 @@ def test_a_damaged_database_is_an_error(config, data):
 
 
 def test_an_old_sqlite_is_warned_of(config, monkeypatch):
-    monkeypatch.setattr("appliance.store.health.is_safe", lambda: False)
+    monkeypatch.setattr("appliance.store.sqlite.health.is_safe", lambda: False)
     assert level(found(config, "SQLite")) is Level.WARNING
 
 
@@ -288,7 +288,7 @@ def test_a_clock_behind_the_newest_message_is_warned_of(config, data):
 
 
 def test_little_memory_is_warned_of(config, monkeypatch):
-    monkeypatch.setattr("appliance.broker.node.memory_limit", lambda: 200 * 2**20)
+    monkeypatch.setattr("appliance.broker.node.start.memory_limit", lambda: 200 * 2**20)
     finding = found(config, "memory")
     assert level(finding) is Level.WARNING
     assert "200 MiB (limited)" in finding.found

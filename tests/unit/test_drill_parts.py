@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from appliance.cli.drill import report_lines
+from appliance.cli.commands.drill import report_lines
 from appliance.drill.disk import fsync_seconds, percentile
 from appliance.drill.drill import Report
 from appliance.drill.kill import PROGRAMS, Killer
@@ -141,5 +141,5 @@ def test_the_report_says_whether_the_promise_was_kept():
 
 
 def test_the_drill_needs_nothing_that_only_developers_have():
-    code = "import sys, appliance.cli.drill; print({'httpx', 'pytest'} & set(sys.modules))"
+    code = "import sys, appliance.cli.commands.drill; print({'httpx', 'pytest'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from appliance.api import formats
-from appliance.store.reader import Row
+from appliance.api.views import formats
+from appliance.store.sqlite.reader import Row
 
 
 def row(body, text=1):

@@ -4,7 +4,7 @@ import pika
 import pytest
 from pika import frame as pika_frame
 
-from appliance.broker.frames import Publishing
+from appliance.broker.publish.frames import Publishing
 
 
 def read(data):

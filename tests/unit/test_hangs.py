@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.pulse import Sign
+from appliance.machine.pulse import Sign
 from appliance.supervision.hangs import Hangs
 
 LIMIT = 30.0

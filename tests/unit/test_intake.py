@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.api.intake import Accepted, Form, _check_json, _line_number, split
+from appliance.api.publish.intake import Accepted, Form, _check_json, _line_number, split
 from appliance.errors import BodyError
 
 

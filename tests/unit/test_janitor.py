@@ -7,9 +7,9 @@ import pytest
 
 from appliance import config as configuration
 from appliance.janitor import Janitor
-from appliance.pulse import Pulse
-from appliance.store import backup
-from appliance.store.migrations import migrate
+from appliance.machine.pulse import Pulse
+from appliance.store.sqlite import backup
+from appliance.store.sqlite.migrations import migrate
 
 
 @pytest.fixture

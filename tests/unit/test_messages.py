@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from appliance.errors import EnvelopeError, TopicError
-from appliance.messages import (
+from appliance.model.messages import (
     Envelope,
     IdSource,
     Kind,

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import SchemaError, StoreError
-from appliance.store import migrations
-from appliance.store.connection import connect, sqlite3
-from appliance.store.migrations import check, migrate
-from appliance.store.upkeep import checkpoint
-from appliance.store.writer import Writer
+from appliance.store.sqlite import migrations
+from appliance.store.sqlite.connection import connect, sqlite3
+from appliance.store.sqlite.migrations import check, migrate
+from appliance.store.sqlite.upkeep import checkpoint
+from appliance.store.sqlite.writer import Writer
 
 RACER = """
 import sys
 from pathlib import Path
-from appliance.store.migrations import migrate
+from appliance.store.sqlite.migrations import migrate
 print("ready", flush=True)
 sys.stdin.readline()
 print(len(migrate(Path(sys.argv[1]))))
@@ -179,7 +179,9 @@ def test_it_is_the_module_that_sqlite_utils_takes():
 
 
 def test_who_only_stores_or_reads_is_not_made_larger_by_sqlite_utils():
-    modules = "appliance.worker, appliance.janitor, appliance.api.server, appliance.store.reader"
+    modules = (
+        "appliance.worker, appliance.janitor, appliance.api.server, appliance.store.sqlite.reader"
+    )
     look = f"import sys, {modules}; sys.exit('sqlite_utils' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 

@@ -6,8 +6,8 @@ from appliance import config as configuration
 from appliance.api.app import create_app
 from appliance.api.openapi import describe
 from appliance.api.views import dead_letters, topics
-from appliance.broker.state import BrokerState
-from appliance.store.reader import Reader, Topic, Totals
+from appliance.broker.base import BrokerState
+from appliance.store.sqlite.reader import Reader, Topic, Totals
 
 #: Served by the front door, before Flask.
 PUBLISHING = {("/v1/topics/{topic}/messages", "post"), ("/v1/topics/{topic}/messages", "put")}

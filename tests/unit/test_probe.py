@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from appliance import config as configuration
-from appliance.broker import node_process
+from appliance.broker.node import process as node_process
 from appliance.broker.probe import Judge, State
 from appliance.errors import NodeError
 
@@ -16,7 +16,7 @@ LIMIT = 30.0
 #: A process that holds the node's lock as the node does.
 HOLDS = """
 import fcntl, os, sys
-from appliance.broker import node_process
+from appliance.broker.node import process as node_process
 os.chdir(sys.argv[1])
 lock = os.open("lock", os.O_RDWR | os.O_CREAT)
 fcntl.flock(lock, fcntl.LOCK_EX)

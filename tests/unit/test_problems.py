@@ -3,7 +3,7 @@ import json
 import pytest
 
 from appliance import errors
-from appliance.api import problems
+from appliance.api.http import problems
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance import config as configuration
-from appliance.supervision import processes, units
+from appliance.supervision import processes, systemd
 from appliance.supervision.state import ProcessState
 
 
@@ -72,7 +72,7 @@ StatusText=
 
 
 def test_what_systemd_shows_is_told_in_the_words_of_supervisord():
-    broker, migrate, worker = units.parse(SHOWN, now=100.0)
+    broker, migrate, worker = systemd.parse(SHOWN, now=100.0)
     assert worker == ProcessState(
         "worker@1", "RUNNING", 412, 30.0, "12 envelopes stored in the last minute"
     )
@@ -84,11 +84,11 @@ def test_what_systemd_shows_is_told_in_the_words_of_supervisord():
 
 @pytest.mark.parametrize("text", ["", "\n\n", "Unit not found", "Id=\n"])
 def test_what_systemd_shows_of_nothing_is_no_process(text):
-    assert units.parse(text, now=1.0) == []
+    assert systemd.parse(text, now=1.0) == []
 
 
 def test_systemd_is_asked_only_by_what_it_has_started(config, monkeypatch):
-    monkeypatch.setattr(units, "read", lambda: ["asked"])
+    monkeypatch.setattr(systemd, "read", lambda: ["asked"])
     monkeypatch.delenv("INVOCATION_ID", raising=False)
     assert processes.read(config) == []
     monkeypatch.setenv("INVOCATION_ID", "0" * 32)

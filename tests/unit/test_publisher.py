@@ -6,8 +6,8 @@ import time
 import pika
 import pytest
 
-from appliance.broker.lanes import Parcel
-from appliance.broker.publisher import Publisher
+from appliance.broker.publish.lanes import Parcel
+from appliance.broker.publish.publisher import Publisher
 from appliance.config import load
 from appliance.errors import DeadlineError, RefusedError
 

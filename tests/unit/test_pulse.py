@@ -11,13 +11,13 @@ from collections.abc import Callable
 import pytest
 
 from appliance import config as configuration
-from appliance.pulse import Pulse, signs
+from appliance.machine.pulse import Pulse, signs
 
 #: A process that lives or hangs as it is told: beats until it reads a line, then does nothing.
 BEATS = """
 import sys, threading
 from appliance import config
-from appliance.pulse import Pulse
+from appliance.machine.pulse import Pulse
 done = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.readline(), done.set()), daemon=True).start()
 with Pulse(config.load({"APPLIANCE_DATA": sys.argv[1]}), "beating") as pulse:

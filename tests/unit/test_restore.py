@@ -5,12 +5,12 @@ import os
 import pytest
 
 from appliance.errors import BackupError, BackupRoomError, InUseError, SchemaError
-from appliance.messages import DeadLetter, IdSource, single
-from appliance.store import backup, migrations, restore, usage
-from appliance.store.connection import connect, sqlite3
-from appliance.store.migrations import migrate
-from appliance.store.verify import verify
-from appliance.store.writer import Writer
+from appliance.model.messages import DeadLetter, IdSource, single
+from appliance.store.sqlite import backup, migrations, restore, usage
+from appliance.store.sqlite.connection import connect, sqlite3
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.verify import verify
+from appliance.store.sqlite.writer import Writer
 
 TIME = "2026-01-02T03:04:05.678Z"
 IDS = IdSource()

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from appliance.messages import IdSource, pack, timestamp
-from appliance.retention import Rule, parse_rules
-from appliance.store import retention
-from appliance.store.migrations import migrate
-from appliance.store.retention import Sweeper
-from appliance.store.writer import Writer
+from appliance.model.messages import IdSource, pack, timestamp
+from appliance.model.retention import Rule, parse_rules
+from appliance.store.sqlite import sweeper
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.sweeper import Sweeper
+from appliance.store.sqlite.writer import Writer
 
 IDS = IdSource()
 HOUR = 3600
@@ -184,7 +184,7 @@ def test_it_stops_between_two_transactions_and_goes_on_later(path):
 
 
 def test_a_transaction_deletes_less_when_the_last_one_was_slow():
-    pace = retention._Pace(200, 10, 2000)
+    pace = sweeper._Pace(200, 10, 2000)
     pace.learn(0.5)
     assert pace.size == 100
     for _ in range(10):

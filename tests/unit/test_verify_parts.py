@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from appliance.errors import StoreError
-from appliance.messages import DeadLetter, Envelope, IdSource, batch, single
-from appliance.numbers import Entry
-from appliance.store import verify as checks
-from appliance.store.connection import connect
-from appliance.store.migrations import migrate
-from appliance.store.writer import Writer
+from appliance.model.ledger import Entry
+from appliance.model.messages import DeadLetter, Envelope, IdSource, batch, single
+from appliance.store.sqlite import verify as checks
+from appliance.store.sqlite.connection import connect
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.writer import Writer
 
 TIME = "2026-01-02T03:04:05.678Z"
 IDS = IdSource()

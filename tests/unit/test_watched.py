@@ -8,9 +8,9 @@ from harness import Folder, environment
 from watched import WatchedLoad
 
 from appliance.drill.journal import Attempt, text
-from appliance.messages import Envelope, Kind, now
-from appliance.store.migrations import migrate
-from appliance.store.writer import Writer
+from appliance.model.messages import Envelope, Kind, now
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.writer import Writer
 
 
 class Target(Folder):

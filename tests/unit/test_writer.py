@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from appliance.errors import SchemaError, StoreError, StoreFullError
-from appliance.messages import (
+from appliance.model.messages import (
     DeadLetter,
     Envelope,
     IdSource,
@@ -20,9 +20,9 @@ from appliance.messages import (
     timestamp,
     unpack,
 )
-from appliance.store.connection import connect
-from appliance.store.migrations import migrate
-from appliance.store.writer import Writer
+from appliance.store.sqlite.connection import connect
+from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.writer import Writer
 
 TIME = "2026-01-02T03:04:05.678Z"
 IDS = IdSource()

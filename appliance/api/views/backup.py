@@ -7,9 +7,9 @@ from typing import BinaryIO, Final
 
 from flask import Blueprint, Response, request
 
-from appliance.api import query
+from appliance.api.views import parameters
 from appliance.config import Config
-from appliance.store import backup
+from appliance.store.sqlite import backup
 
 #: The media type of a SQLite database, as IANA has it.
 _SQLITE: Final = "application/vnd.sqlite3"
@@ -23,7 +23,7 @@ def blueprint(config: Config, stopping: threading.Event) -> Blueprint:
 
     @views.get("/v1/backup")
     def send_backup() -> Response:
-        query.parameters(request.args.to_dict(flat=False), ())
+        parameters.parameters(request.args.to_dict(flat=False), ())
         if request.method == "HEAD":  # asks what would come: no reason to make it
             return _answer(iter(()), None)
         backup.make_folder(config.backup_folder, config.database)

@@ -4,12 +4,13 @@ import re
 
 from flask import Blueprint, Response, request
 
-from appliance.api import formats, pages, problems, query
-from appliance.api.answers import csv_answer, json_answer, ndjson_answer, problem_answer
-from appliance.api.redrive import Redriver
+from appliance.api.http import problems
+from appliance.api.views import formats, pages, parameters
+from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
 from appliance.errors import AmbiguousError, InputError
-from appliance.messages import is_id
-from appliance.store.dead_letters import Choice, DeadLetters, Letter
+from appliance.model.messages import is_id
+from appliance.redrive import Redriver
+from appliance.store.sqlite.dead_letters import Choice, DeadLetters, Letter
 
 PARAMETERS = ("reason", "topic", "after", "before", "limit", "format")
 FORMATS = ("json", "ndjson", "csv")
@@ -23,29 +24,29 @@ def blueprint(letters: DeadLetters, redriver: Redriver) -> Blueprint:
 
     @views.get("/v1/dead-letters")
     def list_letters() -> Response:
-        given = query.parameters(request.args.to_dict(flat=False), PARAMETERS)
-        chosen = query.choice("format", given.get("format"), FORMATS)
+        given = parameters.parameters(request.args.to_dict(flat=False), PARAMETERS)
+        chosen = parameters.choice("format", given.get("format"), FORMATS)
         choice = Choice(
             reason=given.get("reason"),
             topic=given.get("topic"),
-            before=query.parse_seq_cursor("before", given.get("before")),
-            after=query.parse_seq_cursor("after", given.get("after")),
+            before=parameters.parse_seq_cursor("before", given.get("before")),
+            after=parameters.parse_seq_cursor("after", given.get("after")),
         )
         if chosen != "json":
-            limit = query.limit(given.get("limit"), None, query.MAX_EXPORT)
+            limit = parameters.limit(given.get("limit"), None, parameters.MAX_EXPORT)
             return _export(letters, choice, limit, chosen)
-        limit = query.limit(given.get("limit"), query.DEFAULT_LIMIT, query.MAX_LIMIT)
-        return _page(letters, choice, limit or query.DEFAULT_LIMIT, given)
+        limit = parameters.limit(given.get("limit"), parameters.DEFAULT_LIMIT, parameters.MAX_LIMIT)
+        return _page(letters, choice, limit or parameters.DEFAULT_LIMIT, given)
 
     @views.get("/v1/dead-letters/<letter_id>")
     def show_letter(letter_id: str) -> Response:
-        query.parameters(request.args.to_dict(flat=False), ())
+        parameters.parameters(request.args.to_dict(flat=False), ())
         letter = _find(letters, letter_id)
         return _unknown(letter_id) if letter is None else json_answer(formats.letter(letter))
 
     @views.get("/v1/dead-letters/<letter_id>/body")
     def show_letter_body(letter_id: str) -> Response:
-        query.parameters(request.args.to_dict(flat=False), ())
+        parameters.parameters(request.args.to_dict(flat=False), ())
         letter = _find(letters, letter_id)
         body = None if letter is None else letters.body(letter.seq)
         if body is None:
@@ -55,7 +56,7 @@ def blueprint(letters: DeadLetters, redriver: Redriver) -> Blueprint:
 
     @views.post("/v1/dead-letters/<letter_id>/redrive")
     def redrive_letter(letter_id: str) -> Response:
-        given = query.parameters(request.args.to_dict(flat=False), ("topic",))
+        given = parameters.parameters(request.args.to_dict(flat=False), ("topic",))
         letter = _find(letters, letter_id)
         if letter is None:
             return _unknown(letter_id)
@@ -66,7 +67,7 @@ def blueprint(letters: DeadLetters, redriver: Redriver) -> Blueprint:
 
     @views.delete("/v1/dead-letters/<letter_id>")
     def discard_letter(letter_id: str) -> Response:
-        query.parameters(request.args.to_dict(flat=False), ())
+        parameters.parameters(request.args.to_dict(flat=False), ())
         letter = _find(letters, letter_id)
         if letter is None or not letters.remove(letter):
             return _unknown(letter_id)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response
 
-from appliance.api import readiness
-from appliance.api.answers import json_answer
-from appliance.broker.state import BrokerState
+from appliance import readiness
+from appliance.api.views.answers import json_answer
+from appliance.broker.base import BrokerState
 from appliance.config import Config
-from appliance.store.reader import Reader
+from appliance.store.sqlite.reader import Reader
 
 
 def blueprint(config: Config, reader: Reader, broker: Callable[[], BrokerState]) -> Blueprint:

@@ -2,12 +2,13 @@
 
 from flask import Blueprint, Response, request
 
-from appliance.api import formats, problems, query
-from appliance.api.answers import json_answer, problem_answer
+from appliance.api.http import problems
+from appliance.api.views import formats, parameters
+from appliance.api.views.answers import json_answer, problem_answer
 from appliance.errors import InputError
-from appliance.messages import is_id
-from appliance.store.dead_letters import DeadLetters, Letter
-from appliance.store.reader import Reader, Row
+from appliance.model.messages import is_id
+from appliance.store.sqlite.dead_letters import DeadLetters, Letter
+from appliance.store.sqlite.reader import Reader, Row
 
 
 def blueprint(reader: Reader, letters: DeadLetters) -> Blueprint:
@@ -39,7 +40,7 @@ def blueprint(reader: Reader, letters: DeadLetters) -> Blueprint:
 
 def _find(reader: Reader, letters: DeadLetters, message_id: str) -> Row | Letter | None:
     """Return the message, or the newest dead letter that has its id."""
-    query.parameters(request.args.to_dict(flat=False), ())
+    parameters.parameters(request.args.to_dict(flat=False), ())
     if not is_id(message_id):
         raise InputError("a message's id is a UUID in lower case, as publishing answered it")
     found = reader.message(message_id)

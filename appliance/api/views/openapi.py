@@ -2,8 +2,8 @@
 
 from flask import Blueprint, Response
 
-from appliance.api.answers import json_answer
 from appliance.api.openapi import describe
+from appliance.api.views.answers import json_answer
 from appliance.config import Config
 
 

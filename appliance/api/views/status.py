@@ -5,15 +5,17 @@ from dataclasses import asdict
 
 from flask import Blueprint, Response, request
 
-from appliance import messages, room
-from appliance.api import query, readiness
-from appliance.api.answers import json_answer
+from appliance import readiness
+from appliance.api.views import parameters
+from appliance.api.views.answers import json_answer
+from appliance.broker.base import BrokerState
 from appliance.broker.probe import FACT
-from appliance.broker.state import BrokerState
 from appliance.config import Config
 from appliance.errors import StoreError
-from appliance.pulse import Sign, signs
-from appliance.store.reader import SQLITE_VERSION, Reader
+from appliance.machine import disk_space
+from appliance.machine.pulse import Sign, signs
+from appliance.model import messages
+from appliance.store.sqlite.reader import SQLITE_VERSION, Reader
 from appliance.supervision.state import ProcessState
 
 
@@ -29,7 +31,7 @@ def blueprint(
 
     @views.get("/v1/status")
     def show_status() -> Response:
-        query.parameters(request.args.to_dict(flat=False), ())
+        parameters.parameters(request.args.to_dict(flat=False), ())
         state = broker()
         found, living = readiness.assess(config, reader, state), signs(config)
         return json_answer(
@@ -70,7 +72,7 @@ def _store(reader: Reader) -> dict[str, object] | None:
 
 def _disk(config: Config) -> dict[str, int] | None:
     try:
-        state = room.disks(config)[0]
+        state = disk_space.disks(config)[0]
     except StoreError:
         return None
     return {"free_bytes": state.free, "total_bytes": state.total, "floor_bytes": state.floor}

@@ -2,10 +2,11 @@
 
 from flask import Blueprint, Response, request
 
-from appliance.api import formats, pages, problems, query
-from appliance.api.answers import csv_answer, json_answer, ndjson_answer, problem_answer
-from appliance.messages import check_topic
-from appliance.store.reader import Reader, Window
+from appliance.api.http import problems
+from appliance.api.views import formats, pages, parameters
+from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
+from appliance.model.messages import check_topic
+from appliance.store.sqlite.reader import Reader, Window
 
 TOPIC_PARAMETERS = ("after", "limit")
 MESSAGE_PARAMETERS = ("after", "before", "since", "limit", "format")
@@ -18,11 +19,14 @@ def blueprint(reader: Reader) -> Blueprint:
 
     @views.get("/v1/topics")
     def list_topics() -> Response:
-        given = query.parameters(request.args.to_dict(flat=False), TOPIC_PARAMETERS)
-        after = query.parse_topic_cursor("after", given.get("after"))
-        limit = query.limit(given.get("limit"), query.DEFAULT_LIMIT, query.MAX_LIMIT) or 0
+        given = parameters.parameters(request.args.to_dict(flat=False), TOPIC_PARAMETERS)
+        after = parameters.parse_topic_cursor("after", given.get("after"))
+        limit = (
+            parameters.limit(given.get("limit"), parameters.DEFAULT_LIMIT, parameters.MAX_LIMIT)
+            or 0
+        )
         found = reader.topics(after=after, limit=limit + 1)
-        following = query.topic_cursor(found[limit - 1].topic) if len(found) > limit else None
+        following = parameters.topic_cursor(found[limit - 1].topic) if len(found) > limit else None
         return json_answer(
             {
                 "topics": [topic._asdict() for topic in found[:limit]],
@@ -33,18 +37,20 @@ def blueprint(reader: Reader) -> Blueprint:
 
     @views.get("/v1/topics/<topic>/messages")
     def list_messages(topic: str) -> Response:
-        given = query.parameters(request.args.to_dict(flat=False), MESSAGE_PARAMETERS)
-        chosen = query.choice("format", given.get("format"), FORMATS)
+        given = parameters.parameters(request.args.to_dict(flat=False), MESSAGE_PARAMETERS)
+        chosen = parameters.choice("format", given.get("format"), FORMATS)
         window = Window(
             check_topic(topic),
-            before=query.parse_seq_cursor("before", given.get("before")),
-            after=query.parse_seq_cursor("after", given.get("after")),
-            since=query.since(given.get("since")),
+            before=parameters.parse_seq_cursor("before", given.get("before")),
+            after=parameters.parse_seq_cursor("after", given.get("after")),
+            since=parameters.since(given.get("since")),
         )
         if chosen == "json":
-            limit = query.limit(given.get("limit"), query.DEFAULT_LIMIT, query.MAX_LIMIT)
+            limit = parameters.limit(
+                given.get("limit"), parameters.DEFAULT_LIMIT, parameters.MAX_LIMIT
+            )
         else:
-            limit = query.limit(given.get("limit"), None, query.MAX_EXPORT)
+            limit = parameters.limit(given.get("limit"), None, parameters.MAX_EXPORT)
         if not reader.has_topic(topic):
             return problem_answer(
                 problems.not_found(
@@ -54,7 +60,7 @@ def blueprint(reader: Reader) -> Blueprint:
             )
         if chosen != "json":
             return _export(reader, window, limit, chosen)
-        return _page(reader, window, limit or query.DEFAULT_LIMIT, given)
+        return _page(reader, window, limit or parameters.DEFAULT_LIMIT, given)
 
     return views
 

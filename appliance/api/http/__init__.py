@@ -1,0 +1,1 @@
+"""HTTP: the connection, the bridge to Flask, the shape of errors."""

@@ -1,0 +1,1 @@
+"""POST /v1/topics/{topic}/messages, on the event loop."""

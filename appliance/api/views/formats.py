@@ -1,0 +1,117 @@
+"""How messages and dead letters are written: JSON, NDJSON, CSV."""
+
+import base64
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from appliance.store.sqlite.dead_letters import Letter
+from appliance.store.sqlite.reader import Row
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+CSV: Final = "text/csv; charset=utf-8"
+
+#: The columns of a CSV export, in order.
+COLUMNS: Final = ("id", "topic", "received_at", "encoding", "body")
+#: The same of dead letters.
+LETTER_COLUMNS: Final = (
+    "seq", "id", "topic", "received_at", "dead_at", "reason", "error", "bytes", "encoding", "body",
+)  # fmt: skip
+#: A cell that begins with one of these is a formula to a spreadsheet, or hides one.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+_T = TypeVar("_T")
+
+
+def dump(value: object) -> bytes:
+    """Return JSON with a line's end, so that curl's output is pleasant."""
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def message(row: Row) -> dict[str, object]:
+    """Return a message as the API shows it; bytes that are no text are written as base64."""
+    body, encoding = _body(row.body, text=bool(row.text))
+    return {
+        "id": row.id,
+        "topic": row.topic,
+        "received_at": row.received_at,
+        "body": body,
+        "encoding": encoding,
+    }
+
+
+def letter(row: Letter) -> dict[str, object]:
+    """Return a dead letter as the API shows it; a body that is too long to show is null."""
+    body: str | None = None
+    encoding: str | None = None
+    if row.body is not None:
+        body, encoding = _body(row.body, text=b"\0" not in row.body)
+    return {
+        "seq": row.seq,
+        "id": row.id,
+        "topic": row.topic,
+        "received_at": row.received_at,
+        "dead_at": row.dead_at,
+        "reason": row.reason,
+        "error": row.error,
+        "bytes": row.size,
+        "body": body,
+        "encoding": encoding,
+    }
+
+
+def message_cells(row: Row) -> tuple[object, ...]:
+    """Return what a message's row of a CSV export holds."""
+    body, encoding = _body(row.body, text=bool(row.text))
+    return (row.id, row.topic, row.received_at, encoding, cell(body))
+
+
+def letter_cells(row: Letter) -> list[object]:
+    """Return the same of a dead letter. Others decide what is in it, its topic and id included."""
+    shown = letter(row)
+    values = (shown[name] for name in LETTER_COLUMNS)
+    return [cell(value) if isinstance(value, str) else value for value in values]
+
+
+def ndjson(pieces: Iterable[list[_T]], shape: Callable[[_T], object]) -> Iterator[bytes]:
+    """Write one JSON object a line."""
+    for rows in pieces:
+        yield b"".join([dump(shape(row)) for row in rows])
+
+
+def csv_table(
+    pieces: Iterable[list[_T]], columns: Sequence[str], cells: Callable[[_T], Iterable[object]]
+) -> Iterator[bytes]:
+    """Write CSV (RFC 4180) with a header, safe to open in a spreadsheet.
+
+    A cell that a spreadsheet would run as a formula gets an apostrophe before it. That can't be
+    undone without doubt: who needs the exact bytes asks for NDJSON.
+    """
+    text = io.StringIO()
+    writer: Any = csv.writer(text)
+    writer.writerow(columns)
+    for rows in pieces:
+        writer.writerows(map(cells, rows))
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
+    if text.tell():
+        yield text.getvalue().encode()
+
+
+def cell(value: str) -> str:
+    """Return a cell's text, made harmless to a spreadsheet."""
+    return "'" + value if value.startswith(_FORMULA) else value
+
+
+def _body(body: bytes, *, text: bool) -> tuple[str, str]:
+    if text:
+        try:
+            return body.decode(), "utf-8"
+        except UnicodeDecodeError:
+            pass  # another program wrote TEXT that is none
+    return base64.b64encode(body).decode(), "base64"

@@ -1,0 +1,1 @@
+"""Our own RabbitMQ node: its files and its process."""

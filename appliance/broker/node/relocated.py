@@ -1,0 +1,45 @@
+"""Lets a node find its queues where the data folder is now.
+
+Ra, which keeps the log of a quorum queue, writes into the queue's `config` where the log lies, and
+RabbitMQ 3.x believes that file: in a data folder that was moved, renamed or restored to another
+path, the queue is dead and what it held is lost. So the paths are corrected before each start.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from appliance.broker.node.files import NODE_NAME, Layout, write_private
+
+#: As Erlang prints it: a key of a map and a string.
+_PATH: Final = re.compile(rb'(\b(?:wal_)?data_dir\s*=>\s*)"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def follow(layout: Layout) -> bool:
+    """Write into each queue's `config` where it lies; whether one of them said otherwise.
+
+    Raises OSError.
+    """
+    logs = layout.database / NODE_NAME / "quorum" / NODE_NAME
+    wanted = _quoted(logs)
+    changed = False
+    for config in sorted(logs.glob("*/config")):
+        text = config.read_bytes()
+        corrected = _PATH.sub(lambda match: match[1] + wanted, text)
+        if corrected != text:
+            write_private(config, corrected.decode("latin-1"), encoding="latin-1")
+            changed = True
+    return changed
+
+
+def _quoted(path: Path) -> bytes:
+    """Return a path as a string of Erlang's, in ASCII."""
+    return b'"%s"' % b"".join(_character(character) for character in str(path))
+
+
+def _character(character: str) -> bytes:
+    if character in '"\\':
+        return b"\\" + character.encode()
+    if character.isascii() and character.isprintable():
+        return character.encode()
+    return b"\\x{%X}" % ord(character)

@@ -1,0 +1,164 @@
+"""`appliance drill`: try the promise on this machine and this disk."""
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from appliance.config import Config
+from appliance.drill.drill import Drill, Plan, Report
+from appliance.drill.scratch import Scratch, make_folder
+from appliance.store.sqlite import scan
+from appliance.store.sqlite.verify import verify
+
+#: Seconds between two lines of progress where no terminal watches.
+_LINE_SECONDS: Final = 10.0
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def _span(_ctx: click.Context, _parameter: click.Parameter, value: str) -> float:
+    match = re.fullmatch(r"(\d{1,6})([smh]?)", value)
+    if not match or not int(match[1]):
+        raise click.BadParameter("expected a span of time, for example 60s, 10m or 1h")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+@click.command()
+@click.option(
+    "--for", "seconds", default="60s", show_default=True, callback=_span,
+    help="How long to kill processes: 60s, 10m, 1h.",
+)  # fmt: skip
+@click.option(
+    "--data", "wanted", type=click.Path(file_okay=False, path_type=Path),
+    help="An empty folder to use; by default a new one in the data folder.",
+)  # fmt: skip
+@click.option(
+    "--rate", type=click.FloatRange(min=1),
+    help="Messages a second at most; by default as many as are answered.",
+)  # fmt: skip
+@click.option(
+    "--connections", type=click.IntRange(1, 256), default=8, show_default=True,
+    help="Clients that send at the same time.",
+)  # fmt: skip
+@click.option("--keep", is_flag=True, help="Keep the scratch data and the log.")
+@click.option("--json", "as_json", is_flag=True, help="Report as one JSON object on stdout.")
+@click.pass_obj
+def drill(
+    config: Config,
+    *,
+    seconds: float,
+    wanted: Path | None,
+    rate: float | None,
+    connections: int,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    r"""Kill a scratch appliance's processes under load, and count what is stored.
+
+    It has data, ports and a token of its own; the appliance that may run here is not touched, but
+    shares the machine. Clients send and note what they are answered while broker, worker and API
+    are killed (kill -9) in random order. Then every message that was answered 202 must be there
+    once, whole and in order. Ctrl-C ends it early, with a report.
+
+    Exit status: 0 when the promise was kept, 1 when not, 78 for a folder that can't be used.
+
+    \b
+    Examples:
+      appliance drill
+      appliance drill --for 10m --rate 500
+      appliance drill --data /mnt/other-disk/drill --json
+      docker exec inbox appliance drill --for 30s
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    folder = make_folder(wanted, config.data)
+    scratch = Scratch(folder, os.environ)
+    database = scratch.config.database
+    show = _Progress()
+    try:
+        report = Drill(
+            scratch,
+            Plan(seconds, connections, rate),
+            rows=lambda: scan.rows(database), problems=lambda: problems(database),
+            show=show, stop=stop,
+        ).run()  # fmt: skip
+    finally:
+        show.clear()
+        scratch.remove(keep=keep)
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))
+    else:
+        click.echo("\n".join(report_lines(report)))
+    if keep:
+        click.echo(f"the data is in {folder / 'data'}, the log is {scratch.log}", err=True)
+    if report.faults or not report.accepted:
+        sys.exit(1)
+
+
+def problems(database: Path) -> list[str]:
+    """Return what `appliance verify` finds wrong in it."""
+    return verify(database, quick=False, alone=True, progress=lambda *_: None).problems
+
+
+class _Progress:
+    """Shows how far it is on standard error: one line that changes, or a line now and then."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last = 0.0
+
+    def __call__(self, text: str) -> None:
+        if self._terminal:
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+        elif time.monotonic() - self._last >= _LINE_SECONDS:
+            self._last = time.monotonic()
+            click.echo(text, err=True)
+
+    def clear(self) -> None:
+        """Leave the line empty."""
+        if self._terminal:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def report_lines(report: Report) -> list[str]:
+    """Write a report for people."""
+    kills = ", ".join(f"{name} {count}" for name, count in sorted(report.kills.items()))
+    rows = [
+        ("sent", f"{report.sent:,}", ""),
+        ("answered 202", f"{report.accepted:,}", f"{report.rate:,.0f} a second"),
+        ("stored", f"{report.stored:,}", _unanswered(report)),
+        ("missing", f"{report.missing:,}", ""),
+        ("twice", f"{report.twice:,}", ""),
+        ("kills", f"{sum(report.kills.values()):,}", kills),
+        ("longest outage", f"{report.longest_outage:.1f} s", "without any 202"),
+        (
+            "fsync",
+            f"{report.fsync_p50 * 1000:.2f} ms",
+            f"median; {report.fsync_p99 * 1000:.2f} ms at the 99th percentile",
+        ),
+    ]
+    width = max(len(value) for _, value, _ in rows)
+    lines = [f"{name:<14}  {value:>{width}}  {more}".rstrip() for name, value, more in rows]
+    if report.faults:
+        return [*lines, "THE PROMISE WAS BROKEN", *(f"  {fault}" for fault in report.faults)]
+    if not report.accepted:
+        return [*lines, "Nothing was accepted, so this says nothing."]
+    return [*lines, "Every message that was answered 202 is there, once, whole and in order."]
+
+
+def _unanswered(report: Report) -> str:
+    """Say why there may be more rows than 202s, or fewer than were sent."""
+    parts = []
+    if report.refused:
+        parts.append(f"requests answered 503: {report.refused:,}")
+    if report.unanswered:
+        parts.append(f"without an answer: {report.unanswered:,}")
+    return ", ".join(parts)

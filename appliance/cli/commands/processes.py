@@ -1,0 +1,149 @@
+"""The processes: one flagless command each, called by supervisord and systemd alike."""
+
+import time
+from typing import Final
+
+import click
+import structlog
+
+from appliance.config import Config
+from appliance.errors import StoreError
+from appliance.logs import setup
+from appliance.machine import disk_space
+
+#: Bytes and files below which a database that can't be opened is one that has no room, and seconds
+#: between two attempts then.
+_ROOM_BYTES: Final = 2**20
+_ROOM_INODES: Final = 10
+_ROOM_PAUSE: Final = 1.0
+
+
+@click.command()
+@click.pass_obj
+def broker(config: Config) -> None:
+    """Start our own RabbitMQ node in the foreground, its data below the data folder."""
+    from appliance.broker.node import start
+    from appliance.machine.pulse import BEAT_SECONDS, Pulse
+
+    setup.configure(config, "broker")
+    if not config.broker_url:
+        start.start(config)
+    with Pulse(config, "broker") as pulse:
+        pulse.ready()
+        pulse.status("an outside broker is used")
+        start.stand_by(pulse.beat, BEAT_SECONDS)
+
+
+@click.command()
+@click.pass_obj
+def migrate(config: Config) -> None:
+    """Bring the database to this program's schema; make it if there is none. Ends at once."""
+    from appliance.doctor import checks
+
+    setup.configure(config, "migrate")
+    log = structlog.get_logger(__name__)
+    for finding in checks.at_start(config, broker=False):
+        log.warning(finding.found, check=finding.check, advice=finding.advice)
+    told = False
+    while True:
+        try:
+            applied = _migrate(config)
+            break
+        except StoreError as error:
+            # Else everything would end for want of a few pages, and not come back by itself.
+            lacks = disk_space.disk(config.data, "the data's disk", _ROOM_BYTES, _ROOM_INODES).lacks
+            if not lacks:
+                raise
+            if not told:
+                words = "waiting for room for the database"
+                log.error(words, error=str(error), reason=lacks)  # noqa: TRY400  # one line
+            told = True
+            time.sleep(_ROOM_PAUSE)
+    log.info("database is ready", path=str(config.database), applied=applied)
+
+
+def _migrate(config: Config) -> list[str]:
+    from appliance.store.sqlite import usage
+    from appliance.store.sqlite.migrations import migrate
+
+    with usage.shared(config.database):
+        return migrate(config.database)
+
+
+@click.command()
+@click.pass_obj
+def api(config: Config) -> None:
+    """Serve HTTP: publishing, reading, health."""
+    import threading
+
+    from appliance.api.app import create_app
+    from appliance.api.server import serve
+    from appliance.broker.publish.publisher import Publisher
+    from appliance.machine.pulse import Pulse
+    from appliance.store.sqlite import usage
+    from appliance.store.sqlite.commits import Watch
+    from appliance.store.sqlite.reader import Reader
+    from appliance.supervision import processes
+
+    setup.configure(config, "api")
+    publisher, reader = Publisher(config), Reader(config.database)
+    stopping = threading.Event()
+    app = create_app(
+        config,
+        reader,
+        publisher.state,
+        lambda: processes.read(config),
+        publish=publisher.publish_and_wait,
+        stopping=stopping,
+    )
+    with usage.shared(config.database), Pulse(config, "api") as pulse:
+        serve(config, publisher, Watch(config.database), app, pulse, stopping=stopping)
+
+
+@click.command()
+@click.pass_obj
+def worker(config: Config) -> None:
+    """Store what the queue holds; a second worker stands by."""
+    import uvloop
+
+    from appliance.machine.pulse import Pulse
+    from appliance.store.sqlite import usage
+    from appliance.worker import CONSUMING, STORING, Worker
+
+    async def run() -> None:
+        with Pulse(config, "worker", CONSUMING, STORING) as pulse:
+            await Worker(config, pulse).run()
+
+    setup.configure(config, "worker")
+    with usage.shared(config.database):
+        uvloop.run(run())
+
+
+@click.command()
+@click.pass_obj
+def janitor(config: Config) -> None:
+    """Keep the database small, delete what isn't kept, make scheduled backups."""
+    from appliance import janitor
+    from appliance.broker import probe
+    from appliance.machine.pulse import Pulse
+    from appliance.store.sqlite import usage
+
+    setup.configure(config, "janitor")
+    with (
+        usage.shared(config.database),
+        Pulse(config, "janitor", "chores", probe.LOOP) as pulse,
+        probe.running(config, pulse),
+    ):
+        janitor.run(config, pulse)
+
+
+@click.command()
+@click.pass_obj
+def listener(config: Config) -> None:
+    """End everything when a program can't be kept alive; restart what hangs."""
+    from appliance.machine.pulse import Pulse
+    from appliance.supervision import listener
+
+    setup.configure(config, "listener")
+    with Pulse(config, "listener") as pulse:
+        listener.run(config, pulse)

@@ -1,0 +1,201 @@
+"""The command `verify`: whether all is there that was promised."""
+
+import json
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from appliance.broker.publish import last_words
+from appliance.cli.text.verify_text import Queue, lines
+from appliance.client import Client
+from appliance.config import Config
+from appliance.errors import ApplianceError
+from appliance.model.ledger import Entry
+from appliance.store.sqlite import verify as checks
+from appliance.store.sqlite.writer import Writer
+
+#: Seconds for which what the API knows to be confirmed may still be on its way to a row, with
+#: nothing moving: longer than the broker needs to count its queue right after a crash.
+_STILL: Final = 5.0
+#: Seconds between two looks at what is on its way.
+_LOOK: Final = 0.25
+#: Seconds after which what moves is left to move.
+_PATIENCE: Final = 60.0
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Don't compare every index entry with its row.")
+@click.option(
+    "--database",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Look at this file, a backup for one, instead of the appliance's.",
+)
+@click.option(
+    "--accept",
+    is_flag=True,
+    help="Count what is missing as known: from now on only new losses are told.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@click.pass_obj
+def verify(
+    config: Config, *, quick: bool, database: Path | None, accept: bool, as_json: bool
+) -> None:
+    r"""Check that all is there that was promised, while the appliance runs or when it is stopped.
+
+    SQLite's own check of the file, the topics' counters against their rows, dead letters, and by
+    the numbers of the envelopes whether one was confirmed and never came. It only reads. Exit
+    status: 0 all is well, 1 something is wrong (or the file can't be read), 2 wrong usage.
+
+    \b
+    Examples:
+      appliance verify
+      appliance verify --quick --json | jq .problems
+      appliance verify --database /backups/appliance-2026-11-21.db
+    """
+    began = time.monotonic()
+    path = database or config.database
+    if accept:
+        writer = Writer(path)
+        count = writer.accept_missing()
+        writer.close()
+        click.echo(f"missing envelopes that are now accepted as such: {count:,}", err=True)
+    found = checks.verify(
+        path, quick=quick, alone=database is not None, progress=_show if _watched() else _hide
+    )
+    if database is None:
+        queue = _look_at_queue(config, found)
+    else:
+        queue = Queue(reason="not looked at for a file")
+    _judge_unknown(found)
+    _clear()
+    answer = {
+        "ok": not found.problems,
+        **asdict(found),
+        "queue": asdict(queue),
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines(found, queue)))
+    if found.problems:
+        sys.exit(1)
+
+
+def _look_at_queue(config: Config, found: checks.Findings) -> Queue:
+    """Ask the running API, and wait until what it knows to be confirmed is in the store."""
+    client = Client(replace(config, url=""))  # the one beside this database
+    try:
+        broker = _broker(client)
+        said = broker["numbers"]
+        entry = None if said is None else Entry(**said)
+        if found.sources is not None and entry is not None:
+            _excuse_running(found.sources, entry.source)
+            broker, not_stored = _wait(client, config.database, entry)
+            _judge(found, broker, not_stored)
+        else:
+            not_stored = None
+    except ApplianceError as error:
+        return Queue(reason=str(error), not_stored=_left(config, found))
+    finally:
+        client.close()
+    reason = None if broker["depth"] is not None else broker["reason"] or "not looked at yet"
+    return Queue(broker["depth"], broker["consumers"], not_stored, reason)
+
+
+def _left(config: Config, found: checks.Findings) -> int | None:
+    """Return how many envelopes are no rows, of those that API processes noted as confirmed."""
+    if found.sources is None:
+        return None
+    count = sum(
+        checks.unaccounted(config.database, entry) for entry in last_words.left(config.data)
+    )
+    if count:
+        found.notes.append(
+            f"confirmed envelopes that are not stored: {count:,}; while the API is away it is not "
+            "known whether they wait in the queue"
+        )
+    return count
+
+
+def _broker(client: Client) -> dict[str, Any]:
+    answer = client.request("GET", "/v1/status")
+    if answer.status != 200:
+        raise ApplianceError(answer.detail)
+    broker: dict[str, Any] = answer.json()["broker"]
+    return broker
+
+
+def _wait(client: Client, database: Path, entry: Entry) -> tuple[dict[str, Any], int]:
+    """Return what the API says last, and how many envelopes are confirmed and no rows.
+
+    Returns when there are none, or nothing has moved for a while.
+    """
+    end = time.monotonic() + _PATIENCE
+    state, since = (-1, -1), time.monotonic()
+    while True:
+        not_stored = checks.unaccounted(database, entry)
+        broker = _broker(client)
+        now = time.monotonic()
+        if state != (not_stored, broker["depth"]):
+            state, since = (not_stored, broker["depth"]), now
+        if not not_stored or now - since > _STILL or now > end:
+            return broker, not_stored
+        if _watched():
+            _show(f"{not_stored:,} envelopes are on their way to the store", now - since)
+        time.sleep(_LOOK)
+
+
+def _judge(found: checks.Findings, broker: dict[str, Any], not_stored: int) -> None:
+    """Say whether what is confirmed and no row can still become one."""
+    depth = broker["depth"]
+    if not not_stored:
+        return
+    if depth is None or not_stored <= depth:
+        found.notes.append(f"confirmed envelopes that wait to be stored: {not_stored:,}")
+    elif broker["consumers"]:
+        found.problems.append(
+            f"confirmed envelopes that are not stored: {not_stored:,}, while {depth:,} wait in the "
+            "queue; a worker holds the others and can't store them, or they are lost"
+        )
+    else:
+        found.problems.append(
+            f"envelopes missing: {not_stored - depth:,}; they were confirmed, are not stored, and "
+            "neither the queue nor a worker has them"
+        )
+
+
+def _excuse_running(sources: checks.Sources, running: str) -> None:
+    """What a running API has sent and not settled is under way, not unknown."""
+    for gap in sources.gaps:
+        if gap.source == running:
+            sources.unknown -= gap.unknown
+            gap.unknown, gap.unknown_ranges = 0, []
+    sources.gaps = [gap for gap in sources.gaps if gap.missing or gap.unknown]
+
+
+def _judge_unknown(found: checks.Findings) -> None:
+    if found.sources is not None and found.sources.unknown:
+        found.notes.append(
+            "envelopes that have not come, and of which it is not known whether they were "
+            f"confirmed: {found.sources.unknown:,}; their API process was killed before it could "
+            "say, or this is a copy"
+        )
+
+
+def _watched() -> bool:
+    return sys.stderr.isatty()
+
+
+def _show(step: str, seconds: float) -> None:
+    click.echo(f"\r\x1b[Kchecking: {step} ... {seconds:.0f} s ", nl=False, err=True)
+
+
+def _hide(step: str, seconds: float) -> None:
+    """Nobody watches."""
+
+
+def _clear() -> None:
+    if _watched():
+        click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,0 +1,1 @@
+"""How the commands' results read."""

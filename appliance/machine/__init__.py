@@ -1,0 +1,1 @@
+"""The operating system: files, locks, disk space, memory, ports, signs of life."""

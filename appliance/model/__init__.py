@@ -1,0 +1,1 @@
+"""What everything talks about: messages, ids, the ledger, quantities. Pure, no I/O."""

@@ -1,0 +1,113 @@
+"""Whether a message sent now would be kept and stored, and if not, why not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from appliance.broker import probe
+from appliance.broker.base import BrokerState
+from appliance.config import Config
+from appliance.errors import SchemaError, StoreError
+from appliance.machine import disk_space
+from appliance.machine.pulse import TROUBLE, Sign, signs
+from appliance.store.sqlite.reader import Reader
+
+#: Seconds after which what was last heard of the queue counts as unknown: several times the pause
+#: between two looks at it.
+_STALE_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The outcome of each check, and a sentence for each that failed."""
+
+    checks: dict[str, bool] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every check passed."""
+        return all(self.checks.values())
+
+    def add(self, name: str, passed: bool, reason: str) -> None:
+        """Record one check; `reason` says why it failed, should it have."""
+        self.checks[name] = passed
+        if not passed:
+            self.reasons.append(reason)
+
+
+def assess(config: Config, reader: Reader, broker: BrokerState) -> Readiness:
+    """Check everything a message needs on its way to a row."""
+    readiness = Readiness()
+    living = signs(config)
+    _check_broker(readiness, broker)
+    _check_probe(readiness, living)
+    _check_workers(readiness, living)
+    _check_disks(readiness, config)
+    _check_store(readiness, reader)
+    return readiness
+
+
+def _check_broker(readiness: Readiness, broker: BrokerState) -> None:
+    readiness.add("broker_connected", broker.connected, "the broker is not connected")
+    if not broker.connected:
+        return  # the rest is not known
+    readiness.add("broker_not_blocked", not broker.blocked, "the broker blocks publishers")
+    readiness.add(
+        "broker_accepts",
+        broker.accepting,
+        f"the broker does not accept: {broker.reason or 'no reason given'}",
+    )
+    readiness.add("queue_has_room", not broker.full, "the queue is full")
+    age = broker.checked_seconds_ago
+    if age is None or age > _STALE_SECONDS or broker.consumers is None:
+        heard = "never" if age is None else f"{age:.0f} s ago"
+        readiness.add("queue_seen", False, f"the queue was last looked at {heard}")
+        return
+    readiness.add("queue_seen", True, "")
+    readiness.add("worker_attached", broker.consumers >= 1, "no worker is attached to the queue")
+
+
+def _check_probe(readiness: Readiness, living: Sequence[Sign]) -> None:
+    """Heed what the probe found, where one runs and is not stopped itself."""
+    for sign in living:
+        found = sign.facts.get(probe.FACT)
+        if found and sign.seconds_ago < _STALE_SECONDS:
+            reason = f"the broker runs and does not serve: {found['reason']}"
+            readiness.add("broker_serves", found["state"] != probe.State.FAILS, reason)
+
+
+def _check_workers(readiness: Readiness, living: Sequence[Sign]) -> None:
+    """Look whether one works at all, and whether any holds what it can't store."""
+    workers = [sign for sign in living if sign.process == "worker"]
+    if not workers:
+        return  # not there, or just starting: whether one is attached says more
+    silent = min(sign.seconds_ago for sign in workers)
+    readiness.add(
+        "worker_alive", silent < _STALE_SECONDS, f"no worker gave a sign of life for {silent:.0f} s"
+    )
+    trouble = next((text for sign in workers if (text := sign.facts.get(TROUBLE))), "")
+    readiness.add("worker_stores", not trouble, f"a worker holds what it can't store: {trouble}")
+
+
+def _check_disks(readiness: Readiness, config: Config) -> None:
+    try:
+        disks = disk_space.disks(config)
+    except StoreError:
+        readiness.add("disk_free", False, "the data's disk can't be asked for its free space")
+        return
+    for found in disks:
+        if found.lacks:
+            readiness.add("disk_free", False, found.lacks)
+    readiness.checks.setdefault("disk_free", True)
+
+
+def _check_store(readiness: Readiness, reader: Reader) -> None:
+    passed, reason = True, ""
+    try:
+        reader.check()
+    except SchemaError:
+        passed, reason = False, "the database is not at this program's schema"
+    except StoreError:
+        passed, reason = False, "the database can't be read"
+    readiness.add("store_readable", passed, reason)

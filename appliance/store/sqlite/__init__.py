@@ -1,0 +1,1 @@
+"""The store as a SQLite file; the only package that knows SQLite."""

@@ -1,0 +1,268 @@
+"""Reading the database: topics, pages of messages, exports, sizes.
+
+Every read is short. A reader that stays open keeps the write-ahead log from being emptied, so even
+an export of everything is a row of small reads, each going on where the last one ended.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from appliance.errors import StoreError
+from appliance.model import messages
+from appliance.store.sqlite import migrations
+from appliance.store.sqlite.connection import connect, sqlite3, store_error
+from appliance.store.sqlite.paging import PAGE_BYTES, Page, Span, pieces, take
+
+#: Version of the SQLite in use.
+SQLITE_VERSION: Final[str] = sqlite3.sqlite_version
+#: KiB of page cache for each connection; there is one for each thread that reads, and the
+#: operating system caches the file anyway.
+_CACHE_KIB: Final = 2000
+#: By how much the order of `received_at` may differ from that of `seq`: more than any message
+#: waits between being taken and being put into the queue.
+_DISORDER: Final = timedelta(minutes=10)
+
+_COLUMNS: Final = "seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB)"
+
+
+class Row(NamedTuple):
+    """One stored message. `body` is its bytes; `text` says that they were stored as TEXT."""
+
+    seq: int
+    id: str
+    topic: str
+    received_at: str
+    text: int
+    body: bytes
+
+
+class Topic(NamedTuple):
+    """What is known of one topic; `bytes` are those of the bodies."""
+
+    topic: str
+    messages: int
+    bytes: int
+    first_at: str
+    last_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Span):
+    """Which messages of a topic: those of the span that were taken at `since` or later."""
+
+    topic: str
+    since: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much is stored. Sizes in bytes; `free_pages` are inside the file and used again."""
+
+    messages: int
+    bytes: int
+    topics: int
+    dead_letters: int
+    last_at: str | None
+    database_bytes: int
+    wal_bytes: int
+    page_size: int
+    pages: int
+    free_pages: int
+
+
+class Reader:
+    """Reads the database at `path`, from any number of threads; each gets its own connection.
+
+    The file need not exist yet. Every method raises StoreError where the database can't be read;
+    the next call opens it anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[Any] = []
+
+    def close(self) -> None:
+        """Close every thread's connection; no thread may be reading."""
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+            self._local = threading.local()
+
+    def check(self) -> None:
+        """Read one row. Raises SchemaError unless the database has this program's schema."""
+        with self.reading() as connection:
+            migrations.check(connection, self._path)
+            connection.execute("SELECT seq FROM messages ORDER BY seq DESC LIMIT 1").fetchone()
+
+    def topics(self, *, after: str = "", limit: int = 100) -> list[Topic]:
+        """Return up to `limit` topics by name, from the first one after `after`."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                "SELECT topic, messages, bytes, first_at, last_at FROM topics "
+                "WHERE topic > ? ORDER BY topic LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [Topic._make(row) for row in rows]
+
+    def has_topic(self, topic: str) -> bool:
+        """Whether anything of `topic` was ever stored."""
+        with self.reading() as connection:
+            query = "SELECT 1 FROM topics WHERE topic = ?"
+            return connection.execute(query, (topic,)).fetchone() is not None
+
+    def page(self, window: Window, limit: int, max_bytes: int = PAGE_BYTES) -> Page[Row]:
+        """Return up to `limit` messages with up to `max_bytes` of bodies; at least one if any.
+
+        `since` has no index of its own: it would cost every insertion, and times follow `seq`
+        nearly. So the first `seq` that can matter is looked for by halving, ten minutes earlier
+        than asked for, and what comes after is filtered exactly. A message is missed only where
+        the order of times and that of storing differ by more than that, which takes a clock that
+        was set back.
+        """
+        where, values = ["topic = :topic"], {"topic": window.topic, "limit": limit + 1}
+        with self.reading() as connection:
+            if window.since is not None:
+                floor = _floor(connection, window.since)
+                where += ["seq > :floor", "received_at >= :since"]
+                values |= {"floor": floor, "since": window.since}
+            if window.before is not None:
+                where.append("seq < :before")
+                values["before"] = window.before
+            if window.after is not None:
+                where.append("seq > :after")
+                values["after"] = window.after
+            order = "DESC" if window.after is None else "ASC"
+            query = (
+                f"SELECT {_COLUMNS} FROM messages INDEXED BY messages_topic "  # noqa: S608  # ours
+                f"WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT :limit"
+            )
+            return take(connection.execute(query, values), Row._make, limit, max_bytes)
+
+    def pieces(self, window: Window, limit: int | None = None) -> Iterator[list[Row]]:
+        """Yield up to `limit` messages (None: all that are there now) in lists of some 256 KiB."""
+        return pieces(self.page, window, self.last_seq(), limit)
+
+    def last_seq(self) -> int:
+        """Return the `seq` of what was stored last; 0 if there is nothing."""
+        with self.reading() as connection:
+            row = connection.execute("SELECT max(seq) FROM messages").fetchone()
+        return int(row[0] or 0)
+
+    def message(self, message_id: str) -> Row | None:
+        """Return the stored message with this id, or None."""
+        with self.reading() as connection:
+            query = f"SELECT {_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  # ours
+            row = connection.execute(query, (message_id,)).fetchone()
+        return None if row is None else Row._make(row)
+
+    def totals(self) -> Totals:
+        """Return how much is stored, from the table of topics; nothing large is counted."""
+        with self.reading() as connection:
+            topics = connection.execute(
+                "SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0), count(*), max(last_at)"
+                " FROM topics"
+            ).fetchone()
+            dead = connection.execute("SELECT count(*) FROM dead_letters").fetchone()[0]
+            page_size, pages, free_pages = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+        wal = self._path.with_name(self._path.name + "-wal")
+        return Totals(
+            messages=topics[0],
+            bytes=topics[1],
+            topics=topics[2],
+            dead_letters=dead,
+            last_at=topics[3],
+            database_bytes=_size(self._path),
+            wal_bytes=_size(wal),
+            page_size=page_size,
+            pages=pages,
+            free_pages=free_pages,
+        )
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Lend this thread's connection to a short read; SQLite's errors become StoreError."""
+        connection = self._connection()
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            self._drop(connection)
+            raise store_error(error, self._path) from error
+
+    def _connection(self) -> Any:
+        """Return this thread's connection to the file that is at the path now.
+
+        A restored backup is another file under the same name; a connection would go on reading
+        the old one.
+        """
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+        identity = (status.st_dev, status.st_ino)
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            if self._local.identity == identity:
+                return connection
+            self._drop(connection)
+        connection = connect(self._path, readonly=True)
+        with self._lock:
+            self._open.append(connection)
+        self._local.connection, self._local.identity = connection, identity
+        try:
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        except sqlite3.Error as error:
+            self._drop(connection)
+            raise store_error(error, self._path) from error
+        return connection
+
+    def _drop(self, connection: Any) -> None:
+        self._local.connection = None
+        with self._lock:
+            if connection in self._open:
+                self._open.remove(connection)
+        connection.close()
+
+
+def _floor(connection: Any, since: str) -> int:
+    """Return a `seq` at or below which no message was taken at `since` or later.
+
+    Where the orders differ by at most _DISORDER, a message taken before `since - _DISORDER` has
+    only such before it that were taken before `since`.
+    """
+    earliest = datetime.fromisoformat(since) - _DISORDER
+    bound = messages.timestamp(max(0.0, earliest.timestamp()))
+    low, high = connection.execute(
+        "SELECT (SELECT min(seq) FROM messages), (SELECT max(seq) FROM messages)"
+    ).fetchone()
+    if low is None:
+        return 0
+    low, high = low - 1, high + 1  # taken before the bound; taken later (or nothing there)
+    while high - low > 1:
+        middle = (low + high) // 2
+        # Rows that were deleted leave gaps: look at the next one that is there.
+        seq, received_at = connection.execute(
+            "SELECT seq, received_at FROM messages WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
+        ).fetchone() or (high, bound)
+        if received_at < bound:
+            low = seq
+        else:
+            high = middle
+    return int(low)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,252 @@
+"""Delete what the rules don't keep, in transactions so short that the worker hardly notices.
+
+What to delete is looked for without a lock. A transaction deletes some of it and takes it off its
+topic's counts; how many rows that are follows from how long the last one held the writer. Then the
+freed pages are given back to the file system, in small steps too.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from appliance.model import messages
+from appliance.model.retention import Rule, Rules
+from appliance.store.sqlite.connection import connect, sqlite3, store_error
+
+#: Seconds that a transaction may hold the writer, as far as the next one's size can see to it.
+_HOLD: Final = 0.010
+#: Rows of one transaction: first, least, most; and bytes of bodies, since each page of a large
+#: body is freed by itself.
+_FIRST_ROWS: Final = 200
+_LEAST_ROWS: Final = 10
+_MOST_ROWS: Final = 2000
+_MOST_BYTES: Final = 4 * 2**20
+#: Pages given back by one transaction, likewise.
+_FIRST_PAGES: Final = 64
+_LEAST_PAGES: Final = 8
+_MOST_PAGES: Final = 1024
+#: The writer is left alone for so many times as long as it was held.
+_PAUSE_FACTOR: Final = 2.0
+_LEAST_PAUSE: Final = 0.005
+#: Seconds: what was received since is never deleted. It may be delivered again, and would be
+#: stored again.
+_FRESH: Final = 60.0
+#: Rows among which a topic's first and last time are looked for: the order of storing is nearly
+#: that of times.
+_NEAR: Final = 1000
+#: Free pages that are left in the file for what comes next: a part of those in use, and so many.
+_SPARE_PART: Final = 0.1
+_SPARE_PAGES: Final = 1024
+#: Bytes of WAL after which it is moved into the database between two transactions.
+_WAL_BYTES: Final = 32 * 2**20
+
+#: Waits for some seconds; whether to stop.
+Rest = Callable[[float], bool]
+
+_TOPICS: Final = "SELECT topic, messages, bytes, first_at FROM topics WHERE messages > 0"
+_CANDIDATES: Final = """
+    SELECT seq, octet_length(body), received_at FROM messages INDEXED BY messages_topic
+    WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?
+"""
+_DELETE: Final = """
+    DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?)) AND topic = ?
+    RETURNING octet_length(body), received_at
+"""
+_SUBTRACT: Final = """
+    UPDATE topics SET messages = max(0, messages - ?), bytes = max(0, bytes - ?) WHERE topic = ?
+"""
+#: A topic's first time is looked for anew only where it went with what was deleted: a message that
+#: was sent again is old and was stored late, and its time stays the first one. So with the last.
+_SET_FIRST: Final = f"""
+    UPDATE topics SET first_at = coalesce((
+        SELECT min(received_at) FROM (
+            SELECT received_at FROM messages INDEXED BY messages_topic
+            WHERE topic = topics.topic ORDER BY seq LIMIT {_NEAR}
+        )
+    ), last_at) WHERE topic = ? AND first_at >= ?
+"""  # noqa: S608  # a number of ours
+_SET_LAST: Final = f"""
+    UPDATE topics SET last_at = coalesce((
+        SELECT max(received_at) FROM (
+            SELECT received_at FROM messages INDEXED BY messages_topic
+            WHERE topic = topics.topic ORDER BY seq DESC LIMIT {_NEAR}
+        )
+    ), last_at) WHERE topic = ? AND last_at <= ?
+"""  # noqa: S608  # a number of ours
+
+
+@dataclass(slots=True)
+class Swept:
+    """What was done: rows and bytes of bodies deleted, pages given back, seconds."""
+
+    rows: int = 0
+    bytes: int = 0
+    pages: int = 0
+    seconds: float = 0.0
+    longest_hold: float = 0.0
+
+
+class _Pace:
+    """How much one transaction does: more while it is quick, less when it was slow."""
+
+    def __init__(self, first: int, least: int, most: int) -> None:
+        self.size = first
+        self._least = least
+        self._most = most
+
+    def learn(self, held: float) -> None:
+        if held > _HOLD:
+            self.size = max(self._least, self.size // 2)
+        elif held < _HOLD / 2:
+            self.size = min(self._most, self.size + self.size // 4 + 1)
+
+
+class _Excess:
+    """What of a topic is too old or too much; asked for each message, oldest first."""
+
+    def __init__(self, rule: Rule, count: int, size: int, now: float) -> None:
+        self._rows = 0 if rule.rows is None else count - rule.rows
+        self._bytes = 0 if rule.bytes is None else size - rule.bytes
+        self._fresh = messages.timestamp(now - _FRESH)
+        self._old = "" if rule.age is None else messages.timestamp(now - rule.age)
+
+    def any(self, first_at: str) -> bool:
+        return self._rows > 0 or self._bytes > 0 or first_at < self._old
+
+    def has(self, size: int, received_at: str) -> bool:
+        """Whether the message is to go; counts it as gone then."""
+        too_much = (self._rows > 0 or self._bytes > 0) and received_at < self._fresh
+        if not too_much and not received_at < self._old:
+            return False
+        self._rows -= 1
+        self._bytes -= size
+        return True
+
+
+class _Candidate(NamedTuple):
+    seq: int
+    size: int
+    received_at: str
+
+
+class Sweeper:
+    """Holds the database at `path` to `rules`; used by one thread."""
+
+    def __init__(self, path: Path, rules: Rules, rest: Rest) -> None:
+        self._path = path
+        self._rules = rules
+        self._rest = rest
+        self._rows = _Pace(_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS)
+        self._pages = _Pace(_FIRST_PAGES, _LEAST_PAGES, _MOST_PAGES)
+        self._swept = Swept()
+
+    def sweep(self) -> Swept:
+        """Delete what is due and shrink the file. Raises StoreError."""
+        began, self._swept = time.monotonic(), Swept()
+        try:
+            connection = connect(self._path, readonly=False)
+            try:
+                # A checkpoint is done between transactions, where it holds nobody.
+                connection.execute("PRAGMA wal_autocheckpoint = 0")
+                for topic, count, size, first_at in connection.execute(_TOPICS).fetchall():
+                    rule = self._rules.of(topic)
+                    if rule is not None:
+                        excess = _Excess(rule, count, size, time.time())
+                        if excess.any(first_at) and self._sweep_topic(connection, topic, excess):
+                            break
+                self._shrink(connection)
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise store_error(error, self._path) from error
+        self._swept.seconds = time.monotonic() - began
+        return self._swept
+
+    def _sweep_topic(self, connection: Any, topic: str, excess: _Excess) -> bool:
+        """Delete a topic's excess, oldest first; whether to stop."""
+        after = 0
+        while True:
+            found = connection.execute(_CANDIDATES, (topic, after, self._rows.size)).fetchall()
+            chunk = _within(map(_Candidate._make, found))
+            gone = [row.seq for row in chunk if excess.has(row.size, row.received_at)]
+            if not gone:
+                return False
+            held = self._hold(connection, partial(self._delete, connection, topic, gone))
+            if len(found) == self._rows.size:
+                self._rows.learn(held)
+            after = chunk[-1].seq
+            if self._pause(connection, held):
+                return True
+
+    def _delete(self, connection: Any, topic: str, seqs: list[int]) -> None:
+        rows = connection.execute(_DELETE, (json.dumps(seqs), topic)).fetchall()
+        if not rows:
+            return  # somebody else was quicker
+        size = sum(row[0] for row in rows)
+        times = [row[1] for row in rows]
+        connection.execute(_SUBTRACT, (len(rows), size, topic))
+        # In this order: where nothing is left, both are the last time.
+        connection.execute(_SET_LAST, (topic, max(times)))
+        connection.execute(_SET_FIRST, (topic, min(times)))
+        self._swept.rows += len(rows)
+        self._swept.bytes += size
+
+    def _shrink(self, connection: Any) -> None:
+        """Give free pages back, but for some that will be used again soon."""
+        while True:
+            pages, free = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count")
+            )
+            over = free - max(_SPARE_PAGES, int((pages - free) * _SPARE_PART))
+            if over <= 0:
+                return
+            count = min(over, self._pages.size)
+            vacuum = f"PRAGMA incremental_vacuum({count})"
+            held = self._hold(connection, partial(_run, connection, vacuum))
+            self._swept.pages += count
+            self._pages.learn(held)
+            if self._pause(connection, held):
+                return
+
+    def _hold(self, connection: Any, work: Callable[[], object]) -> float:
+        """Do it in one transaction; return the seconds for which the writer was held."""
+        connection.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        try:
+            work()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        held = time.monotonic() - began
+        self._swept.longest_hold = max(self._swept.longest_hold, held)
+        return held
+
+    def _pause(self, connection: Any, held: float) -> bool:
+        """Leave the writer to the worker for a while; whether to stop."""
+        wal = self._path.with_name(self._path.name + "-wal")
+        if wal.stat().st_size > _WAL_BYTES:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return self._rest(max(_LEAST_PAUSE, _PAUSE_FACTOR * held))
+
+
+def _run(connection: Any, statement: str, *values: object) -> None:
+    connection.execute(statement, values).fetchall()
+
+
+def _within(found: Any) -> list[_Candidate]:
+    """Return the first of them whose bodies are not too much for one transaction; at least one."""
+    chunk: list[_Candidate] = []
+    size = 0
+    for row in found:
+        size += row.size
+        if chunk and size > _MOST_BYTES:
+            break
+        chunk.append(row)
+    return chunk

@@ -1,0 +1,120 @@
+"""Ranges of numbers, and what an envelope says of the ones before it."""
+
+import itertools
+import random
+
+import pytest
+
+from appliance.broker.publish.numbering import Numbering
+from appliance.model.ledger import Entry, add, count, holes, read, remove
+
+
+def as_set(ranges):
+    return {number for first, last in ranges for number in range(first, last + 1)}
+
+
+def check_form(ranges):
+    """Ascending, not touching, and none empty."""
+    assert all(first <= last for first, last in ranges)
+    assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(ranges))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_ranges_are_sets_of_numbers_in_whatever_order_they_are_changed(seed):
+    source = random.Random(seed)
+    ranges, numbers = [], set()
+    for _ in range(150):
+        first = source.randint(1, 60)
+        last = first + source.choice([0, 0, 1, 5, 30])
+        if source.random() < 0.7:
+            add(ranges, first, last)
+            numbers |= set(range(first, last + 1))
+        else:
+            remove(ranges, first, last)
+            numbers -= set(range(first, last + 1))
+        check_form(ranges)
+        assert as_set(ranges) == numbers
+        assert count(ranges) == len(numbers)
+        after, until = source.randint(0, 100), source.randint(0, 100)
+        found = holes(ranges, after, until)
+        check_form(found)
+        assert as_set(found) == set(range(after + 1, until + 1)) - numbers
+
+
+def test_what_comes_in_order_is_one_range():
+    ranges = []
+    for number in range(1, 1000):
+        add(ranges, number, number)
+    assert ranges == [[1, 999]]
+
+
+ENTRY = Entry("0123456789abcdef", 7, 5, [[2, 3], [6, 6]])
+
+
+@pytest.mark.parametrize("entry", [ENTRY, Entry(ENTRY.source, None, 0, [])])
+def test_an_entry_is_read_as_it_was_written(entry):
+    assert read(entry.encode()) == entry
+    assert read(entry.encode().encode()) == entry
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "x", "null", "[]", "[1,2,3,4]", '["0123456789abcdef",1,0]',
+        '["0123456789ABCDEF",1,0,[]]', '["0123456789abcdef",0,0,[]]',
+        '["0123456789abcdef",true,0,[]]', '["0123456789abcdef",1,-1,[]]',
+        '["0123456789abcdef",1,0.5,[]]', '["0123456789abcdef",1,0,[[2,1]]]',
+        '["0123456789abcdef",1,0,[[1]]]', '["0123456789abcdef",1,0,[1]]',
+        '["0123456789abcdef",1,0,5]', '["0123456789abcdef",1,99999999999999999999,[]]',
+        '["0123456789abcdef",1,0,[' + ",".join(["[1,1]"] * 5000) + "]]", "[" * 8000, b"\xff",
+    ],
+)  # fmt: skip
+def test_what_is_no_entry_is_none(text):
+    assert read(text) is None
+
+
+def test_numbers_are_given_from_one_and_settled_as_far_as_all_fates_are_known():
+    numbering = Numbering()
+    assert [numbering.give() for _ in range(4)] == [1, 2, 3, 4]
+    for number, settled in [(2, 0), (4, 0), (1, 2), (3, 4)]:
+        numbering.settle(number, [], kept=True)
+        assert numbering.settled == settled
+
+
+def test_what_was_not_kept_is_told_until_a_confirmed_envelope_has_told_it():
+    numbering = Numbering()
+    refused, lost, last = (numbering.give() for _ in range(3))
+    numbering.settle(refused, [], kept=False)
+    told = numbering.tell(lost)
+    assert told.not_kept == [[1, 1]]
+    numbering.settle(lost, told.not_kept, kept=False)  # and with it what it told
+    told = numbering.tell(last)
+    assert read(told.text) == Entry(numbering.source, 3, 2, [[1, 2]])
+    numbering.settle(last, told.not_kept, kept=True)
+    assert numbering.entry() == Entry(numbering.source, None, 3, [])
+
+
+def test_a_storm_of_refusals_never_makes_a_header_long():
+    """Every second envelope is refused: no two can be told as one range."""
+    numbering = Numbering()
+    for number in range(1, 2001):
+        numbering.give()
+        numbering.settle(number, [], kept=bool(number % 2))
+    told_in_all = set()
+    for _ in range(100):
+        told = numbering.tell(numbering.give())
+        entry = read(told.text)
+        assert len(told.text) < 2000
+        told_in_all |= as_set(told.not_kept)
+        # What is called settled has been told of, or was kept.
+        assert set(range(2, min(2000, entry.settled) + 1, 2)) <= told_in_all
+        numbering.settle(numbering.given, told.not_kept, kept=True)
+    assert told_in_all == set(range(2, 2001, 2))
+    assert numbering.settled == numbering.given == 2100
+
+
+def test_the_ranges_of_the_longest_header_are_read():
+    numbering = Numbering()
+    numbering._settled = [[1, 2**52]]
+    numbering._not_kept = [[2**50 + 3 * n, 2**50 + 3 * n + 1] for n in range(200)]
+    assert len(read(numbering.tell(2**52).text).not_kept) == 64

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError, StoreError
-from appliance.machine.files import folder_synced, like_folder
+from appliance.machine import files
 from appliance.store.sqlite.connection import connect, sqlite3, store_error
 
 #: Steps of SQLite's machine between two looks at the progress: some ten milliseconds.
@@ -72,7 +72,7 @@ def make(database: Path, target: Path, floor: int, watch: Watch = _go_on) -> Cop
             messages = fill(database, draft, floor, watch)
             size = draft.stat().st_size
             draft.rename(target)
-            folder_synced(target.parent)
+            files.sync(target.parent)
     return Copy(target, size, messages, time.monotonic() - began)
 
 
@@ -118,7 +118,7 @@ def make_folder(folder: Path, database: Path) -> None:
     try:
         if not folder.exists():
             folder.mkdir(mode=0o700, parents=True)
-            like_folder(folder, database.parent)
+            files.give_to_owner_of(database.parent, folder)
         for draft in folder.glob(f".*{_SUFFIX}.part"):
             _remove_orphan(draft)
     except OSError as error:
@@ -144,7 +144,7 @@ def _alone(database: Path) -> Iterator[None]:
     except OSError as error:
         raise BackupError(f"{database}: can't be locked: {error.strerror}") from error
     try:
-        like_folder(descriptor, database.parent)
+        files.give_to_owner_of(database.parent, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
@@ -174,7 +174,7 @@ def fill(database: Path, draft: Path, floor: int, watch: Watch) -> int:
     descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # says that somebody writes it
-        like_folder(descriptor, draft.parent)
+        files.give_to_owner_of(draft.parent, descriptor)
         _Copying(database, draft, descriptor, floor, watch).run()
         os.fsync(descriptor)
         return check(draft, watch)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import BackupError, StoreError
-from appliance.machine.files import folder_synced
+from appliance.machine import files
 from appliance.model import messages
 from appliance.store.sqlite import backup, migrations, usage
 from appliance.store.sqlite.backup import Watch
@@ -84,15 +84,15 @@ class Ready:
             path = self.database.with_name(self.database.name + suffix)
             if path.exists():
                 os.link(path, kept.with_name(kept.name + suffix))
-        folder_synced(kept.parent)
+        files.sync(kept.parent)
         for suffix in _BESIDE:
             self.database.with_name(self.database.name + suffix).unlink(missing_ok=True)
-        folder_synced(kept.parent)
+        files.sync(kept.parent)
 
     def _take_place(self) -> None:
         _synced(self.draft)
         self.draft.rename(self.database)
-        folder_synced(self.database.parent)
+        files.sync(self.database.parent)
 
     def _record(self, replaced: str | None) -> None:
         """Let the restored database tell where what came since its backup is."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import InUseError, StoreError
-from appliance.machine.files import like_folder
+from appliance.machine import files
 
 #: Seconds for which a process waits for a restore to end before it gives up (and is started anew).
 _PATIENCE: Final = 20.0
@@ -46,7 +46,7 @@ def _held(database: Path, how: int, patience: float, words: str) -> Iterator[Non
     except OSError as error:
         raise StoreError(f"{database}: can't be locked: {error.strerror}") from error
     try:
-        like_folder(descriptor, database.parent)
+        files.give_to_owner_of(database.parent, descriptor)
         _take(descriptor, how, patience, words)
         yield
     finally:

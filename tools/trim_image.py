@@ -31,7 +31,6 @@ for module in pkgutil.walk_packages(appliance.__path__, "appliance."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 import encodings.idna, supervisor.supervisorctl, supervisor.xmlrpc, sqlite_utils.cli
-import uvicorn.lifespan.on, uvicorn.loops.uvloop, uvicorn.protocols.http.httptools_impl
 """
 
 

@@ -1,41 +1,33 @@
-"""Serve HTTP with uvicorn, until told to stop."""
+"""The API's process: serves HTTP until told to stop."""
 
 import asyncio
-import contextlib
-import functools
 import gc
-import resource
 import signal
-import socket
 import threading
-from collections.abc import Iterator
 from typing import Any, Final
 
 import structlog
-import uvicorn
 import uvloop
 from flask import Flask
 
 from appliance import credentials
-from appliance.api.http.connection import MOST_CONNECTIONS
-from appliance.api.http.wsgi import Bridge
-from appliance.api.publish.head import FrontDoor
+from appliance.api.gate import Gate
+from appliance.api.http.acceptor import Acceptor, allow_files, listen
+from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.publish.intake import Intake
-from appliance.api.publish.route import PublishingProtocol
-from appliance.auth.bearer import Bearer
+from appliance.api.publish.route import PublishRoute
+from appliance.auth.authorizer import Authorizer
 from appliance.broker.publish.publisher import Publisher
 from appliance.config import Config
-from appliance.errors import ConfigError, StoreError
+from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.pulse import BEAT_SECONDS, Pulse
 from appliance.store.sqlite.commits import Watch
 
-#: Seconds a connection may be idle between requests; longer than most clients' pools keep one.
-_KEEP_ALIVE: Final = 75
 #: Seconds that a stop waits for the requests under way.
-_GRACE: Final = 7
+_GRACE_SECONDS: Final = 7.0
 #: Seconds between two looks at the disks; what can come in meanwhile fits far below the floor.
-_ROOM_SECONDS: Final = 0.5
+_SPACE_SECONDS: Final = 0.5
 #: Threads for what Flask serves.
 _FLASK_THREADS: Final = 8
 
@@ -57,7 +49,7 @@ def serve(
     """
     # What is loaded now stays; the collector need not look at it again and again under load.
     gc.freeze()
-    _allow_files(2 * MOST_CONNECTIONS)
+    allow_files()
     uvloop.run(_serve(config, publisher, watch, app, pulse, stopping=stopping))
 
 
@@ -70,40 +62,28 @@ async def _serve(
     *,
     stopping: threading.Event,
 ) -> None:
-    intake = Intake(config, publisher, watch)
-    door = FrontDoor(config, Bearer(credentials.token(config)))
-    listener = _listen(config)
-    server = _Server(
-        uvicorn.Config(
-            Bridge(app, _FLASK_THREADS),
-            http=functools.partial(PublishingProtocol, door=door, intake=intake),  # type: ignore[arg-type]
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            proxy_headers=False,
-            server_header=False,
-            access_log=False,
-            log_config=None,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=_GRACE,
-        )
+    gate = Gate(
+        Authorizer(credentials.token(config)),
+        PublishRoute(config, Intake(config, publisher, watch)),
+        WsgiBridge(app, _FLASK_THREADS),
     )
-    loop = asyncio.get_running_loop()
+    listener = listen("APPLIANCE_HTTP", config.http)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-    def stop() -> None:
+    def stop_soon() -> None:
         stopping.set()
-        server.stop()
+        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop_soon)
     publishing = asyncio.create_task(publisher.run())
-    publishing.add_done_callback(lambda _: server.stop())
+    publishing.add_done_callback(lambda _: stop.set())
     living = [
         asyncio.create_task(_live(publisher, pulse)),
-        asyncio.create_task(_watch_room(config, publisher)),
+        asyncio.create_task(_watch_space(config, publisher)),
     ]
     _log.info("listening", address=str(config.http))
-    await server.serve(sockets=[listener])
+    await Acceptor(gate).serve(listener, stop, _GRACE_SECONDS)
     pulse.stopping()
     for task in living:
         task.cancel()
@@ -113,7 +93,7 @@ async def _serve(
 
 
 async def _live(publisher: Publisher, pulse: Pulse) -> None:
-    """Beat for the event loop; ready is who could publish."""
+    """Beat for the event loop; it is ready once it can publish."""
     while True:
         pulse.beat()
         state = publisher.state()
@@ -128,54 +108,22 @@ async def _live(publisher: Publisher, pulse: Pulse) -> None:
         await asyncio.sleep(BEAT_SECONDS)
 
 
-async def _watch_room(config: Config, publisher: Publisher) -> None:
+async def _watch_space(config: Config, publisher: Publisher) -> None:
     """Refuse while a disk is below its floor: looked at now and then, not for each message.
 
     In a thread, because a disk that hangs holds whoever asks it.
     """
-    told = ""
+    is_refusing = False
     while True:
         try:
             lacking = await asyncio.to_thread(disk_space.lacking, config)
         except StoreError:
             lacking = "the data's disk can't be asked for its free space"
         publisher.refuse(lacking)
-        if bool(lacking) != bool(told):
+        if bool(lacking) != is_refusing:
             if lacking:
                 _log.warning("refusing messages", reason=lacking)
             else:
-                _log.info("accepting messages again: there is room")
-        told = lacking
-        await asyncio.sleep(_ROOM_SECONDS)
-
-
-def _listen(config: Config) -> socket.socket:
-    host, port = config.http
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigError(
-            f"APPLIANCE_HTTP: can't listen on {config.http}: {error.strerror}"
-        ) from error
-
-
-def _allow_files(wanted: int) -> None:
-    """Raise the soft limit of open files: each connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, ended by us: its own handlers raise the signal again when all is done,
-    and a clean stop would look like a death by signal.
-    """  # noqa: D205
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def stop(self) -> None:
-        self.should_exit = True
+                _log.info("accepting messages again")
+        is_refusing = bool(lacking)
+        await asyncio.sleep(_SPACE_SECONDS)

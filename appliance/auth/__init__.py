@@ -1,1 +1,1 @@
-"""Who asks, and what that one may do."""
+"""Who asks, and what they may do."""

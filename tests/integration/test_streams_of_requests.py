@@ -10,8 +10,10 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from harness import wait_until
 from load import wait_accepting
 
 LIMIT = 4096
@@ -252,6 +254,7 @@ def test_a_stop_answers_who_waits_for_the_broker(stack):
         links = [dialled.enter_context(dial(running)) for _ in range(10)]
         running.broker.process.signal(signal.SIGSTOP)
         dialled.callback(running.broker.process.signal, signal.SIGCONT)
+        wait_until(lambda: is_stopped(running.broker.process.pid), "the broker stands still")
         for link in links:
             link.sendall(request(running, "stop", b"x"))
         time.sleep(0.5)
@@ -261,6 +264,12 @@ def test_a_stop_answers_who_waits_for_the_broker(stack):
         answers = [_Answers(link).next() for link in links]
         assert {(status, connection) for status, connection, _ in answers} == {(503, "close")}
     assert "Traceback" not in running.api.log
+
+
+def is_stopped(pid):
+    """Whether every thread of the process stands still: the signal reaches them one by one."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all((t / "stat").read_text().rpartition(")")[2].split()[0] == "T" for t in threads)
 
 
 def test_a_stop_does_not_wait_for_rows(stack):

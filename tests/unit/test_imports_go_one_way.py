@@ -39,7 +39,7 @@ KNOWN_TO = {
     "sqlite_utils": {"store.sqlite"},
     "flask": {"api"},
     "werkzeug": {"api"},
-    "uvicorn": {"api"},
+    "httptools": {"api.http"},
     "supervisor": {"supervision", "cli.commands.run"},
     "click": {"cli"},
 }

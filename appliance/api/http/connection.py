@@ -1,266 +1,555 @@
-"""HTTP on a connection: uvicorn's protocol, with bounds, and one write for an answer."""
+"""HTTP/1.1 on one connection: reads requests one at a time, and writes their response.
 
-import sys
-from asyncio import AbstractEventLoop, TimerHandle, Transport
-from typing import Any, Final
+A request's head is collected until it is whole, its body until it is whole or too large; then its
+handler answers, at once or later, and only then the next request is read. So one connection never
+has more than one request under way, however many a client sends ahead.
 
-import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+All that a client can make us hold has a bound: the head, the body, and what is sent ahead, which
+ends reading until the request under way is answered. All connections together have a `Budget`.
+All that a client can make us wait for has a deadline, which the acceptor looks at twice a second:
+that is cheaper than a timer for each request.
+"""
 
-from appliance.api.http import problems
+import asyncio
+import math
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-#: Connections at once; more are answered 503. Each costs some kilobytes and a file.
-MOST_CONNECTIONS: Final = 4096
-#: Bytes of a request's line and headers.
-_MOST_HEAD_BYTES: Final = 32 * 1024
-#: Bytes that are written at once and not joined with what follows.
-_JOIN_BYTES: Final = 64 * 1024
-#: Seconds for a request's head to arrive, from its first byte or the connection's begin.
-_HEAD_TIMEOUT: Final = 15.0
+import structlog
+
+from appliance.api.http import head, problems, response
+from appliance.api.http.body import BodyFramingError, BodyReader, ChunkedBody, SizedBody
+from appliance.api.http.head import MAX_HEAD_BYTES, Head, HeadError
+from appliance.api.http.problems import Problem
+from appliance.auth.principal import ANONYMOUS
+from appliance.errors import ApplianceError, TooLargeError
+
+if TYPE_CHECKING:
+    from appliance.api.http.acceptor import Acceptor
+    from appliance.auth.principal import Principal
+
+#: Seconds for a head to arrive, from its first byte or the connection's begin.
+_HEAD_SECONDS: Final = 15.0
+#: Seconds that a connection can be idle between requests; longer than most clients' pools keep one.
+_KEEP_ALIVE_SECONDS: Final = 75.0
 #: Seconds in which a client must have read what was written: a megabyte at 9 kB/s.
-_WRITE_TIMEOUT: Final = 120.0
-#: Seconds for which what still comes after a refusal is read and thrown away. A connection closed
-#: with unread bytes is reset, and the client would never read why.
-_REFUSED_TIMEOUT: Final = 2.0
+_WRITE_SECONDS: Final = 120.0
+#: Seconds and bytes for which what still comes after a refusal is read and thrown away. A
+#: connection that is closed with unread bytes is reset, and the client would never read why.
+_DRAIN_SECONDS: Final = 5.0
+_DRAIN_BYTES: Final = 64 * 2**20
+#: Bytes that are held of what is sent ahead; with more, reading pauses.
+_AHEAD_BYTES: Final = 16 * 1024
+#: Requests answered in one turn of the event loop: the other connections have theirs in between.
+_REQUESTS_A_TURN: Final = 16
+
+_RETRY: Final = {"Retry-After": "1"}
+_TOO_MANY: Final = Problem(
+    503, "about:blank", "Too many connections", "try again in a moment", _RETRY
+)
+_TOO_MUCH: Final = Problem(
+    503, "about:blank", "Too many unfinished requests", "try again in a moment", _RETRY
+)
+_TOO_SLOW: Final = problems.of_status(408, "Too slow", "the body did not arrive in time")
+
+_log: Any = structlog.get_logger(__name__)
 
 
-class _OneWrite:
-    """A transport that joins what is written in one turn of the event loop.
+class Handler(Protocol):
+    """Answers requests of one kind, on the event loop."""
 
-    uvicorn writes an answer's head and body apart, each a system call; they are the dearest part
-    of a small answer.
+    @property
+    def body_seconds(self) -> float:
+        """Seconds for a body to arrive."""
+
+    def handle(self, request: "Request", body: bytes) -> None:
+        """Answer the request, whose body is whole: now, or later by a callback or a task.
+
+        Raises what the client is told as `problems.of` says it.
+        """
+
+
+class Admission:
+    """A head that is let in: who answers it, for whom, and how large its body can be.
+
+    `details` are the handler's own.
     """
 
-    __slots__ = ("_loop", "_parts", "_transport")
+    __slots__ = ("details", "handler", "max_body_bytes", "principal")
 
-    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._parts: list[bytes] = []
+    def __init__(
+        self, handler: Handler, principal: "Principal", max_body_bytes: int, details: Any = None
+    ) -> None:
+        self.handler = handler
+        self.principal = principal
+        self.max_body_bytes = max_body_bytes
+        self.details = details
 
-    def write(self, data: bytes) -> None:
-        if not self._parts:
-            self._loop.call_soon(self._flush)
-        self._parts.append(data)
-        if len(data) >= _JOIN_BYTES:
-            self._flush()
 
-    def write_whole(self, data: bytes) -> None:
-        """Write at once what nothing follows."""
-        if self._parts:
-            self.write(data)
+class Gate(Protocol):
+    """Decides on heads."""
+
+    def recall(self, data: bytes) -> tuple[Head, Admission] | None:
+        """Return what was decided on a head of the same bytes, if that still holds."""
+
+    def learn(self, data: bytes, request_head: Head, admission: Admission, /) -> None:
+        """Remember a decision, where a head of the same bytes may come again."""
+
+    def admit(self, request_head: Head, /) -> Admission | Problem:
+        """Return who answers a request with this head, or why it gets nothing."""
+
+
+class Request:
+    """One request that was let in; its handler answers by exactly one of the ways below.
+
+    `respond` or `refuse`; or `start`, `send` as often as wanted, and `finish` or `abort`.
+    """
+
+    __slots__ = ("_answered", "_chunked", "_connection", "admission", "head")
+
+    def __init__(self, connection: "Connection", request_head: Head, admission: Admission) -> None:
+        self._connection = connection
+        self._answered = False
+        self._chunked = False
+        self.head = request_head
+        self.admission = admission
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer has begun."""
+        return self._answered
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether nobody is there any more to read the answer."""
+        return self._connection.has_gone
+
+    @property
+    def addresses(self) -> tuple[Any, Any]:
+        """The socket addresses of the client and of this server."""
+        return self._connection.addresses
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        """Answer with a whole body; `headers` without its length, each ended by CRLF."""
+        self._answered = True
+        connection = self._connection
+        keep_alive = connection.keeps_alive
+        if status in response.BODILESS:
+            body, length = b"", b""
         else:
-            self._transport.write(data)
+            length = b"content-length: %d\r\n" % len(body)
+        if self.head.method == b"HEAD":
+            body = b""
+        connection.write(
+            response.head(status, headers + length, keep_alive=keep_alive) + b"\r\n" + body
+        )
+        connection.end_request()
 
-    def write_eof(self) -> None:
-        self._flush()
-        self._transport.write_eof()
+    def refuse(self, problem: Problem) -> None:
+        """Answer a problem."""
+        self.respond(problem.status, _problem_headers(problem), problem.encode())
 
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
+    def fail(self, error: BaseException) -> None:
+        """Answer what an error means, if it can still be answered; else break the answer off."""
+        if not isinstance(error, ApplianceError):
+            _log.error("request failed", exc_info=error)
+        if self._answered:
+            self.abort()
+        elif isinstance(error, ApplianceError):
+            self.refuse(problems.of(error))
+        else:
+            self.refuse(problems.internal())
 
-    def _flush(self) -> None:
-        if self._parts:
-            parts, self._parts = self._parts, []
-            self._transport.write(b"".join(parts))
+    def start(self, status: int, headers: bytes) -> None:
+        """Begin an answer whose length is not known."""
+        self._answered = True
+        connection = self._connection
+        if self.head.version == "1.1":
+            self._chunked = True
+            headers += b"transfer-encoding: chunked\r\n"
+        keep_alive = connection.keeps_alive
+        connection.write(response.head(status, headers, keep_alive=keep_alive) + b"\r\n")
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    async def send(self, piece: bytes) -> None:
+        """Send a piece of the body; returns when there is room for the next, or nobody to read."""
+        if piece and self.head.method != b"HEAD":
+            if self._chunked:
+                piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+            self._connection.write(piece)
+        await self._connection.drained()
+
+    def finish(self) -> None:
+        """End the answer that `start` began."""
+        if self._chunked and self.head.method != b"HEAD":
+            self._connection.write(b"0\r\n\r\n")
+        self._connection.end_request()
+
+    def abort(self) -> None:
+        """Break the answer off, so that the client sees that something is missing."""
+        self._connection.abort()
+
+    def task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run what answers this request; a stop waits for it, and cancels it at last."""
+        task = self._connection.acceptor.task(coroutine)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():
+            self.abort()
+        elif error := task.exception():
+            self.fail(error)
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds: connections, a head's bytes and the time it may take.
+def _problem_headers(problem: Problem) -> bytes:
+    return response.lines([("content-type", problems.CONTENT_TYPE), *problem.headers.items()])
 
-    And without upgrades: RFC 9110 lets a server ignore that one is asked for, as curl --http2 and
-    Java's client do with every first request. uvicorn would answer that request without its body.
-    """
 
-    cycle: Any
-    pipeline: Any
+def _answer(problem: Problem, *, keep_alive: bool, bodiless: bool) -> bytes:
+    """Return the whole answer that says a problem."""
+    body = problem.encode()
+    headers = _problem_headers(problem) + b"content-length: %d\r\n" % len(body)
+    head_bytes = response.head(problem.status, headers, keep_alive=keep_alive)
+    return head_bytes + b"\r\n" + (b"" if bodiless else body)
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Begin to count and to time; refuse one connection too many."""
-        self._wire = _OneWrite(transport, self.loop)
-        super().connection_made(self._wire)  # type: ignore[arg-type]
-        self.refused = False
-        self.between = True  # the parser is between two requests
-        self.requests = 0  # begun
-        self._last_words: bytes | None = None
-        self._data = b""
-        self._head_bytes = 0
-        self._in_head = True
-        self._stalled = False
-        self._head_timer: TimerHandle | None = self.loop.call_later(_HEAD_TIMEOUT, transport.close)
-        self._write_timer: TimerHandle | None = None
-        if len(self.connections) > MOST_CONNECTIONS:
-            self._refuse(
-                problems.of_status(503, "Too many connections", "come again in a moment"),
-                "retry-after: 1\r\n",
-            )
-            self.transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the timers."""
-        self.head_complete()
-        self._stop_write_timer()
-        super().connection_lost(exc)
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, acceptor: "Acceptor", gate: Gate) -> None:
+        self.acceptor = acceptor
+        self._gate = gate
+        self._loop = acceptor.loop
+        self._data = b""  # that came and belongs to no request yet
+        self._searched = 0  # bytes of it in which no head ends
+        self._request: Request | None = None  # under way: its body is coming, or its answer
+        self._body: BodyReader | None = None  # of that request, as long as it is coming
+        self._held = 0  # bytes that the budget knows of
+        self._budget = acceptor.strangers
+        self._advancing = self._is_scheduled = False
+        self._closes = False  # after the answer under way
+        self._drains = 0  # bytes that may still come after a refusal, then it is over
+        self._ended = False  # the client sends nothing more
+        self._is_reading = True
+        self._deadline = self._loop.time() + _HEAD_SECONDS
+        self._write_deadline = math.inf
+        self._writable: asyncio.Future[None] | None = None
+        self.has_gone = False
+
+    # --- what asyncio calls ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; refuse one connection too many."""
+        self.transport = transport
+        if not self.acceptor.add(self):
+            self._refuse(_TOO_MANY)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """End; an answer under way has nobody to go to."""
+        self.has_gone = True
+        self.acceptor.discard(self)
+        self._hold(0)
+        self._data, self._body = b"", None
+        self._wake_writer()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends."""
+        if self._drains:
+            self._drains -= len(data)
+            if self._drains <= 0:
+                self.transport.abort()
+            return
+        if self._data:
+            data = self._data + data
+        self._data = data
+        if self._request is not None and self._body is None:
+            self._read_ahead()
+        elif not self._advancing:
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """Keep the way back open: a client that ends its sending still reads its answer."""
+        self._ended = True
+        if self._drains:
+            return False
+        self._close_if_ended()
+        return not self.transport.is_closing()
 
     def pause_writing(self) -> None:
         """Begin to time a client that does not read as fast as we write."""
-        super().pause_writing()
-        if self._write_timer is None:
-            self._write_timer = self.loop.call_later(_WRITE_TIMEOUT, self.transport.abort)
+        self._write_deadline = self._loop.time() + _WRITE_SECONDS
+        self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """End to time it, and go on with what it asked next."""
-        self._stop_write_timer()
-        super().resume_writing()
-        if self._stalled:
-            self._stalled = False
-            self.on_response_complete()
+        """Go on with what it asked next."""
+        self._write_deadline = math.inf
+        self._wake_writer()
+        if self._request is None and self._data:
+            self._advance_soon()
 
-    @property
-    def idle(self) -> bool:
-        """Whether all that was asked is answered."""
-        return self.cycle is None or self.cycle.response_complete
+    # --- reading --------------------------------------------------------------------------------
 
-    @property
-    def date(self) -> bytes:
-        """The headers that every answer has, each ended by CRLF."""
-        return b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+    def _advance(self) -> None:
+        """Serve what is here, request by request, until something must be waited for."""
+        self._advancing = True
+        served = 0
+        try:
+            while self._data and not self._drains and not self.transport.is_closing():
+                if self._body is not None:
+                    self._read_body(self._body)
+                elif self._request is not None or self._writable is not None:
+                    break
+                elif served >= _REQUESTS_A_TURN:
+                    self._advance_soon()
+                    break
+                elif self._read_head():
+                    served += 1
+                else:
+                    break
+        finally:
+            self._advancing = False
+        self._read_ahead()
+        if self._ended:
+            self._close_if_ended()
 
-    def write(self, data: bytes) -> None:
-        """Write an answer, if there is still somebody to read it."""
-        if not self.transport.is_closing():
-            self._wire.write_whole(data)
+    def _advance_soon(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._advance_later)
 
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
-        self.between, self._in_head = False, True
-        self.requests += 1
-        self._head_bytes = 0
+    def _advance_later(self) -> None:
+        self._is_scheduled = False
+        if self._request is None:
+            self._advance()
 
-    def on_headers_complete(self) -> None:
-        """End a head; one that came in few pieces may be too large all the same."""
-        if self.parser.should_upgrade():
-            return  # it is read again without
-        self._in_head = False
-        self.head_complete()
-        if len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > _MOST_HEAD_BYTES:
-            self._refuse_head()
+    def _read_ahead(self) -> None:
+        """Account for what is held; read no further when it is much, and a request is under way."""
+        size = len(self._data)
+        if not size and not self._held:
+            return
+        if self._hold(size + (len(self._body.body) if self._body is not None else 0)):
+            is_answering = self._request is not None and self._body is None
+            is_busy = is_answering or self._writable is not None or self._is_scheduled
+            waits = is_busy and size > _AHEAD_BYTES
+            if waits is self._is_reading and not self._ended:
+                self._is_reading = not waits
+                (self.transport.pause_reading if waits else self.transport.resume_reading)()
+        elif self._request is not None and self._body is None:
+            self.transport.abort()  # its answer can't be waited for: what came ahead is too much
         else:
-            self.serve()
+            self._refuse(_TOO_MUCH)
 
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        if not self.refused and not self.cycle.response_complete:
-            self.on_part(body)
+    def _hold(self, size: int) -> bool:
+        """Tell the budget how many bytes are held now; whether that is within it."""
+        more, self._held = size - self._held, size
+        return self._budget.change(more) or more <= 0
 
-    def on_message_complete(self) -> None:
-        """End a request."""
-        if not self.refused and not self.parser.should_upgrade():
-            self.between = True
-            if not self.cycle.response_complete:
-                self.on_end()
+    def _read_head(self) -> bool:
+        """Read a request's head, and its body where that is here too; whether it was whole."""
+        data = self._data
+        if data[0] in b"\r\n":  # an empty line before a request is passed over (RFC 9112, 2.2)
+            self._data = data = data.lstrip(b"\r\n")
+            self._searched = 0
+        end = head.find_end(data, self._searched)
+        if end < 0:
+            self._await_head(data)
+            return False
+        self._searched = 0
+        if end > MAX_HEAD_BYTES:
+            self._refuse_head()
+            return False
+        return self._decide(data, end)
 
-    def serve(self) -> None:
-        """Serve the request whose head is complete."""
-        super().on_headers_complete()
+    def _decide(self, data: bytes, end: int) -> bool:
+        """Serve or refuse the request whose head is `data[:end]`; whether it is a request."""
+        raw = data[:end]
+        if known := self._gate.recall(raw):
+            self._begin(*known, data, end)
+            return True
+        try:
+            request_head = head.parse(raw)
+        except HeadError as error:
+            self._refuse(problems.bad_request(str(error)))
+            return False
+        admission = self._gate.admit(request_head)
+        if isinstance(admission, Problem):
+            self._data = data[end:]
+            self._refuse_request(request_head, admission)
+        else:
+            self._gate.learn(raw, request_head, admission)
+            self._begin(request_head, admission, data, end)
+        return True
 
-    def on_part(self, part: bytes) -> None:
-        """Take a piece of the body of a request that is served."""
-        super().on_body(part)
-
-    def on_end(self) -> None:
-        """End the body of a request that is served."""
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """Go on with the next request, but not while the client does not read its answers."""
-        if self.flow.write_paused:
-            self.flow.pause_reading()
-            self._stalled = True
+    def _await_head(self, data: bytes) -> None:
+        """Go on collecting a head, as long as it can become one."""
+        if not data:
             return
-        last = not self.pipeline
-        super().on_response_complete()
-        if last:
-            self._say_last_words()
+        if len(data) > MAX_HEAD_BYTES:
+            self._refuse_head()
+        elif not 65 <= data[0] <= 90:  # no method begins so, and TLS would never say more
+            self._refuse(problems.bad_request("this is no HTTP request"))
+        else:
+            if not self._searched:
+                self._deadline = min(self._deadline, self._loop.time() + _HEAD_SECONDS)
+            self._searched = max(1, len(data) - 2)
 
-    def data_received(self, data: bytes) -> None:
-        """Refuse a head that grows too large or comes too slowly."""
-        if self.refused:
+    def _begin(self, request_head: Head, admission: Admission, data: bytes, end: int) -> None:
+        """Begin a request that was let in."""
+        if admission.principal is not ANONYMOUS and self._budget is self.acceptor.strangers:
+            self._hold(0)
+            self._budget = self.acceptor.clients
+        self._closes = self._closes or not request_head.keep_alive
+        self._request = request = Request(self, request_head, admission)
+        length = request_head.length
+        if length is not None:
+            if length > admission.max_body_bytes:
+                self._data = data[end:]
+                self._refuse_body()
+                return
+            if len(data) - end >= length:
+                self._data = data[end + length :]
+                self._hand_over(request, data[end : end + length])
+                return
+        self._body = ChunkedBody() if length is None else SizedBody(length)
+        self._data = data[end:]
+        self._deadline = self._loop.time() + admission.handler.body_seconds
+        if request_head.expects_continue and not self._data:
+            self.write(response.CONTINUE)
+
+    def _read_body(self, body: BodyReader) -> None:
+        request = self._request
+        assert request is not None  # noqa: S101  # a body belongs to a request
+        try:
+            self._data = self._data[body.feed(self._data) :]
+        except BodyFramingError as error:
+            self._refuse(problems.bad_request(str(error)))
             return
-        self._data = data
-        before, begins = self.requests, int(self.between)
-        super().data_received(data)
-        self._data = b""
-        if self._in_head and not self.refused and not self.transport.is_closing():
-            if self.requests - before <= begins:  # else it began somewhere amid the data
-                self._head_bytes += len(data)
-            if self._head_timer is None:
-                self._head_timer = self.loop.call_later(_HEAD_TIMEOUT, self.transport.close)
-            if self._head_bytes > _MOST_HEAD_BYTES:
-                self._refuse_head()
+        if len(body.body) > request.admission.max_body_bytes:
+            self._refuse_body()
+        elif body.complete:
+            self._body = None
+            self._hand_over(request, bytes(body.body))
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP in the shape that every other refusal has."""
-        self._refuse(problems.bad_request(msg))
+    def _hand_over(self, request: Request, body: bytes) -> None:
+        """Have a whole request answered."""
+        self._deadline = math.inf
+        try:
+            request.admission.handler.handle(request, body)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the client gets an answer
+            request.fail(error)
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Read a request again without its wish; called while HttpParserUpgrade is handled."""
-        upgrade: Any = sys.exc_info()[1]
-        rest, method = self._data[upgrade.args[0] :], self.parser.get_method()
-        if method == b"CONNECT":  # an upgrade without the header
-            self.send_400_response("this is not a proxy")
+    # --- refusing -------------------------------------------------------------------------------
+
+    def _refuse_request(self, request_head: Head, problem: Problem) -> None:
+        """Answer a request that was not let in; go on with the next one, where it has no body."""
+        bodiless = request_head.method == b"HEAD"
+        if request_head.length != 0:
+            self._refuse(problem, bodiless=bodiless)
             return
-        head = [b"%s %s HTTP/1.1" % (method, self.url)]
-        head += [n + b": " + v for n, v in self.headers if n not in (b"upgrade", b"connection")]
-        self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join(head) + b"\r\n\r\n" + rest)
+        self._closes = self._closes or not request_head.keep_alive
+        self.write(_answer(problem, keep_alive=self.keeps_alive, bodiless=bodiless))
+        self.end_request()
 
-    def head_complete(self) -> None:
-        """End to time a head."""
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _stop_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+    def _refuse_body(self) -> None:
+        request = self._request
+        assert request is not None  # noqa: S101  # a body belongs to a request
+        most = request.admission.max_body_bytes
+        error = TooLargeError(f"the body has more than {most} bytes; nothing of it was kept")
+        self._refuse(problems.of(error))
 
     def _refuse_head(self) -> None:
-        limit = f"a request's head may have {_MOST_HEAD_BYTES} bytes"
+        limit = f"a request's head can have {MAX_HEAD_BYTES} bytes"
         self._refuse(problems.of_status(431, "Headers too large", limit))
 
-    def _refuse(self, problem: problems.Problem, more: str = "") -> None:
-        """Read no further; what was asked before is answered, then comes the refusal."""
-        self.refused = True
-        self.head_complete()
-        body = problem.encode()
-        head = (
-            f"HTTP/1.1 {problem.status} {problem.title}\r\n"
-            f"content-type: {problems.CONTENT_TYPE}\r\n"
-            f"content-length: {len(body)}\r\n"
-            f"connection: close\r\n{more}\r\n"
-        )
-        self._last_words = head.encode() + body
-        if not self.idle and self.cycle.more_body:  # then it is this one that is refused
-            if self.pipeline:
-                self.pipeline.popleft()
-                return
-            if self.cycle.response_started:
-                self._last_words = b""
-            self.cycle.response_complete = True
-        if self.idle:
-            self._say_last_words()
+    def _refuse(self, problem: Problem, *, bodiless: bool = False) -> None:
+        """Answer a problem and read no further requests: where the next one begins is not known."""
+        self.write(_answer(problem, keep_alive=False, bodiless=bodiless))
+        self._request, self._body, self._data = None, None, b""
+        self._hold(0)
+        self._drains = _DRAIN_BYTES
+        self._deadline = self._loop.time() + _DRAIN_SECONDS
+        if self._ended or self.transport.is_closing():
+            self.transport.close()
+            return
+        if not self._is_reading:
+            self._is_reading = True
+            self.transport.resume_reading()
+        self.transport.write_eof()
 
-    def _say_last_words(self) -> None:
-        words, self._last_words = self._last_words, None
-        if words is not None and not self.transport.is_closing():
-            if words:
-                self.transport.write(words)
-            self.transport.write_eof()
-            self.loop.call_later(_REFUSED_TIMEOUT, self.transport.close)
+    # --- answering ------------------------------------------------------------------------------
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the connection goes on after the answer under way."""
+        return not self._closes
+
+    @property
+    def addresses(self) -> tuple[Any, Any]:
+        """The socket addresses of the client and of this server."""
+        info = self.transport.get_extra_info
+        return info("peername"), info("sockname")
+
+    def write(self, data: bytes) -> None:
+        """Write, if there is still somebody to read it."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    async def drained(self) -> None:
+        """Return when what was written has gone out, but for what the kernel takes."""
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
+
+    def end_request(self) -> None:
+        """Go on with the next request: the one under way is answered."""
+        self._request = None
+        if self._closes or self.transport.is_closing():
+            self._close()
+            return
+        self._deadline = self._loop.time() + _KEEP_ALIVE_SECONDS
+        if self._advancing:
+            return
+        if self._data:
+            self._advance()
+        elif self._ended:
+            self._close_if_ended()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._request = None
+        self.transport.abort()
+
+    def stop(self) -> None:
+        """End the connection as soon as the request under way is answered."""
+        self._closes = True
+        if self._request is None and not self._drains:
+            self._close()
+
+    def check(self, now: float) -> None:
+        """Look at the deadlines; called twice a second."""
+        if now >= self._write_deadline:
+            self.transport.abort()
+        elif now >= self._deadline:
+            if self.transport.is_closing():
+                self.transport.abort()
+            elif self._body is not None and not self._drains:
+                self._refuse(_TOO_SLOW)
+            else:
+                self._close()
+
+    def _close(self) -> None:
+        """Close when all that was written has gone out."""
+        self._deadline = self._loop.time() + _WRITE_SECONDS
+        self.transport.close()
+
+    def _close_if_ended(self) -> None:
+        """Close, where the client sends nothing more and everything it asked for is answered."""
+        is_answered = self._request is None or self._body is not None
+        if is_answered and self._writable is None and not self._is_scheduled:
+            self._close()
+
+    def _wake_writer(self) -> None:
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None

@@ -122,6 +122,11 @@ def unauthorized() -> Problem:
     )
 
 
+def forbidden(detail: str) -> Problem:
+    """Return a 403: the principal is known, and lacks the right."""
+    return Problem(403, _URN + "forbidden", "Not allowed", detail)
+
+
 def not_found(detail: str, retry_after: int | None = None) -> Problem:
     """Return a 404; `retry_after` in seconds where what is asked for may still come."""
     return Problem(404, _URN + "not-found", "Not found", detail, _retry(retry_after))

@@ -1,8 +1,11 @@
 """How a body is cut into lines, and what is said of a bad one."""
 
+import orjson
 import pytest
 
-from appliance.api.publish.intake import Accepted, Form, _check_json, _line_number, split
+from appliance.api.publish.lines import _check_json, _line_number, split
+from appliance.api.publish.options import Form
+from appliance.api.publish.receipt import Receipt
 from appliance.errors import BodyError
 
 
@@ -73,10 +76,10 @@ def test_line_numbers_count_empty_lines():
 def test_an_answer_lists_a_thousand_ids_and_of_more_the_ends():
     prefix = "01890a5d-ac96-774b-8cce-b302"
     for count, listed in [(1, 1), (1000, 1000), (1001, 2), (100_000, 2)]:
-        accepted = Accepted("t", Form.LINES, prefix + "00000000", count, "now", stored=False)
-        import orjson
-
-        answer = orjson.loads(accepted.encode())
+        receipt = Receipt("t", Form.LINES, prefix + "00000000", count, "now", is_stored=False)
+        status, _, body = receipt.answer(None)
+        answer = orjson.loads(body)
+        assert status == 202
         assert answer["count"] == count
         assert len(answer["ids"]) == listed
         assert answer["ids"][0] == prefix + "00000000"

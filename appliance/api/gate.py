@@ -1,0 +1,57 @@
+"""The gate: every request's head is decided on here, before a byte of its body is kept.
+
+The authorizer says who asks; the routes say whether that principal gets what the head asks for.
+"""
+
+from typing import Final
+
+from appliance.api.http import problems
+from appliance.api.http.connection import Admission
+from appliance.api.http.head import Head
+from appliance.api.http.problems import Problem
+from appliance.api.http.wsgi import WsgiBridge
+from appliance.api.known_heads import KnownHeads
+from appliance.api.publish.options import PublishOptions
+from appliance.api.publish.route import PublishRoute
+from appliance.auth.authorizer import Authorizer
+from appliance.auth.principal import ANONYMOUS, Right
+
+#: Addresses that anyone can read: they tell how to send and whether to, not what is stored.
+_OPEN: Final = frozenset({"/", "/favicon.ico", "/healthz", "/openapi.json", "/readyz"})
+_READING: Final = frozenset({b"GET", b"HEAD"})
+
+
+class Gate:
+    """Decides on heads. One for all connections."""
+
+    def __init__(
+        self, authorizer: Authorizer, publishing: PublishRoute, application: WsgiBridge
+    ) -> None:
+        self._authorizer = authorizer
+        self._publishing = publishing
+        self._application = application
+        self._known = KnownHeads()
+
+    def recall(self, data: bytes) -> tuple[Head, Admission] | None:
+        """Return what was decided on a head of the same bytes, if that still holds."""
+        return self._known.recall(data, self._authorizer.generation)
+
+    def learn(self, data: bytes, head: Head, admission: Admission) -> None:
+        """Remember a decision on a head that may come again: not one with a key, it comes once."""
+        details = admission.details
+        if isinstance(details, PublishOptions) and details.key is None:
+            self._known.learn(data, head, admission, self._authorizer.generation)
+
+    def admit(self, head: Head) -> Admission | Problem:
+        """Return who answers a request with this head, or why it gets nothing."""
+        if head.path in _OPEN and head.method in _READING:
+            # No body belongs here, and a stranger's is not kept.
+            return Admission(self._application, ANONYMOUS, 0)
+        principal = self._authorizer.principal(head.values.get(b"authorization"))
+        if principal is None:
+            return problems.unauthorized()
+        if self._publishing.serves(head):
+            return self._publishing.admit(head, principal)
+        if not principal.may(Right.READ if head.method in _READING else Right.MANAGE):
+            return problems.forbidden(f"{principal.name} has no right to do this")
+        return Admission(self._application, principal, self._application.max_body_bytes)

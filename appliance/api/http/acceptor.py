@@ -1,0 +1,134 @@
+"""Accepts connections, and keeps what all of them have in common: their bounds and their end."""
+
+import asyncio
+import contextlib
+import resource
+import socket
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from appliance.api.http.connection import Connection, Gate
+from appliance.config import Address
+from appliance.errors import ConfigError
+
+#: Connections at once; more are answered 503. Each costs some kilobytes and a file.
+MAX_CONNECTIONS: Final = 4096
+#: Bytes that connections hold together of requests that are not whole, or that are sent ahead: of
+#: those on which no request was authorized yet, and of the others.
+_STRANGERS_BYTES: Final = 16 * 2**20
+_CLIENTS_BYTES: Final = 64 * 2**20
+#: Seconds between two looks at the connections' deadlines.
+_CHECK_SECONDS: Final = 0.5
+#: Connections that the kernel keeps until we accept them.
+_BACKLOG: Final = 2048
+#: Seconds between a stop's end of patience and the end of what still runs.
+_LAST_SECONDS: Final = 1.0
+
+
+class Budget:
+    """Bytes that connections hold together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
+
+    def change(self, more: int) -> bool:
+        """Count `more` bytes (less than 0: fewer); whether the sum is within the limit."""
+        self.held += more
+        return self.held <= self._limit
+
+
+class Acceptor:
+    """All connections to one listening socket; used on the running event loop."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.loop = asyncio.get_running_loop()
+        self.strangers = Budget(_STRANGERS_BYTES)
+        self.clients = Budget(_CLIENTS_BYTES)
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+        self._stopping = False
+
+    async def serve(self, listener: socket.socket, stop: asyncio.Event, patience: float) -> None:
+        """Serve until `stop` is set; then answer what is under way, for `patience` seconds."""
+        server = await self.loop.create_server(
+            lambda: Connection(self, self._gate), sock=listener, backlog=_BACKLOG
+        )
+        checking = asyncio.create_task(self._check_deadlines())
+        try:
+            await stop.wait()
+        finally:
+            server.close()
+            self._stopping = True
+            for connection in list(self._connections):
+                connection.stop()
+            await self._end(patience)
+            checking.cancel()
+
+    def add(self, connection: Connection) -> bool:
+        """Count a new connection; whether there is room for it."""
+        self._connections.add(connection)
+        self._is_empty.clear()
+        if self._stopping:
+            connection.stop()
+        return len(self._connections) <= MAX_CONNECTIONS
+
+    def discard(self, connection: Connection) -> None:
+        """Count a connection no more."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._is_empty.set()
+
+    def task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run what answers a request; a stop waits for it, and cancels it at last."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _check_deadlines(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            now = self.loop.time()
+            for connection in list(self._connections):
+                connection.check(now)
+
+    async def _end(self, patience: float) -> None:
+        """Wait for the last answers; then cancel what makes them, and close what is still open."""
+        for seconds in (patience, _LAST_SECONDS):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_empty.wait(), seconds)
+            for task in list(self._tasks):
+                task.cancel()
+        for connection in list(self._connections):
+            connection.abort()
+
+
+def listen(setting: str, address: Address) -> socket.socket:
+    """Return a socket that listens on the address; on both families for `[::]`.
+
+    Raises ConfigError, naming the setting.
+    """
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server(
+            (host, port),
+            family=family,
+            backlog=_BACKLOG,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        raise ConfigError(f"{setting}: can't listen on {address}: {error.strerror}") from error
+
+
+def allow_files() -> None:
+    """Raise the soft limit of open files: each connection is one."""
+    wanted = 2 * MAX_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -1,0 +1,59 @@
+"""A body of many messages: its lines, and whether they can all be kept. Pure."""
+
+from collections import deque
+from collections.abc import Sequence
+
+import orjson
+
+from appliance.api.publish.options import Form
+from appliance.config import Config
+from appliance.errors import BodyError, TooLargeError
+
+
+def split(body: bytes) -> list[bytes]:
+    r"""Return the lines of a body, ended by \n or \r\n, without the empty ones."""
+    lines = body.split(b"\n")
+    if b"\r" in body:
+        lines = [line.removesuffix(b"\r") for line in lines]
+    return list(filter(None, lines))
+
+
+def check(form: Form, body: bytes, lines: Sequence[bytes], config: Config) -> None:
+    """Check the lines of a body: all of them are kept or none.
+
+    Raises BodyError for no line or one that is not JSON where it must be, TooLargeError for too
+    many lines or one that is too long.
+    """
+    if not lines:
+        raise BodyError("the body has no line that is not empty")
+    if len(lines) > config.max_batch_messages:
+        raise TooLargeError(
+            f"{len(lines)} messages in one request; the limit is {config.max_batch_messages}"
+        )
+    longest = config.max_message_bytes
+    if len(body) > longest and max(map(len, lines)) > longest:
+        number = _line_number(body, next(line for line in lines if len(line) > longest))
+        raise TooLargeError(f"line {number} is longer than {longest} bytes")
+    if form is Form.NDJSON:
+        _check_json(body, lines)
+
+
+def _check_json(body: bytes, lines: Sequence[bytes]) -> None:
+    try:
+        deque(map(orjson.loads, lines), maxlen=0)
+    except orjson.JSONDecodeError:
+        for line in lines:
+            try:
+                orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                number = _line_number(body, line)
+                raise BodyError(
+                    f"line {number} is not JSON ({error}); nothing of the batch was kept"
+                ) from error
+        raise
+
+
+def _line_number(body: bytes, wanted: bytes) -> int:
+    """Return the number, from 1, of the first line that is `wanted`, empty lines counted."""
+    lines = (line.removesuffix(b"\r") for line in body.split(b"\n"))
+    return next(number for number, line in enumerate(lines, 1) if line == wanted)

@@ -1,0 +1,64 @@
+"""The receipt: what became of a request's messages, and how the answer says it."""
+
+from typing import Final, NamedTuple
+
+import orjson
+
+from appliance.api.publish.options import Form
+from appliance.model.messages import ids_from
+
+#: Ids that a batch's answer lists; of a larger one it names the first and the last.
+_LISTED_IDS: Final = 1000
+
+
+class Receipt(NamedTuple):
+    """What became of a request: its first message, how many there are, whether they are rows."""
+
+    topic: str
+    form: Form
+    first_id: str
+    message_count: int
+    received_at: str
+    is_stored: bool
+
+    @property
+    def last_id(self) -> str:
+        """The id of the last message."""
+        prefix, first = self.first_id[:-8], int(self.first_id[-8:], 16)
+        return f"{prefix}{first + self.message_count - 1:08x}"
+
+    def answer(self, wait_seconds: float | None) -> tuple[int, bytes, bytes]:
+        """Return the answer's status, headers (each ended by CRLF) and JSON body.
+
+        `wait_seconds` is what the request's `Prefer: wait` asked for; None where it had none.
+        """
+        headers = b"content-type: application/json\r\n"
+        if self.form is Form.WHOLE:
+            headers += b"location: /v1/messages/%b\r\n" % self.first_id.encode()
+        if wait_seconds is not None:
+            headers += b"preference-applied: wait=%d\r\n" % wait_seconds
+        is_done = self.is_stored and wait_seconds is not None
+        return 201 if is_done else 202, headers, self._encode()
+
+    def _encode(self) -> bytes:
+        status = "stored" if self.is_stored else "queued"
+        members: dict[str, object]
+        if self.form is Form.WHOLE:
+            members = {
+                "id": self.first_id,
+                "topic": self.topic,
+                "status": status,
+                "received_at": self.received_at,
+            }
+        else:
+            is_listed = self.message_count <= _LISTED_IDS
+            members = {
+                "topic": self.topic,
+                "status": status,
+                "received_at": self.received_at,
+                "count": self.message_count,
+                "ids": ids_from(self.first_id, self.message_count)
+                if is_listed
+                else [self.first_id, self.last_id],
+            }
+        return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)

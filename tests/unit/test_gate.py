@@ -1,0 +1,189 @@
+"""The gate: who gets in with a head, and which decisions are remembered."""
+
+import pytest
+
+from appliance.api.gate import Gate
+from appliance.api.http import head
+from appliance.api.http.problems import Problem
+from appliance.api.http.wsgi import WsgiBridge
+from appliance.api.known_heads import _MAX_HEADS
+from appliance.api.publish.options import Form, PublishOptions
+from appliance.api.publish.route import PublishRoute
+from appliance.auth.authorizer import Authorizer
+from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right
+from appliance.config import load
+
+MESSAGES = b"/v1/topics/a/messages"
+
+
+class Keys(Authorizer):
+    """An authorizer whose policy can change."""
+
+    def __init__(self, token):
+        super().__init__(token)
+        self.people = {b"Bearer t": ADMINISTRATOR}
+
+    def principal(self, authorization):
+        return self.people.get(authorization)
+
+
+@pytest.fixture
+def keys():
+    return Keys("unused")
+
+
+@pytest.fixture
+def gate(keys):
+    application = WsgiBridge(None, 1)
+    return Gate(keys, PublishRoute(load({}), None), application)
+
+
+def bytes_of(*headers, method=b"POST", target=MESSAGES, token=b"t"):
+    lines = [b"%b %b HTTP/1.1" % (method, target), b"Authorization: Bearer " + token, *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def decided(gate, *headers, **how):
+    return gate.admit(head.parse(bytes_of(*headers, **how)))
+
+
+@pytest.mark.parametrize(
+    "target", [b"/", b"/healthz", b"/readyz", b"/openapi.json", b"/favicon.ico"]
+)
+def test_an_open_address_is_read_by_anyone_and_takes_no_body(gate, target):
+    for method in (b"GET", b"HEAD"):
+        admission = decided(gate, method=method, target=target, token=b"wrong")
+        assert admission.principal is ANONYMOUS
+        assert admission.max_body_bytes == 0
+    assert decided(gate, target=target, token=b"wrong").status == 401
+
+
+@pytest.mark.parametrize("target", [MESSAGES, b"/v1/topics", b"/v1/backup", b"/none", b"/healthz/"])
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS"])
+def test_any_other_address_needs_a_token(gate, method, target):
+    assert decided(gate, method=method, target=target, token=b"wrong").status == 401
+
+
+def test_a_request_to_publish_is_admitted_with_its_options(gate):
+    admission = decided(
+        gate,
+        b"Content-Length: 7",
+        b'Idempotency-Key: "k"',
+        b"Prefer: wait=3",
+        target=MESSAGES + b"?split=lines",
+    )
+    assert admission.principal is ADMINISTRATOR
+    assert admission.details == PublishOptions("a", Form.LINES, "k", 3.0, 8 * 2**20)
+    assert admission.max_body_bytes == 8 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("headers", "how", "status"),
+    [
+        ([], {"target": b"/v1/topics/NO/messages"}, 400),
+        ([], {"target": MESSAGES + b"?nope=1"}, 400),
+        ([b"Idempotency-Key: two words"], {}, 400),
+        ([b"Content-Encoding: gzip"], {}, 415),
+        ([b"Content-Length: 99999999"], {}, 413),
+        ([b"Content-Length: " + b"9" * 18], {}, 413),
+        ([], {"method": b"DELETE"}, 405),
+    ],
+)
+def test_a_request_that_would_be_refused_is_refused_before_its_body(gate, headers, how, status):
+    problem = decided(gate, *headers, **how)
+    assert isinstance(problem, Problem)
+    assert problem.status == status
+
+
+@pytest.mark.parametrize(
+    ("right", "allowed"),
+    [
+        (Right.PUBLISH, {(b"POST", MESSAGES)}),
+        (Right.READ, {(b"GET", MESSAGES), (b"GET", b"/v1/topics")}),
+        (Right.MANAGE, {(b"DELETE", b"/v1/dead-letters/1")}),
+    ],
+)
+def test_a_principal_gets_what_its_rights_say(gate, keys, right, allowed):
+    keys.people = {b"Bearer t": Principal("one", frozenset({right}), ("a",))}
+    for method, target in [
+        (b"POST", MESSAGES),
+        (b"GET", MESSAGES),
+        (b"GET", b"/v1/topics"),
+        (b"DELETE", b"/v1/dead-letters/1"),
+    ]:
+        answer = decided(gate, method=method, target=target)
+        if (method, target) in allowed:
+            assert not isinstance(answer, Problem)
+        else:
+            assert (answer.status, answer.type.rpartition(":")[2]) == (403, "forbidden")
+
+
+def test_a_principal_publishes_to_the_topics_of_its_patterns(gate, keys):
+    keys.people = {b"Bearer t": Principal("one", frozenset({Right.PUBLISH}), ("a", "log.*"))}
+    for topic, is_allowed in [("a", True), ("log.x", True), ("b", False), ("log", False)]:
+        answer = decided(gate, target=f"/v1/topics/{topic}/messages".encode())
+        assert isinstance(answer, Problem) is not is_allowed
+
+
+def learn(gate, data):
+    request_head = head.parse(data)
+    gate.recall(data)
+    gate.learn(data, request_head, gate.admit(request_head))
+
+
+def test_a_decision_is_remembered_for_the_same_bytes_only(gate):
+    data = bytes_of(b"Content-Length: 5")
+    assert gate.recall(data) is None
+    learn(gate, data)
+    request_head, admission = gate.recall(data)
+    assert (request_head.length, admission.details.topic) == (5, "a")
+    for other in (
+        bytes_of(b"Content-Length: 6"),
+        bytes_of(b"Content-Length: 5", token=b"T"),
+        bytes_of(b"Content-Length: 5", target=b"/v1/topics/b/messages"),
+        b"\r\n" + data,
+        data[:-1],
+    ):
+        assert gate.recall(other) is None
+
+
+def test_a_decision_is_forgotten_when_the_policy_changes(gate, keys):
+    data = bytes_of(b"Content-Length: 5")
+    learn(gate, data)
+    keys.people = {}
+    keys.generation += 1
+    assert gate.recall(data) is None
+    assert decided(gate, b"Content-Length: 5").status == 401
+
+
+def test_a_decision_of_an_older_policy_is_not_learnt(gate, keys):
+    data = bytes_of(b"Content-Length: 5")
+    request_head = head.parse(data)
+    gate.recall(data)
+    admission = gate.admit(request_head)
+    keys.generation += 1
+    gate.learn(data, request_head, admission)
+    keys.generation -= 1
+    assert gate.recall(data) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes_of(b"Idempotency-Key: k"),  # it comes once
+        bytes_of(b"A: " + b"x" * 3000),
+        bytes_of(method=b"GET"),  # Flask's, and rare
+    ],
+)
+def test_some_decisions_are_not_worth_remembering(gate, data):
+    learn(gate, data)
+    assert gate.recall(data) is None
+
+
+def test_no_more_decisions_are_remembered_than_there_is_room_for(gate):
+    heads = [bytes_of(b"Content-Length: %d" % n) for n in range(_MAX_HEADS + 10)]
+    for data in heads:
+        learn(gate, data)
+    assert len(gate._known) == _MAX_HEADS
+    assert gate.recall(heads[0]) is None
+    assert gate.recall(heads[-1]) is not None

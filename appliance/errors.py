@@ -32,7 +32,15 @@ these, `from` the original.
 
 
 class ApplianceError(Exception):
-    """Root of everything the appliance raises on purpose."""
+    """Root of everything the appliance raises on purpose.
+
+    The message is for the log and the command line: it can name a path or quote SQL.
+    """
+
+    @property
+    def public(self) -> str:
+        """The words that a client may see; the message itself in classes where that is safe."""
+        return "the appliance's log has the details"
 
 
 class ConfigError(ApplianceError):
@@ -45,6 +53,11 @@ class HostError(ApplianceError):
 
 class InputError(ApplianceError):
     """What was sent can't be accepted; nothing of it was kept."""
+
+    @property
+    def public(self) -> str:
+        """The message: it speaks of what the client sent."""
+        return str(self)
 
 
 class TopicError(InputError):
@@ -89,6 +102,11 @@ class EnvelopeError(ApplianceError):
 class BrokerError(ApplianceError):
     """The broker can't be used now."""
 
+    @property
+    def public(self) -> str:
+        """The message: it says what became of the client's messages."""
+        return str(self)
+
 
 class RefusedError(BrokerError):
     """The broker did not take it: it was not kept."""
@@ -104,6 +122,11 @@ class NodeError(BrokerError):
 
 class StoreError(ApplianceError):
     """The database can't be used now."""
+
+    @property
+    def public(self) -> str:
+        """A sentence without the database's own words."""
+        return "the appliance's log has the details; no accepted message is lost"
 
 
 class SchemaError(StoreError):
@@ -129,9 +152,19 @@ class BackupError(StoreError):
 class BackupBusyError(BackupError):
     """Another copy is being made."""
 
+    @property
+    def public(self) -> str:
+        """The message: it names no path."""
+        return str(self)
+
 
 class BackupRoomError(BackupError):
     """No room for a copy."""
+
+    @property
+    def public(self) -> str:
+        """The message: it names no path, only sizes."""
+        return str(self)
 
 
 class ClientError(ApplianceError):

@@ -53,7 +53,7 @@ def test_the_body_is_a_line_of_json_with_the_members_of_rfc_9457():
     assert body.endswith(b"\n")
     assert json.loads(body) == {
         "type": "urn:queue-appliance:problem:bad-request",
-        "title": "The request can't be understood",
+        "title": "Bad request",
         "status": 400,
         "detail": "no",
     }
@@ -77,7 +77,7 @@ def test_method_not_allowed_names_the_methods():
     assert problems.method_not_allowed(["POST", "GET"]).headers == {"Allow": "GET, POST"}
 
 
-def test_what_the_store_says_of_paths_and_sql_stays_inside():
+def test_paths_and_sql_of_a_store_error_stay_inside():
     assert "/data" not in problems.of(errors.StoreError("/data/appliance.db: disk I/O")).detail
 
 
@@ -89,3 +89,26 @@ def test_retry_after_of_a_message_that_may_still_come():
 def _kinds(root):
     found = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, root)]
     return [kind for kind in found if kind is not errors.EnvelopeError]  # a worker's, with a reason
+
+
+def test_types_are_those_of_the_errors_and_of_the_functions():
+    made = [problems.of(kind("x")) for kind in _kinds(errors.ApplianceError)]
+    made += [problems.unauthorized(), problems.not_found("x"), problems.bad_request("x")]
+    made += [problems.method_not_allowed(["GET"]), problems.internal()]
+    listed = {(t.status, f"urn:queue-appliance:problem:{t.name}", t.title) for t in problems.TYPES}
+    assert {(problem.status, problem.type, problem.title) for problem in made} == listed
+
+
+def test_types_have_names_and_titles_of_their_own():
+    assert len({t.name for t in problems.TYPES}) == len(problems.TYPES)
+    assert len({t.title for t in problems.TYPES}) == len(problems.TYPES)
+
+
+@pytest.mark.parametrize("kind", [errors.ApplianceError, errors.StoreError, errors.BackupError])
+def test_public_words_of_an_error_are_not_its_message_unless_its_class_says_so(kind):
+    assert "/data" not in kind("/data/appliance.db: disk I/O").public
+
+
+@pytest.mark.parametrize("kind", [errors.InputError, errors.BrokerError, errors.BackupRoomError])
+def test_public_words_of_an_error_about_the_request_are_its_message(kind):
+    assert kind("no room").public == "no room"

@@ -1,13 +1,13 @@
-"""Problem details (RFC 9457): what an error looks like to a client.
+"""Problem details (RFC 9457): the body of every error.
 
-Pure: the front door (ASGI) and Flask both answer with these. `type` is a stable URN that programs
-may compare; `title` says the same in words, `detail` says what was wrong this time. Nothing of the
-inside (a traceback, a path, an SQL text) ever goes into one.
+Pure: the connection and Flask both answer with these. `type` is a stable URN for programs to
+compare, `title` says the same in words, and `detail` says what was wrong this time. A problem never
+holds anything of the inside: a traceback, a path, an SQL text.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -36,14 +36,14 @@ CONTENT_TYPE: Final = "application/problem+json"
 
 _URN: Final = "urn:queue-appliance:problem:"
 
-#: Seconds after which a client may try again when the broker refused or is away: our publisher
+#: Seconds after which a client can try again if the broker refused or is away: our publisher
 #: reconnects within about that time.
 RETRY_BROKER_SECONDS: Final = 2
-#: The same for the database; a lock or a restart of the process is over by then.
+#: The same for the database: a lock or a restart of the process is over by then.
 RETRY_STORE_SECONDS: Final = 2
-#: The same for a backup while another is made: a gigabyte takes a few seconds.
+#: The same for a backup while another one is made: a gigabyte takes a few seconds.
 RETRY_BACKUP_SECONDS: Final = 10
-#: The same for a message that isn't stored yet; storing takes milliseconds when all is well.
+#: The same for a message that isn't stored yet: storing takes milliseconds when all is well.
 RETRY_MESSAGE_SECONDS: Final = 1
 
 
@@ -59,7 +59,7 @@ class Problem:
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Return the body: JSON, with a line's end so that curl's output is pleasant."""
+        """Return the body: JSON and a line break, so that a shell's prompt is on its own line."""
         members = {
             "type": self.type,
             "title": self.title,
@@ -74,49 +74,73 @@ class Problem:
             return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)
 
 
-#: error -> (status, last part of the URN, title, Retry-After in seconds or None); the first class
-#: that fits counts, so subclasses stand before their parents.
-_ERRORS: Final[Sequence[tuple[type[ApplianceError], int, str, str, int | None]]] = (
-    (TopicError, 400, "bad-topic", "Not a topic's name", None),
-    (BodyError, 400, "bad-body", "The body can't be accepted", None),
-    (TooLargeError, 413, "too-large", "Larger than is accepted", None),
-    (EncodingError, 415, "encoding", "Compressed bodies are not taken", None),
-    (KeyReusedError, 422, "key-reused", "The key came before with another body", None),
-    (RedriveError, 422, "not-redrivable", "It can't be sent again as it is", None),
-    (AmbiguousError, 409, "ambiguous", "Several have this name", None),
-    (InputError, 400, "bad-request", "The request can't be understood", None),
-    (RefusedError, 503, "refused", "Not accepted now, and not kept", RETRY_BROKER_SECONDS),
-    (DeadlineError, 503, "not-confirmed", "Not confirmed in time", RETRY_BROKER_SECONDS),
-    (BrokerError, 503, "broker-unavailable", "The broker can't be used now", RETRY_BROKER_SECONDS),
-    (StoreFullError, 503, "disk-full", "The store's disk is full", RETRY_STORE_SECONDS),
-    (SchemaError, 503, "wrong-schema", "The database needs a migration", RETRY_STORE_SECONDS),
-    (BackupBusyError, 503, "backup-busy", "Another backup is being made", RETRY_BACKUP_SECONDS),
-    (BackupRoomError, 507, "no-room", "No room for a copy on the data's disk", None),
-    (StoreError, 503, "store-unavailable", "The database can't be used now", RETRY_STORE_SECONDS),
-)
+class ProblemType(NamedTuple):
+    """A kind of problem: programs compare `name`, the last part of the URN; `title` is for people.
 
-#: Errors of the store whose words are for clients too.
-_TOLD: Final = (BackupBusyError, BackupRoomError)
-_STORE_DETAIL: Final = "the appliance's log says more; nothing that was accepted is lost"
+    `retry_seconds` is the value of Retry-After; None: trying again changes nothing.
+    """
+
+    status: int
+    name: str
+    title: str
+    retry_seconds: int | None = None
+
+    def problem(self, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+        """Return a problem of this type; `detail` says what was wrong this time."""
+        retry = {} if self.retry_seconds is None else {"Retry-After": str(self.retry_seconds)}
+        return Problem(
+            self.status, _URN + self.name, self.title, detail, {**retry, **(headers or {})}
+        )
+
+
+_BAD_REQUEST: Final = ProblemType(400, "bad-request", "Bad request")
+_UNAUTHORIZED: Final = ProblemType(401, "unauthorized", "Missing or invalid token")
+_NOT_FOUND: Final = ProblemType(404, "not-found", "Not found")
+_METHOD_NOT_ALLOWED: Final = ProblemType(405, "method-not-allowed", "Method not allowed")
+_INTERNAL: Final = ProblemType(500, "internal", "Internal error")
+
+#: The type of each error. The first class that fits counts, so subclasses stand before parents.
+_BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
+    TopicError: ProblemType(400, "bad-topic", "Invalid topic name"),
+    BodyError: ProblemType(400, "bad-body", "Invalid body"),
+    TooLargeError: ProblemType(413, "too-large", "Content too large"),
+    EncodingError: ProblemType(415, "encoding", "Content encoding not supported"),
+    KeyReusedError: ProblemType(422, "key-reused", "Idempotency key reused with another body"),
+    RedriveError: ProblemType(422, "not-redrivable", "Dead letter cannot be redriven"),
+    AmbiguousError: ProblemType(409, "ambiguous", "Ambiguous dead letter"),
+    InputError: _BAD_REQUEST,
+    RefusedError: ProblemType(503, "refused", "Not accepted, and not kept", RETRY_BROKER_SECONDS),
+    DeadlineError: ProblemType(503, "not-confirmed", "Not confirmed in time", RETRY_BROKER_SECONDS),
+    BrokerError: ProblemType(503, "broker-unavailable", "Broker unavailable", RETRY_BROKER_SECONDS),
+    StoreFullError: ProblemType(503, "disk-full", "Disk full", RETRY_STORE_SECONDS),
+    SchemaError: ProblemType(
+        503, "wrong-schema", "Database schema does not match", RETRY_STORE_SECONDS
+    ),
+    BackupBusyError: ProblemType(
+        503, "backup-busy", "Another backup is in progress", RETRY_BACKUP_SECONDS
+    ),
+    BackupRoomError: ProblemType(507, "no-room", "Not enough disk space for a backup"),
+    StoreError: ProblemType(503, "store-unavailable", "Database unavailable", RETRY_STORE_SECONDS),
+}
+
+#: Every type of problem, by status and name. A status that the HTTP library chose has none: its
+#: `type` is about:blank.
+TYPES: Final[Sequence[ProblemType]] = sorted(
+    {*_BY_ERROR.values(), _UNAUTHORIZED, _NOT_FOUND, _METHOD_NOT_ALLOWED, _INTERNAL}
+)
 
 
 def of(error: ApplianceError) -> Problem:
-    """Return the problem that stands for an error of ours; one that is no client's concern: 500."""
-    for kind, status, name, title, retry in _ERRORS:
+    """Return the problem of an error; a 500 if no client can do anything about it."""
+    for kind, problem_type in _BY_ERROR.items():
         if isinstance(error, kind):
-            # A store's error names a path and SQLite's words: those are for the log.
-            told = not isinstance(error, StoreError) or isinstance(error, _TOLD)
-            detail = str(error) if told else _STORE_DETAIL
-            return Problem(status, _URN + name, title, detail, _retry(retry))
+            return problem_type.problem(error.public)
     return internal()
 
 
 def unauthorized() -> Problem:
-    """Return the one answer to a missing, a malformed and a wrong token."""
-    return Problem(
-        401,
-        _URN + "unauthorized",
-        "No valid token",
+    """Return the 401, the same whether a token is missing, malformed or wrong."""
+    return _UNAUTHORIZED.problem(
         "send the header Authorization: Bearer TOKEN; `appliance token` prints the token",
         {"WWW-Authenticate": 'Bearer realm="appliance"'},
     )
@@ -128,41 +152,26 @@ def forbidden(detail: str) -> Problem:
 
 
 def not_found(detail: str, retry_after: int | None = None) -> Problem:
-    """Return a 404; `retry_after` in seconds where what is asked for may still come."""
-    return Problem(404, _URN + "not-found", "Not found", detail, _retry(retry_after))
+    """Return a 404; `retry_after` is in seconds, for a thing that may still come."""
+    return _NOT_FOUND._replace(retry_seconds=retry_after).problem(detail)
 
 
 def method_not_allowed(allow: list[str]) -> Problem:
-    """Return a 405 that names the methods there are."""
+    """Return a 405 that names the allowed methods."""
     methods = ", ".join(sorted(allow))
-    return Problem(
-        405,
-        _URN + "method-not-allowed",
-        "No such method here",
-        f"this address takes {methods}",
-        {"Allow": methods},
-    )
+    return _METHOD_NOT_ALLOWED.problem(f"this address allows {methods}", {"Allow": methods})
 
 
 def bad_request(detail: str) -> Problem:
     """Return a 400."""
-    return Problem(400, _URN + "bad-request", "The request can't be understood", detail)
+    return _BAD_REQUEST.problem(detail)
 
 
 def internal() -> Problem:
-    """Return a 500; what happened is in the log, not in the answer."""
-    return Problem(
-        500,
-        _URN + "internal",
-        "A fault of the appliance",
-        "the appliance's log says more; the request was not answered",
-    )
+    """Return a 500; the details are in the log, not in the answer."""
+    return _INTERNAL.problem("the request failed; the appliance's log has the details")
 
 
 def of_status(status: int, title: str, detail: str) -> Problem:
     """Return a problem for a status that the HTTP library chose; RFC 9457 calls it about:blank."""
     return Problem(status, "about:blank", title, detail)
-
-
-def _retry(seconds: int | None) -> dict[str, str]:
-    return {} if seconds is None else {"Retry-After": str(seconds)}

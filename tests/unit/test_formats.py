@@ -17,6 +17,25 @@ def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe(start):
     assert formats.cell(start + "1+1") == "'" + start + "1+1"
 
 
+@pytest.mark.parametrize(
+    "text", ["-3.5", "+4", "-0", "-.5", "-5.", "-1e5", "+6.02E+23", "-273.15", "+491701234567"]
+)
+def test_cell_that_is_a_number_stays_as_it_is(text):
+    assert formats.cell(text) == text
+    assert float(formats.cell(text)) == float(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("=1+1", "-10 C", "-1+1", "+1-2", "--1", "-", "+", "-.", "-e5", "-1e", "=1", "@1", "-3,5"),
+        *("-1\n", "\n-1", "-٣", "-1;=2", "-1|'x'!A", "-inf", "-nan", "+0x10", "-1_000", "- 1"),
+    ],
+)
+def test_cell_that_is_nearly_a_number_gets_an_apostrophe(text):
+    assert formats.cell(text) == "'" + text
+
+
 @pytest.mark.parametrize("text", ["", "a=1", "1-1", " =1", "'=1", "{}"])
 def test_other_cells_stay_as_they_are(text):
     assert formats.cell(text) == text

@@ -1,8 +1,9 @@
-"""How messages and dead letters are written: JSON, NDJSON, CSV."""
+"""Messages and dead letters as JSON, NDJSON and CSV."""
 
 import base64
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -17,23 +18,24 @@ CSV: Final = "text/csv; charset=utf-8"
 
 #: The columns of a CSV export, in order.
 COLUMNS: Final = ("id", "topic", "received_at", "encoding", "body")
-#: The same of dead letters.
+#: The same for dead letters.
 LETTER_COLUMNS: Final = (
     "seq", "id", "topic", "received_at", "dead_at", "reason", "error", "bytes", "encoding", "body",
 )  # fmt: skip
-#: A cell that begins with one of these is a formula to a spreadsheet, or hides one.
+#: A cell that begins with one of these can be a formula to a spreadsheet, unless it is a number.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER: Final = re.compile(r"[+-](?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 _T = TypeVar("_T")
 
 
 def dump(value: object) -> bytes:
-    """Return JSON with a line's end, so that curl's output is pleasant."""
+    """Return JSON and a line break, so that a shell's prompt follows on a line of its own."""
     return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def message(row: Row) -> dict[str, object]:
-    """Return a message as the API shows it; bytes that are no text are written as base64."""
+    """Return a message as the API shows it; bytes that are not text are shown as base64."""
     body, encoding = _body(row.body, text=bool(row.text))
     return {
         "id": row.id,
@@ -45,7 +47,7 @@ def message(row: Row) -> dict[str, object]:
 
 
 def letter(row: Letter) -> dict[str, object]:
-    """Return a dead letter as the API shows it; a body that is too long to show is null."""
+    """Return a dead letter as the API shows it; a body that is too long to show is None."""
     body: str | None = None
     encoding: str | None = None
     if row.body is not None:
@@ -65,20 +67,20 @@ def letter(row: Letter) -> dict[str, object]:
 
 
 def message_cells(row: Row) -> tuple[object, ...]:
-    """Return what a message's row of a CSV export holds."""
+    """Return the cells of a message in a CSV export."""
     body, encoding = _body(row.body, text=bool(row.text))
     return (row.id, row.topic, row.received_at, encoding, cell(body))
 
 
 def letter_cells(row: Letter) -> list[object]:
-    """Return the same of a dead letter. Others decide what is in it, its topic and id included."""
+    """Return the cells of a dead letter in a CSV export; its topic and id can hold anything."""
     shown = letter(row)
     values = (shown[name] for name in LETTER_COLUMNS)
     return [cell(value) if isinstance(value, str) else value for value in values]
 
 
 def ndjson(pieces: Iterable[list[_T]], shape: Callable[[_T], object]) -> Iterator[bytes]:
-    """Write one JSON object a line."""
+    """Yield one line of JSON for each row."""
     for rows in pieces:
         yield b"".join([dump(shape(row)) for row in rows])
 
@@ -86,10 +88,10 @@ def ndjson(pieces: Iterable[list[_T]], shape: Callable[[_T], object]) -> Iterato
 def csv_table(
     pieces: Iterable[list[_T]], columns: Sequence[str], cells: Callable[[_T], Iterable[object]]
 ) -> Iterator[bytes]:
-    """Write CSV (RFC 4180) with a header, safe to open in a spreadsheet.
+    """Yield CSV (RFC 4180) with a header, safe to open in a spreadsheet.
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe before it. That can't be
-    undone without doubt: who needs the exact bytes asks for NDJSON.
+    A cell that a spreadsheet could run as a formula gets an apostrophe before it. A reader can't
+    tell it from an apostrophe that was there before; NDJSON has the exact bytes.
     """
     text = io.StringIO()
     writer: Any = csv.writer(text)
@@ -104,8 +106,10 @@ def csv_table(
 
 
 def cell(value: str) -> str:
-    """Return a cell's text, made harmless to a spreadsheet."""
-    return "'" + value if value.startswith(_FORMULA) else value
+    """Return a cell's text, made harmless to a spreadsheet; a number such as -3.5 is harmless."""
+    if value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
+        return "'" + value
+    return value
 
 
 def _body(body: bytes, *, text: bool) -> tuple[str, str]:
@@ -113,5 +117,5 @@ def _body(body: bytes, *, text: bool) -> tuple[str, str]:
         try:
             return body.decode(), "utf-8"
         except UnicodeDecodeError:
-            pass  # another program wrote TEXT that is none
+            pass  # another program stored invalid TEXT
     return base64.b64encode(body).decode(), "base64"

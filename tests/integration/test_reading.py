@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
+from flask_app import app_of
 from harness import wait_until
 
 from appliance import config as configuration
-from appliance.api.app import create_app
 from appliance.broker.base import BrokerState
 from appliance.machine.pulse import Pulse
 from appliance.model import messages
@@ -94,7 +94,7 @@ def broker():
 
 @pytest.fixture
 def client(config, reader, broker, store):
-    return create_app(config, reader, lambda: broker[0], list, publish=lambda _: None).test_client()
+    return app_of(config, lambda: broker[0]).test_client()
 
 
 def bodies(page):
@@ -481,7 +481,7 @@ def test_a_bad_request_is_400_in_words(store, client, target):
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "/v1", "/v2/topics", "/v1/topics/", "//v1/topics", "/v1/topics/a/b/messages"]
+    "target", ["/x", "/v1", "/v2/topics", "/v1/topics/", "//v1/topics", "/v1/topics/a/b/messages"]
 )
 def test_an_address_that_is_not_there_is_404(client, target):
     answer = client.get(target)
@@ -526,7 +526,7 @@ def test_a_fault_of_ours_tells_the_client_nothing_of_the_inside(config, reader, 
     def broken():
         raise RuntimeError("secret detail of the inside")
 
-    client = create_app(config, reader, broken, list, publish=lambda _: None).test_client()
+    client = app_of(config, broken).test_client()
     answer = client.get("/v1/status")
     assert answer.status_code == 500
     assert answer.content_type == "application/problem+json"
@@ -538,9 +538,7 @@ def test_a_fault_of_ours_tells_the_client_nothing_of_the_inside(config, reader, 
 
 
 def test_without_a_database_reads_are_503_and_recover(config, reader, broker):
-    client = create_app(
-        config, reader, lambda: broker[0], list, publish=lambda _: None
-    ).test_client()
+    client = app_of(config, lambda: broker[0]).test_client()
     answer = client.get("/v1/topics")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
@@ -679,11 +677,7 @@ def test_readyz_says_that_the_disk_is_below_its_floor(tmp_path, reader, store):
     config = configuration.load(
         {"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_MIN_FREE_BYTES": "1000000g"}
     )
-    answer = (
-        create_app(config, reader, lambda: HEALTHY, list, publish=lambda _: None)
-        .test_client()
-        .get("/readyz")
-    )
+    answer = app_of(config, lambda: HEALTHY).test_client().get("/readyz")
     assert answer.status_code == 503
     assert answer.json["checks"]["disk_free"] is False
     assert "must stay free" in answer.json["reasons"][0]

@@ -7,16 +7,14 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from flask_app import app_of
 
 from appliance import config as configuration
-from appliance.api.app import create_app
-from appliance.broker.base import BrokerState
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError
 from appliance.model.messages import IdSource, single
 from appliance.store.sqlite import backup
 from appliance.store.sqlite.connection import connect, sqlite3
 from appliance.store.sqlite.migrations import migrate
-from appliance.store.sqlite.reader import Reader
 from appliance.store.sqlite.writer import Writer
 
 TIME = "2026-01-02T03:04:05.678Z"
@@ -176,9 +174,7 @@ def test_where_there_is_no_room_the_api_says_so_in_words(path):
     config = configuration.load(
         {"APPLIANCE_DATA": str(path.parent), "APPLIANCE_MIN_FREE_BYTES": "1000000GiB"}
     )
-    away = BrokerState(False, False, False, None, None, None, None)
-    app = create_app(config, Reader(config.database), lambda: away, list, publish=lambda _: None)
-    answer = app.test_client().get("/v1/backup")
+    answer = app_of(config).test_client().get("/v1/backup")
     assert answer.status_code == 507
     assert "no room for a copy" in answer.json["detail"]
     assert str(path.parent) not in answer.text

@@ -1,13 +1,13 @@
 import re
 
 import pytest
+from flask_app import app_of
 
 from appliance import config as configuration
-from appliance.api.app import create_app
 from appliance.api.openapi import describe
 from appliance.api.views import dead_letters, topics
 from appliance.broker.base import BrokerState
-from appliance.store.sqlite.reader import Reader, Topic, Totals
+from appliance.store.sqlite.reader import Topic, Totals
 
 #: Served by the front door, before Flask.
 PUBLISHING = {("/v1/topics/{topic}/messages", "post"), ("/v1/topics/{topic}/messages", "put")}
@@ -25,16 +25,7 @@ def description(config):
 
 @pytest.fixture
 def app(config):
-    away = BrokerState(
-        connected=False,
-        blocked=False,
-        accepting=False,
-        reason="away",
-        depth=None,
-        consumers=None,
-        checked_seconds_ago=None,
-    )
-    return create_app(config, Reader(config.database), lambda: away, list, publish=lambda _: None)
+    return app_of(config)
 
 
 def operations(description):

@@ -1,4 +1,4 @@
-"""How the Flask application answers: JSON, exports and problems."""
+"""Answers of the Flask application: JSON, exports and problems."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ def json_answer(value: object, status: int = 200) -> Response:
 
 
 def ndjson_answer(lines: Iterator[bytes]) -> Response:
-    """Answer with one JSON object a line, piece by piece."""
+    """Answer with one JSON object per line, sent piece by piece."""
     return Response(lines, content_type=formats.NDJSON)
 
 
 def csv_answer(table: Iterator[bytes], name: str) -> Response:
-    """Answer with a table, piece by piece; a browser saves it as `name`.csv."""
+    """Answer with a table, sent piece by piece; a browser saves it as `name`.csv."""
     answer = Response(table, content_type=formats.CSV)
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     return answer

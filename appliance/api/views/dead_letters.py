@@ -1,15 +1,15 @@
-"""Dead letters: why each died, its bytes; sent again or discarded."""
+"""Dead letters: list, read, redrive and discard them."""
 
 import re
 
 from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
+from appliance.api.services import Services
 from appliance.api.views import formats, pages, parameters
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
 from appliance.errors import AmbiguousError, InputError
 from appliance.model.messages import is_id
-from appliance.redrive import Redriver
 from appliance.store.sqlite.dead_letters import Choice, DeadLetters, Letter
 
 PARAMETERS = ("reason", "topic", "after", "before", "limit", "format")
@@ -18,56 +18,55 @@ FORMATS = ("json", "ndjson", "csv")
 _MAX_SEQ = 2**63 - 1
 
 
-def blueprint(letters: DeadLetters, redriver: Redriver) -> Blueprint:
-    """Serve what `letters` finds."""
+def blueprint(services: Services) -> Blueprint:
+    """Serve /v1/dead-letters and the addresses below it."""
     views = Blueprint("dead_letters", __name__)
+    letters = services.dead_letters
 
     @views.get("/v1/dead-letters")
     def list_letters() -> Response:
-        given = parameters.parameters(request.args.to_dict(flat=False), PARAMETERS)
-        chosen = parameters.choice("format", given.get("format"), FORMATS)
+        query = parameters.read(request.args.to_dict(flat=False), PARAMETERS)
+        form = parameters.choice("format", query.get("format"), FORMATS)
         choice = Choice(
-            reason=given.get("reason"),
-            topic=given.get("topic"),
-            before=parameters.parse_seq_cursor("before", given.get("before")),
-            after=parameters.parse_seq_cursor("after", given.get("after")),
+            reason=query.get("reason"),
+            topic=query.get("topic"),
+            before=parameters.parse_seq_cursor("before", query.get("before")),
+            after=parameters.parse_seq_cursor("after", query.get("after")),
         )
-        if chosen != "json":
-            limit = parameters.limit(given.get("limit"), None, parameters.MAX_EXPORT)
-            return _export(letters, choice, limit, chosen)
-        limit = parameters.limit(given.get("limit"), parameters.DEFAULT_LIMIT, parameters.MAX_LIMIT)
-        return _page(letters, choice, limit or parameters.DEFAULT_LIMIT, given)
+        if form != "json":
+            return _export(letters, choice, parameters.export_limit(query.get("limit")), form)
+        return _page(letters, choice, parameters.page_limit(query.get("limit")), query)
 
     @views.get("/v1/dead-letters/<letter_id>")
     def show_letter(letter_id: str) -> Response:
-        parameters.parameters(request.args.to_dict(flat=False), ())
+        parameters.read(request.args.to_dict(flat=False), ())
         letter = _find(letters, letter_id)
         return _unknown(letter_id) if letter is None else json_answer(formats.letter(letter))
 
     @views.get("/v1/dead-letters/<letter_id>/body")
     def show_letter_body(letter_id: str) -> Response:
-        parameters.parameters(request.args.to_dict(flat=False), ())
+        parameters.read(request.args.to_dict(flat=False), ())
         letter = _find(letters, letter_id)
         body = None if letter is None else letters.body(letter.seq)
         if body is None:
             return _unknown(letter_id)
-        # Whatever it is, nobody has checked it.
+        # No type is claimed: nothing has checked the bytes.
         return Response(body, content_type="application/octet-stream")
 
     @views.post("/v1/dead-letters/<letter_id>/redrive")
     def redrive_letter(letter_id: str) -> Response:
-        given = parameters.parameters(request.args.to_dict(flat=False), ("topic",))
+        query = parameters.read(request.args.to_dict(flat=False), ("topic",))
         letter = _find(letters, letter_id)
         if letter is None:
             return _unknown(letter_id)
-        made = redriver.redrive(letter, given.get("topic"))
-        answer = json_answer({**made._asdict(), "status": "queued", "seq": letter.seq}, 202)
-        answer.headers["Location"] = f"/v1/messages/{made.id}"
+        message = services.redriver.redrive(letter, query.get("topic"))
+        answer = json_answer({**message._asdict(), "status": "queued", "seq": letter.seq}, 202)
+        answer.headers["Location"] = f"/v1/messages/{message.id}"
         return answer
 
     @views.delete("/v1/dead-letters/<letter_id>")
     def discard_letter(letter_id: str) -> Response:
-        parameters.parameters(request.args.to_dict(flat=False), ())
+        parameters.read(request.args.to_dict(flat=False), ())
         letter = _find(letters, letter_id)
         if letter is None or not letters.remove(letter):
             return _unknown(letter_id)
@@ -76,21 +75,21 @@ def blueprint(letters: DeadLetters, redriver: Redriver) -> Blueprint:
     return views
 
 
-def _page(letters: DeadLetters, choice: Choice, limit: int, given: dict[str, str]) -> Response:
+def _page(letters: DeadLetters, choice: Choice, limit: int, query: dict[str, str]) -> Response:
     page = letters.page(choice, limit)
     seqs = [letter.seq for letter in page.rows]
     return json_answer(
         {
             "dead_letters": [formats.letter(letter) for letter in page.rows],
             "count": letters.count(choice),
-            **pages.cursors(seqs, more=page.more, after=choice.after, given=given),
+            **pages.cursors(seqs, more=page.more, after=choice.after, query=query),
         }
     )
 
 
-def _export(letters: DeadLetters, choice: Choice, limit: int | None, chosen: str) -> Response:
+def _export(letters: DeadLetters, choice: Choice, limit: int | None, form: str) -> Response:
     pieces = letters.pieces(choice, limit)
-    if chosen == "csv":
+    if form == "csv":
         table = formats.csv_table(pieces, formats.LETTER_COLUMNS, formats.letter_cells)
         return csv_answer(table, "dead-letters")
     return ndjson_answer(formats.ndjson(pieces, formats.letter))
@@ -101,7 +100,9 @@ def _find(letters: DeadLetters, name: str) -> Letter | None:
     if re.fullmatch(r"[1-9][0-9]{0,18}", name) and int(name) <= _MAX_SEQ:
         return letters.find(int(name))
     if not is_id(name):
-        raise InputError("a dead letter is named by its seq, a number, or by its message's id")
+        raise InputError(
+            "name a dead letter by its seq (a number) or by its message's id (a UUID in lower case)"
+        )
     seqs = letters.of_message(name)
     if len(seqs) > 1:
         listed = ", ".join(map(str, seqs[:20])) + (", ..." if len(seqs) > 20 else "")

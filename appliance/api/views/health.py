@@ -1,17 +1,15 @@
 """Health: open to everyone, so nothing secret is in it."""
 
-from collections.abc import Callable
-
 from flask import Blueprint, Response
 
-from appliance import readiness
+from appliance.api.services import Services
 from appliance.api.views.answers import json_answer
-from appliance.broker.base import BrokerState
-from appliance.config import Config
-from appliance.store.sqlite.reader import Reader
+
+#: Seconds after which a client can ask again whether the appliance is ready.
+_RETRY_SECONDS = 2
 
 
-def blueprint(config: Config, reader: Reader, broker: Callable[[], BrokerState]) -> Blueprint:
+def blueprint(services: Services) -> Blueprint:
     """Serve /healthz (this process answers) and /readyz (a message would be kept and stored)."""
     views = Blueprint("health", __name__)
 
@@ -21,13 +19,13 @@ def blueprint(config: Config, reader: Reader, broker: Callable[[], BrokerState])
 
     @views.get("/readyz")
     def show_readiness() -> Response:
-        found = readiness.assess(config, reader, broker())
+        readiness = services.readiness()
         answer = json_answer(
-            {"ready": found.ready, "reasons": found.reasons, "checks": found.checks},
-            200 if found.ready else 503,
+            {"ready": readiness.ready, "reasons": readiness.reasons, "checks": readiness.checks},
+            200 if readiness.ready else 503,
         )
-        if not found.ready:
-            answer.headers["Retry-After"] = "2"
+        if not readiness.ready:
+            answer.headers["Retry-After"] = str(_RETRY_SECONDS)
         return answer
 
     return views

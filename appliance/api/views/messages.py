@@ -3,57 +3,58 @@
 from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
+from appliance.api.services import Services
 from appliance.api.views import formats, parameters
 from appliance.api.views.answers import json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.model.messages import is_id
-from appliance.store.sqlite.dead_letters import DeadLetters, Letter
-from appliance.store.sqlite.reader import Reader, Row
+from appliance.store.sqlite.dead_letters import Letter
+from appliance.store.sqlite.reader import Row
 
 
-def blueprint(reader: Reader, letters: DeadLetters) -> Blueprint:
-    """Serve what `reader` finds, or else `letters`."""
+def blueprint(services: Services) -> Blueprint:
+    """Serve /v1/messages/{id} and its body, of a stored message or of a dead letter."""
     views = Blueprint("messages", __name__)
 
     @views.get("/v1/messages/<message_id>")
     def show_message(message_id: str) -> Response:
-        found = _find(reader, letters, message_id)
-        if found is None:
+        row = _find(services, message_id)
+        if row is None:
             return _unknown(message_id)
-        if isinstance(found, Letter):
-            return json_answer(formats.letter(found) | {"status": "dead"})
-        return json_answer(formats.message(found) | {"status": "stored"})
+        if isinstance(row, Letter):
+            return json_answer(formats.letter(row) | {"status": "dead"})
+        return json_answer(formats.message(row) | {"status": "stored"})
 
     @views.get("/v1/messages/<message_id>/body")
     def show_body(message_id: str) -> Response:
-        found = _find(reader, letters, message_id)
-        if found is None:
+        row = _find(services, message_id)
+        if row is None:
             return _unknown(message_id)
-        if isinstance(found, Letter):
-            body = letters.body(found.seq)
+        if isinstance(row, Letter):
+            body = services.dead_letters.body(row.seq)
             return Response(body or b"", content_type="application/octet-stream")
-        kind = "text/plain; charset=utf-8" if found.text else "application/octet-stream"
-        return Response(found.body, content_type=kind)
+        media_type = "text/plain; charset=utf-8" if row.text else "application/octet-stream"
+        return Response(row.body, content_type=media_type)
 
     return views
 
 
-def _find(reader: Reader, letters: DeadLetters, message_id: str) -> Row | Letter | None:
+def _find(services: Services, message_id: str) -> Row | Letter | None:
     """Return the message, or the newest dead letter that has its id."""
-    parameters.parameters(request.args.to_dict(flat=False), ())
+    parameters.read(request.args.to_dict(flat=False), ())
     if not is_id(message_id):
-        raise InputError("a message's id is a UUID in lower case, as publishing answered it")
-    found = reader.message(message_id)
-    if found is not None:
-        return found
-    seqs = letters.of_message(message_id)
-    return letters.find(seqs[-1]) if seqs else None
+        raise InputError("a message's id is a UUID in lower case, as publishing returned it")
+    row = services.reader.message(message_id)
+    if row is not None:
+        return row
+    seqs = services.dead_letters.of_message(message_id)
+    return services.dead_letters.find(seqs[-1]) if seqs else None
 
 
 def _unknown(message_id: str) -> Response:
-    """Answer for an id that is not stored: there is no list of what is still under way."""
+    """Answer for an id that is not stored; no list says whether its message is still under way."""
     return problem_answer(
         problems.not_found(
-            f"no message {message_id} is stored (yet)", problems.RETRY_MESSAGE_SECONDS
+            f"no message {message_id} is stored, or not yet", problems.RETRY_MESSAGE_SECONDS
         )
     )

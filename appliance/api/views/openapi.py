@@ -3,14 +3,14 @@
 from flask import Blueprint, Response
 
 from appliance.api.openapi import describe
+from appliance.api.services import Services
 from appliance.api.views.answers import json_answer
-from appliance.config import Config
 
 
-def blueprint(config: Config, version: str) -> Blueprint:
+def blueprint(services: Services) -> Blueprint:
     """Serve /openapi.json."""
     views = Blueprint("openapi", __name__)
-    description = describe(config, version)
+    description = describe(services.config, services.version)
 
     @views.get("/openapi.json")
     def show_openapi() -> Response:

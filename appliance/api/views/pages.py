@@ -1,4 +1,4 @@
-"""One page of many: its members, where the next one begins, and what to ask for later."""
+"""The cursors of a page: where the next page begins, and where to read later rows."""
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
@@ -9,23 +9,23 @@ from appliance.api.views import parameters
 
 
 def cursors(
-    seqs: Sequence[int], *, more: bool, after: int | None, given: Mapping[str, str]
+    seqs: Sequence[int], *, more: bool, after: int | None, query: Mapping[str, str]
 ) -> dict[str, str | None]:
     """Return `next`, `next_url` and `newest` of a page whose rows have these `seq`, in order.
 
-    `next` goes on in the page's own direction (that of `after`, where it was given) and is null
-    where nothing more is there; `newest` is the place to ask `after` for what is stored later.
+    `next` continues in the page's own direction (forward with `after`, else backward) and is None
+    where there is nothing more. `newest` is the value of `after` that returns rows stored later.
     """
     following = parameters.seq_cursor(seqs[-1]) if more else None
     newest = max(seqs, default=after)
     direction = "before" if after is None else "after"
     return {
         "next": following,
-        "next_url": url({**given, direction: following}) if following else None,
+        "next_url": url({**query, direction: following}) if following else None,
         "newest": None if newest is None else parameters.seq_cursor(newest),
     }
 
 
-def url(parameters: Mapping[str, str | None]) -> str:
-    """Return this address with other parameters; relative, so that it holds behind a proxy."""
-    return f"{request.path}?{urlencode({k: v for k, v in parameters.items() if v is not None})}"
+def url(query: Mapping[str, str]) -> str:
+    """Return this address with another query; without a host, so that it holds behind a proxy."""
+    return f"{request.path}?{urlencode(query)}"

@@ -1,6 +1,6 @@
-"""Query parameters of the reading addresses: known ones only, each at most once, each checked.
+"""Query parameters of the views: each is known, comes once, and has a valid value.
 
-Pure: takes a mapping of lists, raises InputError (a 400) with words that name the parameter.
+Pure. Takes a mapping of lists; raises InputError (a 400) with words that name the parameter.
 """
 
 import base64
@@ -12,42 +12,50 @@ from datetime import UTC, datetime
 from typing import Final
 
 from appliance.errors import InputError
-from appliance.model import messages
+from appliance.model import messages, quantities
 
-#: Messages on a page when the client doesn't say, and at most.
+#: Rows on a page by default, and at most.
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
-#: Most messages that `limit` can ask of an export.
+#: Rows that `limit` can ask of an export at most.
 MAX_EXPORT: Final = 10**12
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-#: First byte of every cursor: what a cursor holds can change, and an old one is then told apart.
+#: First byte of every cursor: should a cursor's content change, an old one is recognized by it.
 _VERSION: Final = b"1"
+#: Beginning of an ISO 8601 time. Python takes any character between date and time, so that the
+#: digits of a Unix time could be read as a date of the eighteenth century.
+_DATE: Final = re.compile(r"[0-9W-]{7,10}(?:\Z|[Tt ])")
+#: End of the year 9999.
+_LAST_SECOND: Final = 253402300799.0
 _MAX_SEQ: Final = 2**63 - 1
 
 
-def parameters(given: Mapping[str, Sequence[str]], known: Sequence[str]) -> dict[str, str]:
-    """Return each parameter's one value. Raises InputError for one not in `known`, or repeated."""
-    for name, values in given.items():
-        if name not in known:
-            takes = f"known are {', '.join(known)}" if known else "this address takes none"
-            raise InputError(f"no such query parameter: {name[:50]!r}; {takes}")
+def read(query: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, str]:
+    """Return the one value of each parameter.
+
+    Raises InputError for a parameter that is not in `names`, or is repeated.
+    """
+    for name, values in query.items():
+        if name not in names:
+            takes = f"takes {', '.join(names)}" if names else "takes none"
+            raise InputError(f"unknown query parameter {name[:50]!r}; this address {takes}")
         if len(values) > 1:
-            raise InputError(f"{name} is given {len(values)} times")
-    return {name: values[0] for name, values in given.items()}
+            raise InputError(f"{name}: expected once, came {len(values)} times")
+    return {name: values[0] for name, values in query.items()}
 
 
-def limit(text: str | None, default: int | None, most: int) -> int | None:
-    """Return a count from 1 to `most`, or `default` where the parameter is absent."""
-    if text is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,15}", text) or not 1 <= int(text) <= most:
-        raise InputError(f"limit: expected a whole number from 1 to {most}")
-    return int(text)
+def page_limit(text: str | None) -> int:
+    """Return how many rows a page has at most; DEFAULT_LIMIT if the parameter is absent."""
+    return DEFAULT_LIMIT if text is None else _limit(text, MAX_LIMIT)
+
+
+def export_limit(text: str | None) -> int | None:
+    """Return how many rows an export has at most; None (no limit) if the parameter is absent."""
+    return None if text is None else _limit(text, MAX_EXPORT)
 
 
 def choice(name: str, text: str | None, words: Sequence[str]) -> str:
-    """Return one of `words`; the first where the parameter is absent."""
+    """Return one of `words`; the first if the parameter is absent."""
     if text is None:
         return words[0]
     if text not in words:
@@ -56,12 +64,12 @@ def choice(name: str, text: str | None, words: Sequence[str]) -> str:
 
 
 def seq_cursor(seq: int) -> str:
-    """Write a place in the order of storing as an opaque word."""
+    """Encode a place in the order of storing as an opaque word."""
     return _encode(str(seq))
 
 
 def parse_seq_cursor(name: str, text: str | None) -> int | None:
-    """Read such a word; `0` stands for before the first message."""
+    """Return the place that a cursor holds; `0` stands for the place before the first row."""
     if text is None:
         return None
     if text == "0":
@@ -73,36 +81,59 @@ def parse_seq_cursor(name: str, text: str | None) -> int | None:
 
 
 def topic_cursor(topic: str) -> str:
-    """Write a place in the list of topics as an opaque word."""
+    """Encode a place in the list of topics as an opaque word."""
     return _encode(topic)
 
 
 def parse_topic_cursor(name: str, text: str | None) -> str:
-    """Read such a word; the start of the list where the parameter is absent."""
+    """Return the place that a cursor holds; the start of the list if the parameter is absent."""
     return "" if text is None else _decode(name, text)
 
 
 def since(text: str | None, now: float | None = None) -> str | None:
-    """Return a time as the database keeps it: `10m` ago, or an ISO 8601 time (UTC if no zone).
+    """Return a time as the database keeps it, from a span (`10m`: ten minutes ago) or a time.
 
-    Raises InputError for anything else. Times before 1970 are taken as 1970.
+    A time is ISO 8601 (UTC if it names no zone), 10 digits (Unix seconds) or 13 digits (Unix
+    milliseconds). Raises InputError for anything else, and for a time before 1970. A span that
+    begins before 1970 begins in 1970.
     """
     if text is None:
         return None
-    if match := re.fullmatch(r"([0-9]{1,9})([smhdw])", text):
-        seconds = (time.time() if now is None else now) - int(match[1]) * _UNITS[match[2]]
-    else:
-        # A plus sign in an address means a space; people forget to write %2B.
-        repaired = re.sub(r" (?=[0-9]{2}:?[0-9]{2}$)", "+", text) if "T" in text else text
-        try:
-            moment = datetime.fromisoformat(repaired)
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError) as error:
-            raise InputError(
-                "since: expected a span such as 30s, 10m, 2h, 1d or 1w, "
-                "or a time such as 2026-01-31T12:00:00Z"
-            ) from error
-    return messages.timestamp(min(max(0.0, seconds), 253402300799.0))  # the end of year 9999
+    try:
+        seconds = max(0.0, (time.time() if now is None else now) - quantities.span(text))
+    except ValueError:
+        seconds = _unix_time(text)
+    return messages.timestamp(min(seconds, _LAST_SECOND))
+
+
+def _unix_time(text: str) -> float:
+    if re.fullmatch(r"[0-9]{10}|[0-9]{13}", text):
+        return int(text[:10]) + int(text[10:] or 0) / 1000
+    # A plus sign in an address means a space; people forget to write %2B.
+    repaired = re.sub(r" (?=[0-9]{2}:?[0-9]{2}$)", "+", text) if "T" in text else text
+    if not _DATE.match(repaired):
+        raise _bad_since()
+    try:
+        moment = datetime.fromisoformat(repaired)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise _bad_since() from error
+    if seconds < 0:
+        raise InputError("since: expected a time after 1970-01-01")
+    return seconds
+
+
+def _bad_since() -> InputError:
+    return InputError(
+        "since: expected a span such as 30s, 10m, 2h, 1d or 1w, a time such as "
+        "2026-01-31T12:00:00Z, or a Unix time of 10 digits (seconds) or 13 (milliseconds)"
+    )
+
+
+def _limit(text: str, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not 1 <= int(text) <= most:
+        raise InputError(f"limit: expected a whole number from 1 to {most}")
+    return int(text)
 
 
 def _encode(text: str) -> str:
@@ -110,7 +141,7 @@ def _encode(text: str) -> str:
 
 
 def _decode(name: str, text: str) -> str:
-    """Undo _encode; exactly what it writes is taken, so that a cursor has one spelling."""
+    """Undo _encode. Only its own spelling is accepted, so that a cursor has one spelling."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         value = raw[1:].decode("ascii")
@@ -122,4 +153,4 @@ def _decode(name: str, text: str) -> str:
 
 
 def _bad_cursor(name: str) -> InputError:
-    return InputError(f"{name}: not a cursor; use one that an answer's `next` gave")
+    return InputError(f"{name}: not a cursor; use the `next` or `newest` of an earlier answer")

@@ -1,14 +1,12 @@
 """The appliance at a glance: processes, broker, queue, store, disk."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 
 from flask import Blueprint, Response, request
 
-from appliance import readiness
+from appliance.api.services import Services
 from appliance.api.views import parameters
 from appliance.api.views.answers import json_answer
-from appliance.broker.base import BrokerState
 from appliance.broker.probe import FACT
 from appliance.config import Config
 from appliance.errors import StoreError
@@ -16,36 +14,28 @@ from appliance.machine import disk_space
 from appliance.machine.pulse import Sign, signs
 from appliance.model import messages
 from appliance.store.sqlite.reader import SQLITE_VERSION, Reader
-from appliance.supervision.state import ProcessState
 
 
-def blueprint(
-    config: Config,
-    reader: Reader,
-    broker: Callable[[], BrokerState],
-    processes: Callable[[], list[ProcessState]],
-    version: str,
-) -> Blueprint:
-    """Serve /v1/status; a part that can't be read is null, the others still show."""
+def blueprint(services: Services) -> Blueprint:
+    """Serve /v1/status; a part that can't be read is null, and the others are still there."""
     views = Blueprint("status", __name__)
 
     @views.get("/v1/status")
     def show_status() -> Response:
-        parameters.parameters(request.args.to_dict(flat=False), ())
-        state = broker()
-        found, living = readiness.assess(config, reader, state), signs(config)
+        parameters.read(request.args.to_dict(flat=False), ())
+        readiness, living = services.readiness(), signs(services.config)
         return json_answer(
             {
-                "version": version,
+                "version": services.version,
                 "time": messages.now(),
-                "ready": found.ready,
-                "reasons": found.reasons,
-                "processes": [asdict(process) for process in processes()],
+                "ready": readiness.ready,
+                "reasons": readiness.reasons,
+                "processes": [asdict(process) for process in services.processes()],
                 "pulses": [_pulse(sign) for sign in living],
                 "probe": next((s.facts[FACT] for s in living if FACT in s.facts), None),
-                "broker": asdict(state),
-                "store": _store(reader),
-                "disk": _disk(config),
+                "broker": asdict(services.broker()),
+                "store": _store(services.reader),
+                "disk": _disk(services.config),
                 "sqlite": SQLITE_VERSION,
             }
         )

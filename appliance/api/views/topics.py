@@ -1,8 +1,11 @@
 """Topics, and the messages of one topic: pages and exports."""
 
+import functools
+
 from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
+from appliance.api.services import Services
 from appliance.api.views import formats, pages, parameters
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
 from appliance.model.messages import check_topic
@@ -13,75 +16,70 @@ MESSAGE_PARAMETERS = ("after", "before", "since", "limit", "format")
 FORMATS = ("json", "ndjson", "csv")
 
 
-def blueprint(reader: Reader) -> Blueprint:
-    """Serve what `reader` finds."""
+def blueprint(services: Services) -> Blueprint:
+    """Serve /v1/topics and the messages of one topic."""
     views = Blueprint("topics", __name__)
+    reader = services.reader
 
     @views.get("/v1/topics")
     def list_topics() -> Response:
-        given = parameters.parameters(request.args.to_dict(flat=False), TOPIC_PARAMETERS)
-        after = parameters.parse_topic_cursor("after", given.get("after"))
-        limit = (
-            parameters.limit(given.get("limit"), parameters.DEFAULT_LIMIT, parameters.MAX_LIMIT)
-            or 0
-        )
-        found = reader.topics(after=after, limit=limit + 1)
-        following = parameters.topic_cursor(found[limit - 1].topic) if len(found) > limit else None
+        query = parameters.read(request.args.to_dict(flat=False), TOPIC_PARAMETERS)
+        after = parameters.parse_topic_cursor("after", query.get("after"))
+        limit = parameters.page_limit(query.get("limit"))
+        rows = reader.topics(after=after, limit=limit + 1)
+        following = parameters.topic_cursor(rows[limit - 1].topic) if len(rows) > limit else None
         return json_answer(
             {
-                "topics": [topic._asdict() for topic in found[:limit]],
+                "topics": [topic._asdict() for topic in rows[:limit]],
                 "next": following,
-                "next_url": pages.url({**given, "after": following}) if following else None,
+                "next_url": pages.url({**query, "after": following}) if following else None,
             }
         )
 
     @views.get("/v1/topics/<topic>/messages")
     def list_messages(topic: str) -> Response:
-        given = parameters.parameters(request.args.to_dict(flat=False), MESSAGE_PARAMETERS)
-        chosen = parameters.choice("format", given.get("format"), FORMATS)
+        query = parameters.read(request.args.to_dict(flat=False), MESSAGE_PARAMETERS)
+        form = parameters.choice("format", query.get("format"), FORMATS)
         window = Window(
             check_topic(topic),
-            before=parameters.parse_seq_cursor("before", given.get("before")),
-            after=parameters.parse_seq_cursor("after", given.get("after")),
-            since=parameters.since(given.get("since")),
+            before=parameters.parse_seq_cursor("before", query.get("before")),
+            after=parameters.parse_seq_cursor("after", query.get("after")),
+            since=parameters.since(query.get("since")),
         )
-        if chosen == "json":
-            limit = parameters.limit(
-                given.get("limit"), parameters.DEFAULT_LIMIT, parameters.MAX_LIMIT
-            )
+        if form == "json":
+            limit = parameters.page_limit(query.get("limit"))
+            answer = functools.partial(_page, reader, window, limit, query)
         else:
-            limit = parameters.limit(given.get("limit"), None, parameters.MAX_EXPORT)
+            most = parameters.export_limit(query.get("limit"))
+            answer = functools.partial(_export, reader, window, most, form)
         if not reader.has_topic(topic):
             return problem_answer(
                 problems.not_found(
-                    f"nothing of the topic {topic} was ever stored",
-                    problems.RETRY_MESSAGE_SECONDS,
+                    f"the topic {topic} has never had a message", problems.RETRY_MESSAGE_SECONDS
                 )
             )
-        if chosen != "json":
-            return _export(reader, window, limit, chosen)
-        return _page(reader, window, limit or parameters.DEFAULT_LIMIT, given)
+        return answer()
 
     return views
 
 
-def _page(reader: Reader, window: Window, limit: int, given: dict[str, str]) -> Response:
+def _page(reader: Reader, window: Window, limit: int, query: dict[str, str]) -> Response:
     """Answer one page."""
     page = reader.page(window, limit)
-    # A span such as 10m would mean another time on the next page.
-    fixed = given | ({"since": window.since} if window.since else {})
+    # On the next page, a span such as 10m would mean another time.
+    fixed = query | ({"since": window.since} if window.since else {})
     seqs = [row.seq for row in page.rows]
     return json_answer(
         {
             "messages": [formats.message(row) for row in page.rows],
-            **pages.cursors(seqs, more=page.more, after=window.after, given=fixed),
+            **pages.cursors(seqs, more=page.more, after=window.after, query=fixed),
         }
     )
 
 
-def _export(reader: Reader, window: Window, limit: int | None, chosen: str) -> Response:
+def _export(reader: Reader, window: Window, limit: int | None, form: str) -> Response:
     pieces = reader.pieces(window, limit)
-    if chosen == "csv":
+    if form == "csv":
         table = formats.csv_table(pieces, formats.COLUMNS, formats.message_cells)
         return csv_answer(table, window.topic)
     return ndjson_answer(formats.ndjson(pieces, formats.message))

@@ -79,23 +79,14 @@ def api(config: Config) -> None:
     from appliance.api.app import create_app
     from appliance.api.server import serve
     from appliance.broker.publish.publisher import Publisher
+    from appliance.cli.composition import api_services
     from appliance.machine.pulse import Pulse
     from appliance.store.sqlite import usage
     from appliance.store.sqlite.commits import Watch
-    from appliance.store.sqlite.reader import Reader
-    from appliance.supervision import processes
 
     setup.configure(config, "api")
-    publisher, reader = Publisher(config), Reader(config.database)
-    stopping = threading.Event()
-    app = create_app(
-        config,
-        reader,
-        publisher.state,
-        lambda: processes.read(config),
-        publish=publisher.publish_and_wait,
-        stopping=stopping,
-    )
+    publisher, stopping = Publisher(config), threading.Event()
+    app = create_app(api_services(config, publisher.state, publisher.publish_and_wait, stopping))
     with usage.shared(config.database), Pulse(config, "api") as pulse:
         serve(config, publisher, Watch(config.database), app, pulse, stopping=stopping)
 

@@ -1,0 +1,38 @@
+"""The parts of the appliance that the Flask application needs, put together by the command line."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import BinaryIO
+
+from appliance.broker.base import BrokerState
+from appliance.config import Config
+from appliance.readiness import Readiness
+from appliance.redrive import Redriver
+from appliance.store.sqlite.dead_letters import DeadLetters
+from appliance.store.sqlite.reader import Reader
+from appliance.supervision.state import ProcessState
+
+
+@dataclass(frozen=True)
+class Services:
+    """One for each API process. Every part can be used in any thread."""
+
+    config: Config
+    reader: Reader
+    dead_letters: DeadLetters
+    redriver: Redriver
+    #: Returns the broker's state as this process sees it.
+    broker: Callable[[], BrokerState]
+    #: Returns the state of each program that the supervisor runs.
+    processes: Callable[[], list[ProcessState]]
+    #: Returns whether a message sent now would be kept and stored.
+    readiness: Callable[[], Readiness]
+    #: Returns an open copy of the database that has no name. Its argument is called now and then
+    #: with the step and the share of it that is done (0 to 1, or None if unknown), and returns
+    #: whether to go on. Raises BackupError and StoreError.
+    backup: Callable[[Callable[[str, float | None], bool]], BinaryIO]
+    #: Set when the process stops; a long answer is given up then.
+    stopping: threading.Event
+    version: str = field(default_factory=lambda: metadata.version("queue-appliance"))

@@ -1,0 +1,47 @@
+"""The composition root of the API: concrete objects become the parts that its views need."""
+
+import threading
+from collections.abc import Callable
+from typing import BinaryIO
+
+from appliance import readiness
+from appliance.api.services import Services
+from appliance.broker.base import BrokerState
+from appliance.config import Config
+from appliance.model.messages import Envelope
+from appliance.redrive import Redriver
+from appliance.store.sqlite import backup
+from appliance.store.sqlite.dead_letters import DeadLetters
+from appliance.store.sqlite.reader import Reader
+from appliance.supervision import processes
+
+
+def api_services(
+    config: Config,
+    broker: Callable[[], BrokerState],
+    publish: Callable[[Envelope], None],
+    stopping: threading.Event,
+) -> Services:
+    """Build the parts; nothing is opened or connected until one of them is used.
+
+    `publish` returns when the broker has an envelope on disk, or raises BrokerError.
+    """
+    reader = Reader(config.database)
+    dead_letters = DeadLetters(config.database, reader)
+
+    def copy(progress: backup.Watch) -> BinaryIO:
+        folder = config.backup_folder
+        backup.make_folder(folder, config.database)
+        return backup.download(config.database, folder, config.min_free_bytes, progress)
+
+    return Services(
+        config=config,
+        reader=reader,
+        dead_letters=dead_letters,
+        redriver=Redriver(config, dead_letters, publish),
+        broker=broker,
+        processes=lambda: processes.read(config),
+        readiness=lambda: readiness.assess(config, reader, broker()),
+        backup=copy,
+        stopping=stopping,
+    )

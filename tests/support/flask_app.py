@@ -1,0 +1,30 @@
+"""The Flask application as the command line puts it together, without a broker."""
+
+import dataclasses
+import threading
+
+from appliance.api.app import create_app
+from appliance.broker.base import BrokerState
+from appliance.cli.composition import api_services
+
+#: A broker that is not connected.
+AWAY = BrokerState(
+    connected=False,
+    blocked=False,
+    accepting=False,
+    reason="away",
+    depth=None,
+    consumers=None,
+    checked_seconds_ago=None,
+)
+
+
+def services_of(config, broker=lambda: AWAY, **changes):
+    """Return the services with this function for the broker's state, and no supervisor."""
+    services = api_services(config, broker, lambda _: None, threading.Event())
+    return dataclasses.replace(services, **{"processes": list, **changes})
+
+
+def app_of(config, broker=lambda: AWAY, **changes):
+    """Return the application with these services."""
+    return create_app(services_of(config, broker, **changes))

@@ -30,7 +30,7 @@ import importlib, pkgutil, appliance
 for module in pkgutil.walk_packages(appliance.__path__, "appliance."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-import encodings.idna, supervisor.supervisorctl, supervisor.xmlrpc, sqlite_utils.cli
+import encodings.idna, supervisor.supervisorctl, supervisor.xmlrpc, sqlite_utils.cli, yaml
 """
 
 

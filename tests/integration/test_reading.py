@@ -93,7 +93,7 @@ def broker():
 
 
 @pytest.fixture
-def client(config, reader, broker, store):
+def client(config, broker, store):
     return app_of(config, lambda: broker[0]).test_client()
 
 
@@ -522,7 +522,7 @@ def test_json_ends_with_a_newline_and_is_not_kept_by_caches(store, client):
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_a_fault_of_ours_tells_the_client_nothing_of_the_inside(config, reader, store, caplog):
+def test_a_fault_of_ours_tells_the_client_nothing_of_the_inside(config, store, caplog):
     def broken():
         raise RuntimeError("secret detail of the inside")
 
@@ -537,7 +537,7 @@ def test_a_fault_of_ours_tells_the_client_nothing_of_the_inside(config, reader, 
 # --- a database that is not there, or another one
 
 
-def test_without_a_database_reads_are_503_and_recover(config, reader, broker):
+def test_without_a_database_reads_are_503_and_recover(config, broker):
     client = app_of(config, lambda: broker[0]).test_client()
     answer = client.get("/v1/topics")
     assert answer.status_code == 503
@@ -673,7 +673,7 @@ def test_readyz_says_that_no_worker_gives_a_sign_of_life(client, config, monkeyp
     assert "no worker gave a sign of life" in answer["reasons"][0]
 
 
-def test_readyz_says_that_the_disk_is_below_its_floor(tmp_path, reader, store):
+def test_readyz_says_that_the_disk_is_below_its_floor(tmp_path, store):
     config = configuration.load(
         {"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_MIN_FREE_BYTES": "1000000g"}
     )

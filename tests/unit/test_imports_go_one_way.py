@@ -42,6 +42,7 @@ KNOWN_TO = {
     "httptools": {"api.http"},
     "supervisor": {"supervision", "cli.commands.run"},
     "click": {"cli"},
+    "yaml": {"api.openapi"},
 }
 
 

@@ -1,16 +1,28 @@
+import configparser
+import json
 import re
+from pathlib import Path
 
 import pytest
 from flask_app import app_of
 
 from appliance import config as configuration
+from appliance.api import openapi
+from appliance.api.http import problems
 from appliance.api.openapi import describe
 from appliance.api.views import dead_letters, topics
 from appliance.broker.base import BrokerState
+from appliance.model import messages
+from appliance.store.sqlite.paging import PAGE_BYTES
 from appliance.store.sqlite.reader import Topic, Totals
 
-#: Served by the front door, before Flask.
+ROOT = Path(__file__).parents[2]
+#: Served by the connection, before Flask.
 PUBLISHING = {("/v1/topics/{topic}/messages", "post"), ("/v1/topics/{topic}/messages", "put")}
+#: Browsers ask for it by themselves; it is no part of the interface.
+ICON = {("/favicon.ico", "get")}
+#: Addresses that need no token.
+OPEN = {"/", "/healthz", "/readyz", "/openapi.json"}
 
 
 @pytest.fixture
@@ -42,7 +54,7 @@ def test_every_address_is_described_and_every_description_has_an_address(app, de
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<(?:message_|letter_)?(\w+)>", r"{\1}", rule.rule)
         served |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
-    assert set(operations(description)) == served | PUBLISHING
+    assert set(operations(description)) | ICON == served | PUBLISHING
 
 
 def test_every_parameter_of_a_view_is_described(description):
@@ -81,14 +93,14 @@ def test_operations_have_names_of_their_own(description):
     assert len(names) == len(set(names))
 
 
-def test_all_but_health_needs_the_token(description):
+def test_operations_need_the_token_except_health_and_the_description(description):
     for (path, method), operation in operations(description).items():
-        is_open = path in ("/healthz", "/readyz")
+        is_open = path in OPEN
         assert (operation.get("security") == []) == is_open, (path, method)
         assert ("401" in operation["responses"]) == (not is_open), (path, method)
 
 
-def test_the_limits_in_force_are_told(tmp_path):
+def test_limits_in_force_are_described(tmp_path):
     config = configuration.load(
         {"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_MAX_BATCH_MESSAGES": "1234"}
     )
@@ -110,8 +122,66 @@ def test_shapes_have_the_fields_of_what_they_show(description, schema, kind):
     assert list(shapes[schema]["properties"]) == list(fields)
 
 
-def test_it_is_served_as_json(app, description):
+def test_description_is_served_as_json(app, description):
     answer = app.test_client().get("/openapi.json")
     assert answer.content_type == "application/json"
     assert answer.json["paths"] == description["paths"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", answer.json["info"]["version"])
+
+
+def test_names_in_the_file_are_those_that_are_filled_in(config):
+    names = re.findall(r"\$\{(\w+)\}", openapi.source())
+    assert set(names) == set(openapi.values(config, "1"))
+
+
+def test_numbers_that_are_not_filled_in_are_those_of_the_code(description):
+    pattern = description["paths"]["/v1/topics/{topic}/messages"]["parameters"][0]["schema"]
+    assert pattern["pattern"] == f"^{messages._TOPIC.pattern}$"
+    sizes = set(re.findall(r"(\d+) MiB", openapi.source()))
+    assert sizes == {str(PAGE_BYTES // 2**20)}
+
+
+def test_enumerations_are_the_words_that_the_views_take(description):
+    for path, words in (
+        ("/v1/topics/{topic}/messages", topics.FORMATS),
+        ("/v1/dead-letters", dead_letters.FORMATS),
+    ):
+        parameters = {p["name"]: p for p in description["paths"][path]["get"]["parameters"]}
+        assert parameters["format"]["schema"]["enum"] == list(words)
+
+
+def test_examples_of_problems_are_types_of_the_code(description):
+    types = {(t.status, t.name, t.title) for t in problems.TYPES}
+    for name, response in description["components"]["responses"].items():
+        example = response["content"]["application/problem+json"]["example"]
+        word = example["type"].removeprefix("urn:queue-appliance:problem:")
+        assert (example["status"], word, example["title"]) in types, name
+
+
+def test_responses_with_a_shared_problem_have_its_status(description):
+    shared = description["components"]["responses"]
+    for operation in operations(description).values():
+        for status, response in operation["responses"].items():
+            if "$ref" in response:
+                problem = shared[response["$ref"].rpartition("/")[2]]
+                content = problem["content"]["application/problem+json"]
+                assert str(content["example"]["status"]) == status
+
+
+def test_shared_parts_are_all_used(description):
+    text = json.dumps(description)
+    for kind in ("schemas", "responses"):
+        for name in description["components"][kind]:
+            assert f'"#/components/{kind}/{name}"' in text
+
+
+def test_files_that_are_no_modules_are_shipped_with_the_package():
+    shipped = configparser.ConfigParser()
+    shipped.read(ROOT / "setup.cfg")
+    patterns = shipped["options.package_data"]["appliance"].split()
+    package = ROOT / "appliance"
+    files = {
+        path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
+    listed = {path for pattern in patterns for path in package.glob(pattern)}
+    assert {path for path in files if path.suffix != ".py"} == listed

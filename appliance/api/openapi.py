@@ -31,7 +31,7 @@ def describe(config: Config, version: str) -> dict[str, Any]:
     """Return the OpenAPI document of an API of this version with these limits."""
     import yaml  # noqa: PLC0415  # most API processes are never asked for it
 
-    known = values(config, version)
-    text = re.sub(r"\$\{(\w+)\}", lambda match: str(known[match[1]]), source())
+    fields = values(config, version)
+    text = re.sub(r"\$\{(\w+)\}", lambda match: str(fields[match[1]]), source())
     document: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)  # a safe one
     return document

@@ -27,7 +27,7 @@ class Services:
     broker: Callable[[], BrokerState]
     #: Returns the state of each program that the supervisor runs.
     processes: Callable[[], list[ProcessState]]
-    #: Returns whether a message sent now would be kept and stored.
+    #: Returns the checks that a message sent now must pass to become a row.
     readiness: Callable[[], Readiness]
     #: Returns an open copy of the database that has no name. Its argument is called now and then
     #: with the step and the share of it that is done (0 to 1, or None if unknown), and returns

@@ -106,8 +106,17 @@ def test_a_large_body_where_none_belongs_is_refused(appliance):
     assert ask(appliance, request + b"x" * 100_000)[0] == 413
 
 
-def test_without_a_token_nothing_but_health_is_answered(appliance):
-    for target, expected in ((b"/healthz", 200), (b"/readyz", 200), (b"/v1/topics", 401)):
+def test_without_a_token_only_the_open_addresses_are_answered(appliance):
+    for target, expected in (
+        (b"/", 200),
+        (b"/favicon.ico", 200),
+        (b"/healthz", 200),
+        (b"/openapi.json", 200),
+        (b"/readyz", 200),
+        (b"/v1/topics", 401),
+        (b"/v1/backup", 401),
+        (b"/none", 401),
+    ):
         request = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % target
         assert ask(appliance, request)[0] == expected
     refused = {ask(appliance, head(appliance, b"/x").replace(b"Bearer", b"Basic"))[0]}

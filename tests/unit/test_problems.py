@@ -93,7 +93,12 @@ def _kinds(root):
 
 def test_types_are_those_of_the_errors_and_of_the_functions():
     made = [problems.of(kind("x")) for kind in _kinds(errors.ApplianceError)]
-    made += [problems.unauthorized(), problems.not_found("x"), problems.bad_request("x")]
+    made += [
+        problems.unauthorized(),
+        problems.forbidden("x"),
+        problems.not_found("x"),
+        problems.bad_request("x"),
+    ]
     made += [problems.method_not_allowed(["GET"]), problems.internal()]
     listed = {(t.status, f"urn:queue-appliance:problem:{t.name}", t.title) for t in problems.TYPES}
     assert {(problem.status, problem.type, problem.title) for problem in made} == listed

@@ -95,6 +95,7 @@ class ProblemType(NamedTuple):
 
 _BAD_REQUEST: Final = ProblemType(400, "bad-request", "Bad request")
 _UNAUTHORIZED: Final = ProblemType(401, "unauthorized", "Missing or invalid token")
+_FORBIDDEN: Final = ProblemType(403, "forbidden", "Not allowed")
 _NOT_FOUND: Final = ProblemType(404, "not-found", "Not found")
 _METHOD_NOT_ALLOWED: Final = ProblemType(405, "method-not-allowed", "Method not allowed")
 _INTERNAL: Final = ProblemType(500, "internal", "Internal error")
@@ -126,7 +127,7 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
 #: Every type of problem, by status and name. A status that the HTTP library chose has none: its
 #: `type` is about:blank.
 TYPES: Final[Sequence[ProblemType]] = sorted(
-    {*_BY_ERROR.values(), _UNAUTHORIZED, _NOT_FOUND, _METHOD_NOT_ALLOWED, _INTERNAL}
+    {*_BY_ERROR.values(), _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _METHOD_NOT_ALLOWED, _INTERNAL}
 )
 
 
@@ -148,7 +149,7 @@ def unauthorized() -> Problem:
 
 def forbidden(detail: str) -> Problem:
     """Return a 403: the principal is known, and lacks the right."""
-    return Problem(403, _URN + "forbidden", "Not allowed", detail)
+    return _FORBIDDEN.problem(detail)
 
 
 def not_found(detail: str, retry_after: int | None = None) -> Problem:

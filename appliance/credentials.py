@@ -33,7 +33,7 @@ def broker_password(config: Config) -> str:
 
     Raises ConfigError where the file can't be made or read.
     """
-    return _read_or_make(config.data / "broker" / "password")
+    return _read_or_make(config.broker_home / "password")
 
 
 def _read_or_make(path: Path) -> str:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from appliance.broker import probe
-from appliance.broker.base import BrokerState
+from appliance.broker.base import PROBE_FACT, BrokerState, ProbeState
 from appliance.config import Config
 from appliance.errors import SchemaError, StoreError
 from appliance.machine import disk_space
@@ -71,10 +70,10 @@ def _check_broker(readiness: Readiness, broker: BrokerState) -> None:
 def _check_probe(readiness: Readiness, living: Sequence[Sign]) -> None:
     """Heed what the probe found, where one runs and is not stopped itself."""
     for sign in living:
-        found = sign.facts.get(probe.FACT)
+        found = sign.facts.get(PROBE_FACT)
         if found and sign.seconds_ago < _STALE_SECONDS:
             reason = f"the broker runs and does not serve: {found['reason']}"
-            readiness.add("broker_serves", found["state"] != probe.State.FAILS, reason)
+            readiness.add("broker_serves", found["state"] != ProbeState.FAILS, reason)
 
 
 def _check_workers(readiness: Readiness, living: Sequence[Sign]) -> None:

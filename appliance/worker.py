@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import structlog
 
-from appliance.broker.consumer import Consumer, Delivery
+from appliance.broker.base import Consumer, Delivery
 from appliance.config import Config
 from appliance.errors import SchemaError, StoreError, StoreFullError, UnstorableError
 from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
@@ -61,13 +61,13 @@ _log: Any = structlog.get_logger(__name__)
 class Worker:
     """Runs until SIGTERM or SIGINT; then stores and acknowledges what it has taken."""
 
-    def __init__(self, config: Config, pulse: Pulse) -> None:
+    def __init__(self, config: Config, consumer: Consumer, pulse: Pulse) -> None:
         self._config = config
         self._pulse = pulse
         self._stored = 0  # envelopes
         self._trouble = ""
         self._deliveries: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
-        self._consumer = Consumer(config, self._deliveries.put)
+        self._consumer = consumer
         self._stopping = threading.Event()
         self._owed: list[Report] = []  # one for each envelope stored and not acknowledged
         self._accounted_at = 0.0
@@ -117,7 +117,7 @@ class Worker:
         writer = await asyncio.to_thread(self._open)
         if writer is not None:
             writer.close()
-            await self._consumer.run()
+            await self._consumer.run(self._deliveries.put)
 
     def _store_all(self, loop: asyncio.AbstractEventLoop) -> None:
         """Store what comes, in the order in which it came, until the None that ends it."""
@@ -162,7 +162,7 @@ class Worker:
         while True:
             if delivery is None:
                 return group, True
-            if delivery.turn == self._consumer.turn:  # else it comes again, perhaps elsewhere
+            if self._consumer.is_current(delivery):  # else it comes again, perhaps elsewhere
                 group.append(delivery)
                 size += len(delivery.content.body)
             if size >= _GROUP_BYTES:

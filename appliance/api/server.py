@@ -17,7 +17,7 @@ from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
 from appliance.auth.authorizer import Authorizer
-from appliance.broker.publish.publisher import Publisher
+from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import disk_space

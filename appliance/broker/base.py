@@ -1,26 +1,129 @@
-"""What the API knows of the broker at a moment; safe to read from any thread."""
+"""The seam of the broker: what the rest of the package needs to publish and to consume.
 
+The worker and the API know these names only. The concrete classes are built by the command line's
+processes: `publish.publisher.AmqpPublisher` and `consumer.AmqpConsumer`.
+"""
+
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
 
-from appliance.model.ledger import Entry
+from appliance.model.ledger import LedgerEntry
+from appliance.model.messages import Content, Envelope
+
+#: The topic exchange that everything is published to, with the topic as routing key.
+EXCHANGE: Final = "appliance"
+#: The queue of all messages, which the workers consume.
+QUEUE: Final = "appliance.store"
+#: An exchange, and the queue bound to it: dead letters of QUEUE, which the broker gave up on.
+DEAD: Final = "appliance.dead"
+#: User name on our own node; its password is made at the first start.
+USER: Final = "appliance"
+
+#: The fact under which the probe's result is told to other processes (see `machine.pulse`).
+PROBE_FACT: Final = "probe"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerState:
-    """`accepting` is whether a message sent now would be confirmed; else `reason` says why not.
-
-    `depth` counts envelopes that wait in the queue, `consumers` the workers attached to it; both
-    are None until they were asked for, which was `checked_seconds_ago`. `numbers` is what this
-    process would say at its end of the envelopes it sent. `full` is whether the queue refused what
-    was sent last, and has not drained since.
-    """
+    """The broker as the API knows it at one moment; safe to read from any thread."""
 
     connected: bool
+    #: An alarm of the broker's (memory, disk) holds publishers back.
     blocked: bool
+    #: A message sent now would be confirmed; else `reason` says why not.
     accepting: bool
     reason: str | None
+    #: Envelopes that wait in the queue; None until the queue was first read.
     depth: int | None
+    #: Workers attached to the queue; None until the queue was first read.
     consumers: int | None
+    #: Seconds since `depth` and `consumers` were read.
     checked_seconds_ago: float | None
-    numbers: Entry | None = None
+    #: The ledger entry that this process would leave if it ended now.
+    numbers: LedgerEntry | None = None
+    #: The queue refused the last envelope, and has not drained since.
     full: bool = False
+
+
+class ProbeState(StrEnum):
+    """The outcome of one look at the broker by the probe."""
+
+    UNKNOWN = "unknown"
+    SERVES = "serves"
+    BLOCKED = "blocked"  # by an alarm; it answers
+    AWAY = "away"  # its port is closed
+    FAILS = "fails"  # it takes connections, and no message comes back
+
+
+class Publisher(Protocol):
+    """Publishes durably: a message is confirmed once the broker has it on disk.
+
+    All methods are called on the event loop that `run` runs on, but for `state` and
+    `publish_and_wait`.
+    """
+
+    @property
+    def refusal(self) -> str:
+        """The reason given to `refuse`; empty while messages are taken."""
+
+    async def run(self) -> None:
+        """Stay connected until `stop`."""
+
+    async def stop(self) -> None:
+        """Disconnect. Messages that are not confirmed stay unanswered."""
+
+    def state(self) -> BrokerState:
+        """Return the broker's state. Safe in any thread."""
+
+    def refuse(self, reason: str) -> None:
+        """Refuse every later message for this reason; an empty reason ends that."""
+
+    def post(
+        self, topic: str, message_id: str, received_at: str, body: bytes
+    ) -> asyncio.Future[None]:
+        """Send one message; it may share an envelope with others of its topic.
+
+        The future ends when the message is confirmed. It raises RefusedError where the message
+        certainly isn't kept, DeadlineError where it may be. Raises RefusedError at once where
+        messages are refused or too many wait.
+        """
+
+    def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
+        """Send an envelope as it is; the future and the errors are those of `post`."""
+
+    def publish_and_wait(self, envelope: Envelope) -> None:
+        """Send an envelope from any other thread; return when it is confirmed.
+
+        Raises RefusedError or DeadlineError, as the future of `post` does.
+        """
+
+
+class Delivery(Protocol):
+    """One envelope that the broker delivered, to be acknowledged once it is stored."""
+
+    @property
+    def content(self) -> Content:
+        """The envelope; or a dead letter, where it can't be read; or a ledger report."""
+
+
+class Consumer(Protocol):
+    """Consumes the queue of all messages. All methods are called on the event loop."""
+
+    @property
+    def consuming(self) -> bool:
+        """Whether deliveries come, or would come if this were the active consumer."""
+
+    async def run(self, on_delivery: Callable[[Delivery], None]) -> None:
+        """Hand each delivery to `on_delivery`, on the event loop, until `stop`."""
+
+    def is_current(self, delivery: Delivery) -> bool:
+        """Whether the delivery can still be acknowledged; else it comes again. Any thread."""
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Acknowledge this delivery and all before it; nothing where it is not current."""
+
+    async def stop(self) -> None:
+        """Disconnect once the acknowledgements are written."""

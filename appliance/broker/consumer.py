@@ -10,6 +10,7 @@ import pika.exceptions
 import structlog
 
 from appliance.broker import pika_patches, topology
+from appliance.broker.base import DEAD, QUEUE, Delivery
 from appliance.broker.link import Link
 from appliance.config import Config
 from appliance.errors import BrokerError, EnvelopeError, TopicError
@@ -34,10 +35,8 @@ from appliance.model.messages import (
 #: Envelopes taken and not acknowledged. Enough that the next transaction fills while one commits;
 #: few, because each may be as large as a request.
 _PREFETCH: Final = 32
-#: Seconds between two looks for the queue, which the publisher makes: doubled from the first to
-#: the last, because the broker logs each that is in vain.
-_LOOK_FIRST: Final = 0.25
-_LOOK_LAST: Final = 5.0
+#: Seconds until the queue of dead letters is looked for again, after an error.
+_RETRY: Final = 1.0
 
 #: RabbitMQ's word for why a message died, and the same for people.
 _DEATHS: Final = {
@@ -54,104 +53,104 @@ _log: Any = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """One envelope (or what is left of one that can't be read), to be acknowledged.
+class AmqpDelivery:
+    """One envelope (or the dead letter of one that can't be read), to be acknowledged."""
 
-    `turn` counts the connections: a tag means nothing on another one.
-    """
-
+    #: Number of the connection: a tag means nothing on another one.
     turn: int
     tag: int
     content: Content
 
 
-class Consumer:
-    """Hands each delivery to `on_delivery`, on the running event loop."""
+class AmqpConsumer:
+    """The consumer of a RabbitMQ broker; see `base.Consumer`."""
 
-    def __init__(self, config: Config, on_delivery: Callable[[Delivery], None]) -> None:
-        pika_patches.read_any()
-        self._max_message_bytes = config.max_message_bytes
-        self._on_delivery = on_delivery
+    def __init__(self, config: Config) -> None:
+        pika_patches.read_any_table()
+        self._config = config
+        self._on_delivery: Callable[[Delivery], None]
         self._link = Link(config, self._opened, self._lost)
         self._channel: Any = None
         self._seeking: asyncio.Task[None] | None = None
         self._ids = IdSource()
-        self.turn = 0
+        self._turn = 0
 
     @property
     def consuming(self) -> bool:
-        """Whether deliveries come here, or would if this were the active consumer."""
+        """Whether deliveries come, or would come if this were the active consumer."""
         return self._channel is not None
 
-    async def run(self) -> None:
-        """Consume until `stop`."""
+    async def run(self, on_delivery: Callable[[Delivery], None]) -> None:
+        """Hand each delivery to `on_delivery`, until `stop`."""
+        self._on_delivery = on_delivery
         try:
             await self._link.run()
         finally:
             if self._seeking is not None:
                 self._seeking.cancel()
 
+    def is_current(self, delivery: Delivery) -> bool:
+        """Whether the delivery's connection is still open, as far as is known. Any thread."""
+        return isinstance(delivery, AmqpDelivery) and delivery.turn == self._turn
+
     def acknowledge(self, delivery: Delivery) -> None:
-        """Acknowledge this delivery and all before it; nothing where its connection is gone."""
-        if delivery.turn == self.turn and self._channel is not None and self._channel.is_open:
+        """Acknowledge this delivery and all before it; nothing where its connection is lost."""
+        if (
+            isinstance(delivery, AmqpDelivery)
+            and delivery.turn == self._turn
+            and self._channel is not None
+            and self._channel.is_open
+        ):
             self._channel.basic_ack(delivery.tag, multiple=True)
 
     async def stop(self) -> None:
-        """Disconnect, after what was acknowledged has been written."""
+        """Disconnect once the broker has read the acknowledgements."""
         if self._channel is not None and self._channel.is_open:
-            # The broker's answer to anything asked after them means it has read them.
+            # The broker's answer to anything asked after them means that it has read them.
             try:
-                await self._link.call(
-                    self._channel.queue_declare, queue=topology.QUEUE, passive=True
-                )
+                await self._link.call(self._channel.queue_declare, queue=QUEUE, passive=True)
             except BrokerError as error:
                 _log.debug("acknowledgements may be lost", reason=str(error))
-        self._link.stop()
+        await self._link.close()
 
     async def _opened(self, link: Link) -> None:
-        delay = _LOOK_FIRST
-        while not await topology.exists(link, topology.QUEUE):
-            if delay == _LOOK_FIRST:
-                _log.info("waiting for the API to make the queue")
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LOOK_LAST)
+        await topology.wait_until_exists(link, self._config, QUEUE)
         channel: Any = link.channel
         channel.add_on_cancel_callback(lambda _: link.drop("the queue is gone"))
         await link.call(channel.basic_qos, prefetch_count=_PREFETCH)
-        self.turn += 1
-        turn, self._channel = self.turn, channel
+        self._turn += 1
+        turn, self._channel = self._turn, channel
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
             content = self._read(_text(method.routing_key), properties, body)
-            self._on_delivery(Delivery(turn, method.delivery_tag, content))
+            self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
         def died(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            content = self._read(_text(method.routing_key), properties, body)
-            self._on_delivery(Delivery(turn, method.delivery_tag, given_up(content, properties)))
+            content = given_up(self._read(_text(method.routing_key), properties, body), properties)
+            self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
-        channel.basic_consume(topology.QUEUE, delivered)
-        self._seeking = asyncio.create_task(self._seek_dead(link, turn, died))
+        channel.basic_consume(QUEUE, delivered)
+        self._seeking = asyncio.create_task(self._consume_dead(link, turn, died))
 
-    async def _seek_dead(self, link: Link, turn: int, died: Callable[..., None]) -> None:
-        """Consume what the broker gives up on too, as soon as the API has made that queue.
+    async def _consume_dead(self, link: Link, turn: int, died: Callable[..., None]) -> None:
+        """Consume the broker's dead letters too, as soon as the API has made their queue.
 
         The same channel: its tags are in one order, so one acknowledgement still covers all that
         came before.
         """
-        delay = _LOOK_FIRST
-        while turn == self.turn:
+        while turn == self._turn:
             try:
-                if await topology.exists(link, topology.DEAD):
-                    if turn == self.turn:
-                        self._channel.basic_consume(topology.DEAD, died)
-                    return
+                await topology.wait_until_exists(link, self._config, DEAD)
+                if turn == self._turn:
+                    self._channel.basic_consume(DEAD, died)
             except (BrokerError, pika.exceptions.AMQPError) as error:
-                _log.debug("the dead letters' queue can't be looked at", reason=str(error))
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LOOK_LAST)
+                _log.debug("dead letter queue not readable", reason=str(error))
+                await asyncio.sleep(_RETRY)
+            else:
+                return
 
     def _lost(self, _: str) -> None:
-        self.turn += 1
+        self._turn += 1
         self._channel = None
 
     def _read(self, topic: str, properties: Any, body: bytes) -> Envelope | DeadLetter | Report:
@@ -173,13 +172,13 @@ class Consumer:
             )
         except Exception as error:  # noqa: BLE001  # a client decides what is in it
             # A delivery that is left out would be acknowledged with the one after it, and lost.
-            _log.exception("a delivery can't be read")
+            _log.exception("delivery unreadable")
             return DeadLetter(topic, self._ids.new(), now(), body, "undecodable", repr(error))
 
     def _foreign(self, topic: str, properties: Any, body: bytes) -> Envelope:
         """Take what another AMQP client published; its `message_id` is its idempotency key."""
         check_topic(topic)
-        if len(body) > self._max_message_bytes:
+        if len(body) > self._config.max_message_bytes:
             raise EnvelopeError("too-large", f"{len(body)} bytes, over the limit for a message")
         if not body:
             raise EnvelopeError("empty", "a message without a body")

@@ -1,61 +1,103 @@
 """A connection and a channel on the running event loop, opened again for as long as wanted.
 
-pika speaks in callbacks; here they become awaitable. Whatever ends the channel or the connection
-ends the link's turn: the owner is told, the link backs off and comes again.
+pika speaks in callbacks; here they become awaitable. When the channel or the connection ends, for
+whatever reason, the owner is told, and after a pause the link connects again, to the next address.
 """
 
 import asyncio
 import contextlib
+import copy
 import random
+import socket
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import pika
 import pika.exceptions
 import structlog
-from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.adapters.utils import io_services_utils
 from pika.channel import Channel
 
-from appliance.broker.connection import parameters
+from appliance import credentials
+from appliance.broker import pika_patches
+from appliance.broker.base import USER
+from appliance.broker.pika_patches import FrameConnection
 from appliance.config import Config
 from appliance.errors import BrokerError
+from appliance.machine.complaint import Complaint
 
 #: Seconds between attempts: doubled from the first to the last, and jittered.
 _BACKOFF_FIRST: Final = 0.1
 _BACKOFF_LAST: Final = 1.0
-#: Bytes that are joined for one system call.
-_JOIN_BYTES: Final = 128 * 1024
-#: Bytes that are read by one system call. Less than what malloc would map and unmap each time.
-_RECEIVE_BYTES: Final = 64 * 1024
+#: Seconds for which a broker that was not reached yet is one that starts, which is no fault.
+_STARTING: Final = 30.0
 #: Seconds to wait for the broker's answer to anything but a publish.
 _CALL_TIMEOUT: Final = 10.0
+#: Seconds. A broker that hangs is noticed within two of them; SIGSTOP of a few seconds is not.
+_HEARTBEAT: Final = 10
+#: Seconds for each step of connecting.
+_CONNECT_TIMEOUT: Final = 5
+#: Seconds for the broker's answer to the end of a connection, and for the whole end of a link.
+_DISCONNECT_TIMEOUT: Final = 1.0
+_CLOSE_TIMEOUT: Final = 2.0
 
 _log: Any = structlog.get_logger(__name__)
 
 
-def _receive_more() -> None:
-    """Let pika read much at a time: it reads 4 KiB, and copies what it has for each of them."""
-    transport: Any = io_services_utils._AsyncTransportBase  # noqa: SLF001
-    transport._MAX_RECV_BYTES = _RECEIVE_BYTES  # noqa: SLF001
+def parameters(config: Config) -> list[pika.connection.Parameters]:
+    """Return how to connect to each of the broker's addresses, in the order of the settings.
+
+    Several addresses are the nodes of one cluster. Raises ConfigError where our own broker's
+    password can't be read.
+    """
+    each: list[pika.connection.Parameters] = [pika.URLParameters(url) for url in config.broker_urls]
+    if not each:
+        password = credentials.broker_password(config)
+        host, port = config.amqp
+        identity = pika.PlainCredentials(USER, password)
+        each = [pika.ConnectionParameters(host=host, port=port, credentials=identity)]
+    for one in each:
+        one.heartbeat = _HEARTBEAT
+        one.socket_timeout = _CONNECT_TIMEOUT
+        one.stack_timeout = 2 * _CONNECT_TIMEOUT
+        one.connection_attempts = 1
+    return each
 
 
-class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
-    """pika's connection, which can send many frames by one system call."""
+async def resolve(each: list[pika.connection.Parameters]) -> list[pika.connection.Parameters]:
+    """Return how to connect to each IP address that the hosts' names stand for, in order.
 
-    def send_together(self, frames: list[bytes]) -> None:
-        """Send frames that are written already; large ones alone, without copying them."""
-        if sum(map(len, frames)) <= _JOIN_BYTES:
-            frames = [b"".join(frames)]
-        self._output_marshaled_frames(frames)
+    Raises BrokerError where none of the names has an address.
+    """
+    loop = asyncio.get_running_loop()
+    resolved: list[pika.connection.Parameters] = []
+    reason = ""
+    for one in each:
+        try:
+            records = await loop.getaddrinfo(one.host, one.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            reason = f"{one.host} has no address ({error.strerror or error})"
+            continue
+        for host in dict.fromkeys(str(target[0]) for *_, target in records):
+            at_address = copy.copy(one)
+            at_address.host = host
+            if one.ssl_options is not None:  # the certificate is the name's
+                name = one.ssl_options.server_hostname or one.host
+                at_address.ssl_options = pika.SSLOptions(one.ssl_options.context, name)
+            resolved.append(at_address)
+    if not resolved:
+        raise BrokerError(f"broker: {reason}")
+    return resolved
 
 
 class Link:
-    """Keeps one connection and channel open.
+    """Keeps one connection and one channel open.
 
     `on_open(link)` prepares a fresh channel and may raise BrokerError; when it has returned the
-    link is up. `on_lost(reason)` is called once for every channel that was opened, whichever way
-    it ended. `on_blocked(bool)` tells of the broker's alarms. A `quiet` one leaves it to its owner
-    to log what matters.
+    link is up. `on_lost(reason)` is called once for every attempt to connect, when the channel or
+    the attempt has ended. `on_blocked(bool)` is called when an alarm of the broker's begins and
+    ends. With `quiet`, the owner logs what matters.
     """
 
     def __init__(
@@ -67,29 +109,41 @@ class Link:
         *,
         quiet: bool = False,
     ) -> None:
-        _receive_more()
+        pika_patches.receive_more()
         self._config = config
         self._on_open = on_open
         self._on_lost = on_lost
         self._on_blocked = on_blocked
         self._quiet = quiet
+        self._addresses: deque[pika.connection.Parameters] = deque()
         self._connection: Any = None
         self._lost: asyncio.Future[str] | None = None
         self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._waiting = Complaint(_log, "waiting for the broker", "broker connected", level="info")
+        self._unavailable = Complaint(_log, "broker unavailable", "broker connected")
+        self._starting_until = 0.0
         self.channel: Channel | None = None
 
     async def run(self) -> None:
         """Connect, and connect again, until `stop`."""
+        self._ended.clear()
+        self._starting_until = time.monotonic() + _STARTING
+        try:
+            await self._keep_connected()
+        finally:
+            self._ended.set()
+
+    async def _keep_connected(self) -> None:
         delay = _BACKOFF_FIRST
-        told = False
         while not self._stopping.is_set():
             self._lost = asyncio.get_running_loop().create_future()
             try:
                 await self._connect()
                 await self._on_open(self)
-                if not self._quiet:
-                    _log.info("broker connected")
-                delay, told = _BACKOFF_FIRST, False
+                self._log_connected()
+                delay = _BACKOFF_FIRST
                 reason = await self._lost
             except BrokerError as error:
                 reason = str(error)
@@ -99,13 +153,27 @@ class Link:
             await self._disconnect()
             if self._stopping.is_set():
                 return
-            if not told and not self._quiet:  # once for every loss, not for every attempt
-                _log.warning("no broker, trying again", reason=reason)
-                told = True
+            self._log_lost(reason)
             with contextlib.suppress(TimeoutError):
                 jittered = delay * random.uniform(0.5, 1)  # noqa: S311  # no secret
                 await asyncio.wait_for(self._stopping.wait(), jittered)
             delay = min(delay * 2, _BACKOFF_LAST)
+
+    def _log_connected(self) -> None:
+        if self._quiet:
+            return
+        complaint = self._unavailable if self._unavailable.is_open else self._waiting
+        if complaint.is_open:
+            complaint.works()
+        else:
+            _log.info("broker connected")
+        self._starting_until = 0.0
+
+    def _log_lost(self, reason: str) -> None:
+        """Log a loss once, not every attempt; a broker that starts together with us is no loss."""
+        if not self._quiet:
+            starting = time.monotonic() < self._starting_until
+            (self._waiting if starting else self._unavailable).fails(reason=reason)
 
     def drop(self, reason: str) -> None:
         """End this connection; a new one is opened."""
@@ -116,6 +184,12 @@ class Link:
         """End the connection and `run`."""
         self._stopping.set()
         self.drop("stopped")
+
+    async def close(self) -> None:
+        """End as `stop` does; return when the broker knows, or after a short time."""
+        self.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), _CLOSE_TIMEOUT)
 
     async def call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call one of the channel's methods that take a callback; return what it is called with.
@@ -168,6 +242,14 @@ class Link:
             raise BrokerError(self._lost.result())
         raise BrokerError(f"broker: no answer within {_CALL_TIMEOUT:.0f} s")
 
+    async def pause(self, seconds: float) -> None:
+        """Sleep. Raises BrokerError as soon as the link is lost."""
+        if self._lost is None:
+            raise BrokerError("broker: not connected")
+        await asyncio.wait([self._lost], timeout=seconds)
+        if self._lost.done():
+            raise BrokerError(self._lost.result())
+
     async def _connect(self) -> None:
         opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -188,8 +270,10 @@ class Link:
             if connection is self._connection:
                 self._on_blocked(now)
 
-        self._connection = connection = _Connection(
-            parameters(self._config),
+        if not self._addresses:
+            self._addresses.extend(await resolve(parameters(self._config)))
+        self._connection = connection = FrameConnection(
+            self._addresses.popleft(),
             on_open_callback=opened.set_result,
             on_open_error_callback=failed,
             on_close_callback=closed,
@@ -215,11 +299,11 @@ class Link:
         connection.add_on_open_error_callback(done)
         if not connection.is_closing:
             connection.close()
-        await asyncio.wait([closed], timeout=1)
+        await asyncio.wait([closed], timeout=_DISCONNECT_TIMEOUT)
 
 
 def _describe(error: BaseException) -> str:
-    """Say in a few words why pika gave up; it nests the cause, each class in its own way."""
+    """Return in a few words why pika gave up; each of its classes nests the cause differently."""
     cause = error
     while True:
         inner = [*getattr(cause, "exceptions", ()), getattr(cause, "exception", None), *cause.args]

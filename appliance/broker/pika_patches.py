@@ -1,20 +1,47 @@
-"""Let pika read headers that it can't.
+"""The private parts of pika that are changed or called, all of them.
 
-Any AMQP client may publish to the exchange, and puts into its headers what it likes: a time in
-milliseconds where AMQP has seconds, a double that is no number. pika raises on such a table, which
-ends the connection, and the same message comes again on the next one: nothing would ever be stored
-any more. A header that nobody here looks at is not worth that.
+pika is pinned by the lock file. A test names each part used here, so that a new pika which has
+moved one fails that test and not a broker's connection.
 """
 
 from typing import Any, Final
 
 import pika.data
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.adapters.utils import io_services_utils
+
+#: Bytes that are joined for one system call.
+_JOIN_BYTES: Final = 128 * 1024
+#: Bytes that are read by one system call. Less than malloc would map and unmap each time.
+_RECEIVE_BYTES: Final = 64 * 1024
 
 _decode: Final[Any] = pika.data.decode_table
 
 
-def read_any() -> None:
-    """From now on, a table that can't be read is an empty one."""
+class FrameConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
+    """pika's connection, which can send many frames by one system call."""
+
+    def send_together(self, frames: list[bytes]) -> None:
+        """Send frames that are written already; large ones alone, without copying them."""
+        if sum(map(len, frames)) <= _JOIN_BYTES:
+            frames = [b"".join(frames)]
+        self._output_marshaled_frames(frames)
+
+
+def receive_more() -> None:
+    """Let pika read much at a time: it reads 4 KiB, and copies what it has for each of them."""
+    transport: Any = io_services_utils._AsyncTransportBase  # noqa: SLF001
+    transport._MAX_RECV_BYTES = _RECEIVE_BYTES  # noqa: SLF001
+
+
+def read_any_table() -> None:
+    """From now on, a table of headers that pika can't read is an empty one.
+
+    Any AMQP client may publish to the exchange, and puts into its headers anything it likes: a
+    time in milliseconds where AMQP has seconds, a double that is no number. pika raises on such a
+    table, which ends the connection, and the same message comes again on the next one: no message
+    would ever be stored any more. A header that nobody here reads is not worth that.
+    """
     pika.data.decode_table = _decode_table
 
 

@@ -1,12 +1,12 @@
 """Whether the broker serves, end to end: publish, confirm, consume.
 
 A broker can run, take connections and yet do nothing: stopped, or stuck since its disk was full
-(rabbitmq-server#17156). Only a message that goes all the way tells. So one small message travels
-every few seconds through a quorum queue of the probe's own, which lives by the same log as the
-queue of messages. (Some hundred bytes each; the broker's ordinary snapshots free them.)
+(rabbitmq-server#17156). Only a message that goes all the way shows that it works. So one small
+message travels every few seconds through a quorum queue of the probe's own, which lives by the same
+log as the queue of messages. (Some hundred bytes each; the broker's ordinary snapshots free them.)
 
-What is no hang: an alarm, which blocks publishers (the consuming connection is then asked
-instead), and a broker whose port is closed: it starts or is down, its supervisor's concern.
+An alarm, which blocks publishers, is no hang (the consuming connection is then asked instead).
+Nor is a closed port: that broker starts or is down, which is its supervisor's concern.
 A broker of our own that hangs is killed, and its supervisor starts it again.
 """
 
@@ -18,23 +18,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 import pika
 import pika.exceptions
 import structlog
 
-from appliance.broker.connection import parameters
-from appliance.broker.link import Link
+from appliance.broker.base import PROBE_FACT, ProbeState
+from appliance.broker.link import Link, parameters, resolve
 from appliance.broker.node import process
 from appliance.config import Config
 from appliance.errors import BrokerError, NodeError
+from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import Pulse
 
 QUEUE: Final = "appliance.probe"
-#: The fact under which the probe's result is told to other processes, and the loop it beats for.
-FACT: Final = "probe"
+#: The loop that the probe beats for.
 LOOP: Final = "probing"
 
 #: Seconds between two messages.
@@ -58,23 +57,15 @@ _ARGUMENTS: Final = {"x-queue-type": "quorum", "x-max-length": 16}
 _log: Any = structlog.get_logger(__name__)
 
 
-class State(StrEnum):
-    """What the last look found."""
-
-    UNKNOWN = "unknown"
-    SERVES = "serves"
-    BLOCKED = "blocked"  # by an alarm; it answers
-    AWAY = "away"  # its port is closed
-    FAILS = "fails"  # it takes connections, and no message comes back
-
-
 @dataclass(frozen=True)
-class Finding:
-    """`failing_seconds` is since when it fails, `restarts` how often it was killed for that."""
+class ProbeResult:
+    """The outcome of a look at the broker."""
 
-    state: State
+    state: ProbeState
     reason: str
+    #: Seconds for which the broker has failed without a pause.
     failing_seconds: float
+    #: How often the broker was killed for that.
     restarts: int
 
 
@@ -87,13 +78,13 @@ class Judge:
         self._patience = 1
         self.failing_seconds = 0.0
 
-    def restart(self, now: float, state: State) -> bool:
-        """Take what a look that ended at `now` (monotonic) found; return whether to restart."""
+    def restart(self, now: float, state: ProbeState) -> bool:
+        """Take the state that a look at `now` (monotonic) showed; return whether to restart."""
         step = min(now - self._last, _LONGEST_STEP) if self._last is not None else 0.0
         self._last = now
-        if state is State.SERVES:
+        if state is ProbeState.SERVES:
             self._patience = 1
-        if state is not State.FAILS:
+        if state is not ProbeState.FAILS:
             self.failing_seconds = 0.0
             return False
         self.failing_seconds += step
@@ -105,14 +96,14 @@ class Judge:
 
 
 class Probe:
-    """Probes on the running event loop; `told` is given each finding."""
+    """Probes on the running event loop; `on_result` is given each result."""
 
-    def __init__(self, config: Config, told: Callable[[Finding], None]) -> None:
+    def __init__(self, config: Config, on_result: Callable[[ProbeResult], None]) -> None:
         self._config = config
-        self._told = told
+        self._on_result = on_result
         self._judge = Judge(config.hang_timeout)
         self._restarts = 0
-        self._complained_at: float | None = None
+        self._complaint = Complaint(_log, "broker unresponsive", "broker responsive again")
         # Two connections: an alarm holds back whatever is said on one that publishes.
         self._out = Link(
             config,
@@ -128,7 +119,7 @@ class Probe:
         self._blocked = False
         self._token = b""
         self._missing: set[str] = set()
-        self._arrived: asyncio.Future[State] | None = None
+        self._arrived: asyncio.Future[ProbeState] | None = None
 
     async def run(self) -> None:
         """Probe until `stop`."""
@@ -137,7 +128,7 @@ class Probe:
         both: set[asyncio.Future[Any]] = {links, probing}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if probing.done():
-            probing.result()  # it never ends but by a fault
+            probing.result()  # only a fault ends it
         probing.cancel()
         await asyncio.gather(probing, links, return_exceptions=True)
 
@@ -150,36 +141,33 @@ class Probe:
         while True:
             state, reason = await self._look()
             restart = self._judge.restart(time.monotonic(), state)
-            if restart or self._judge.failing_seconds >= _GRACE or state is State.SERVES:
-                self._say(state, reason)
+            if restart or self._judge.failing_seconds >= _GRACE or state is ProbeState.SERVES:
+                self._log_change(state, reason)
             if restart:
                 self._restart(reason)
             seconds = self._judge.failing_seconds
-            self._told(Finding(state, reason, round(seconds, 1), self._restarts))
-            await asyncio.sleep(_PERIOD if state is State.SERVES else 1.0)
+            self._on_result(ProbeResult(state, reason, round(seconds, 1), self._restarts))
+            await asyncio.sleep(_PERIOD if state is ProbeState.SERVES else 1.0)
 
-    def _say(self, state: State, reason: str) -> None:
+    def _log_change(self, state: ProbeState, reason: str) -> None:
         """Log where a failure begins and ends."""
-        if state is State.FAILS and self._complained_at is None:
-            self._complained_at = time.monotonic()
-            _log.warning("broker does not serve", reason=reason)
-        elif state is State.SERVES and self._complained_at is not None:
-            seconds = round(time.monotonic() - self._complained_at, 1)
-            _log.info("broker serves again", after_seconds=seconds)
-            self._complained_at = None
+        if state is ProbeState.FAILS:
+            self._complaint.fails(reason=reason)
+        elif state is ProbeState.SERVES:
+            self._complaint.works()
 
     def _restart(self, reason: str) -> None:
-        if self._config.broker_url:
-            return  # not ours to kill; the finding says it
+        if self._config.broker_urls:
+            return  # not ours to kill; the result says it
         try:
             pid = process.kill(self._config)
         except NodeError as error:
-            _log.error("broker hangs and can't be restarted", reason=reason, error=str(error))
+            _log.error("hung broker not killed", reason=reason, error=str(error))
         else:
             self._restarts += 1
-            _log.error("broker hung and was killed; it is started again", reason=reason, pid=pid)
+            _log.error("hung broker killed", reason=reason, pid=pid)
 
-    async def _look(self) -> tuple[State, str]:
+    async def _look(self) -> tuple[ProbeState, str]:
         if self._open != {self._out, self._back}:
             return await self._knock()
         try:
@@ -189,25 +177,36 @@ class Probe:
         except (BrokerError, pika.exceptions.AMQPError) as error:
             return await self._knock(str(error))
 
-    async def _knock(self, reason: str = "it answers no AMQP") -> tuple[State, str]:
-        """Tell a broker that is away from one that only its kernel answers for."""
-        where = parameters(self._config)
-        try:
-            async with asyncio.timeout(_TCP_TIMEOUT):
-                _, writer = await asyncio.open_connection(where.host, where.port)
-        except TimeoutError:
-            return State.FAILS, "it takes no connection"
-        except OSError as error:
-            return State.AWAY, f"no connection: {error.strerror or error}"
-        writer.transport.abort()
-        return State.FAILS, f"it takes connections, but {reason}"
+    async def _knock(self, reason: str = "it answers no AMQP") -> tuple[ProbeState, str]:
+        """Tell a broker that is away from one that only its kernel answers for.
 
-    async def _ask(self) -> tuple[State, str]:
+        A cluster is away when each of its addresses is.
+        """
+        try:
+            addresses = await resolve(parameters(self._config))
+        except BrokerError as error:
+            return ProbeState.AWAY, str(error)
+        outcome = (ProbeState.AWAY, "no connection")
+        for address in addresses:
+            try:
+                async with asyncio.timeout(_TCP_TIMEOUT):
+                    _, writer = await asyncio.open_connection(address.host, address.port)
+            except TimeoutError:
+                outcome = ProbeState.FAILS, "it takes no connection"
+            except OSError as error:
+                if outcome[0] is ProbeState.AWAY:
+                    outcome = ProbeState.AWAY, f"no connection: {error.strerror or error}"
+            else:
+                writer.transport.abort()
+                return ProbeState.FAILS, f"it takes connections, but {reason}"
+        return outcome
+
+    async def _ask(self) -> tuple[ProbeState, str]:
         channel: Any = self._back.channel
         await self._back.call(channel.queue_declare, queue=QUEUE, passive=True)
-        return State.BLOCKED, "an alarm blocks publishers"
+        return ProbeState.BLOCKED, "an alarm blocks publishers"
 
-    async def _send(self) -> tuple[State, str]:
+    async def _send(self) -> tuple[ProbeState, str]:
         """Send one message and wait until it is confirmed and came back."""
         self._token, self._missing = os.urandom(8), {"confirm", "delivery"}
         self._arrived = asyncio.get_running_loop().create_future()
@@ -219,23 +218,23 @@ class Probe:
             missing = " and no ".join(sorted(self._missing))
             for link in (self._out, self._back):
                 link.drop("the probe's message did not come back")
-            return State.FAILS, f"no {missing} within {_DEADLINE:.0f} s"
+            return ProbeState.FAILS, f"no {missing} within {_DEADLINE:.0f} s"
         state = self._arrived.result()
-        return state, "an alarm blocks publishers" if state is State.BLOCKED else ""
+        return state, "an alarm blocks publishers" if state is ProbeState.BLOCKED else ""
 
-    def _came(self, what: str) -> None:
-        self._missing.discard(what)
+    def _came(self, part: str) -> None:
+        self._missing.discard(part)
         if not self._missing:
-            self._settle(State.SERVES)
+            self._settle(ProbeState.SERVES)
 
-    def _settle(self, state: State) -> None:
+    def _settle(self, state: ProbeState) -> None:
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(state)
 
     def _blocked_changed(self, blocked: bool) -> None:
         self._blocked = blocked
         if blocked:
-            self._settle(State.BLOCKED)
+            self._settle(ProbeState.BLOCKED)
 
     async def _open_out(self, link: Link) -> None:
         channel: Any = link.channel
@@ -262,16 +261,16 @@ def running(config: Config, pulse: Pulse) -> Iterator[None]:
     """Probe in a thread of its own, so that nothing else that this process does delays it."""
     loop = asyncio.new_event_loop()
 
-    def tell(finding: Finding) -> None:
-        pulse.tell(FACT, asdict(finding))
-        pulse.status(f"the broker: {finding.state}")
+    def tell(result: ProbeResult) -> None:
+        pulse.tell(PROBE_FACT, asdict(result))
+        pulse.status(f"the broker: {result.state}")
 
     async def run() -> None:
         beating = asyncio.create_task(pulse.keep_beating(LOOP))
         await probe.run()
         beating.cancel()
 
-    tell(Finding(State.UNKNOWN, "", 0.0, 0))
+    tell(ProbeResult(ProbeState.UNKNOWN, "", 0.0, 0))
     probe = Probe(config, tell)
     context = contextvars.copy_context()  # what the log's lines say of this process
     thread = threading.Thread(

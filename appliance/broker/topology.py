@@ -1,75 +1,128 @@
-"""The exchanges and the queues, and who may make them.
+"""The exchanges and the queues, and which process makes them.
 
-The publisher makes them; consumers wait until they are there. So there is one process that knows
-how old the queue is, and it accepts nothing until the queue would survive a crash of the broker:
-RabbitMQ keeps the name of a new quorum queue in memory for up to 500 ms, and a broker killed in
-that time comes back with the queue empty, whatever it had confirmed. A file in the data folder
-says that the queue is older than that. What our own node has in files that it doesn't sync would
-go with a power cut; so they are synced before anything is accepted (`safe`).
+The publisher makes them; consumers wait until they are there. So one process knows how old the
+queue is, and it accepts nothing until the queue would survive a crash of the broker: RabbitMQ keeps
+the name of a new quorum queue in memory for up to 500 ms, and a broker killed in that time comes
+back with the queue empty, whatever it had confirmed.
+
+On our own node a mark, a file in the node's folder, shows that the queue is older than that.
+RabbitMQ leaves some files of a node unsynced, which a power cut would take; so they are synced
+before anything is accepted (`node.synced`). Of an outside broker we have no files, and other hosts
+may make its queue: there each process waits once, and again whenever the queue was gone.
 """
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
+from appliance.broker.base import DEAD, EXCHANGE, QUEUE
 from appliance.broker.link import Link
 from appliance.broker.node import synced
 from appliance.config import Config
 from appliance.errors import BrokerError
 
-EXCHANGE: Final = "appliance"
-QUEUE: Final = "appliance.store"
-#: An exchange, and the queue that is bound to it: what the broker gives up on, for a policy of our
-#: node says that QUEUE's dead letters go there (`node.files`).
-DEAD: Final = "appliance.dead"
-
-#: Seconds; intact was seen from 1.2 s on.
+#: Seconds; a queue was intact from an age of 1.2 s on.
 _SETTLE: Final = 2.0
-
-_QUEUE_ARGUMENTS: Final = {
-    "x-queue-type": "quorum",  # the only type that fsyncs before it confirms
-    "x-single-active-consumer": True,  # one worker stores, in order; the next takes over
-    # RabbitMQ 4 drops after 20 redeliveries where nothing is said; -1 drops at once on 3.10.
-    "x-delivery-limit": 1_000_000,
-}
+#: Seconds between two looks for the queues, which the publisher makes: doubled from the first to
+#: the last, because the broker logs each look that finds none.
+_LOOK_FIRST: Final = 0.25
+_LOOK_LAST: Final = 5.0
+#: Seconds between two looks for the mark, which costs the broker nothing.
+_MARK_LOOK: Final = 0.1
+#: Members that a new queue begins with on a cluster; None leaves it to the broker (3).
+_INITIAL_GROUP_SIZE: Final[int | None] = None
 
 _log: Any = structlog.get_logger(__name__)
 
 
-async def declare(link: Link, config: Config) -> None:
-    """Make what is missing, and return when a message that is confirmed would survive.
+def queue_arguments(group_size: int | None = _INITIAL_GROUP_SIZE) -> dict[str, str | int | bool]:
+    """Return the arguments that both queues are declared with.
 
-    Raises BrokerError.
+    They can't change later: the broker refuses to declare a queue with other arguments than it was
+    made with. Bounds that may change are a policy (`node.definitions`).
     """
-    home = config.data / "broker"
-    mark = home / synced.QUEUE
-    if not await exists(link, QUEUE):
-        mark.unlink(missing_ok=True)
-    is_new = not (mark.exists() and await exists(link, DEAD))
+    arguments: dict[str, str | int | bool] = {
+        "x-queue-type": "quorum",  # the only type that fsyncs before it confirms
+        "x-single-active-consumer": True,  # one worker stores, in order; the next takes over
+        # RabbitMQ 4 drops after 20 redeliveries where nothing is said; -1 drops at once on 3.10.
+        "x-delivery-limit": 1_000_000,
+    }
+    if group_size is not None:
+        arguments["x-quorum-initial-group-size"] = group_size
+    return arguments
+
+
+class Topology:
+    """Makes the exchanges and the queues, and knows when the queues are old enough."""
+
+    def __init__(self, config: Config) -> None:
+        self._home = None if config.broker_urls else config.broker_home
+        self._is_settled = False  # this process has waited for these queues
+
+    async def declare(self, link: Link) -> None:
+        """Make what is missing; return when a message that is confirmed would survive.
+
+        Raises BrokerError.
+        """
+        if self._has_settled() and not await exists(link, QUEUE):
+            self._forget()
+        is_new = not (self._has_settled() and await exists(link, DEAD))
+        channel: Any = link.channel
+        await _declare_queue(link, DEAD)
+        await link.call(
+            channel.exchange_declare, exchange=DEAD, exchange_type="fanout", durable=True
+        )
+        await link.call(
+            channel.exchange_declare, exchange=EXCHANGE, exchange_type="topic", durable=True
+        )
+        await _declare_queue(link, QUEUE)
+        await link.call(channel.queue_bind, queue=QUEUE, exchange=EXCHANGE, routing_key="#")
+        if is_new:
+            _log.info("new queue settling", seconds=_SETTLE)
+            await link.pause(_SETTLE)
+        if self._home is not None:
+            await asyncio.to_thread(_sync_node, self._home)
+        # Envelopes that were given up wait in QUEUE until there is a binding; so there is none
+        # before DEAD is safe.
+        await link.call(channel.queue_bind, queue=DEAD, exchange=DEAD)
+        self._is_settled = True
+        if self._home is not None:
+            _write_mark(self._home)
+
+    def _has_settled(self) -> bool:
+        return self._is_settled if self._home is None else _mark(self._home).exists()
+
+    def _forget(self) -> None:
+        self._is_settled = False
+        if self._home is not None:
+            _mark(self._home).unlink(missing_ok=True)
+
+
+async def _declare_queue(link: Link, queue: str) -> None:
     channel: Any = link.channel
-    await link.call(channel.exchange_declare, exchange=DEAD, exchange_type="fanout", durable=True)
-    await link.call(
-        channel.queue_declare, queue=DEAD, durable=True, arguments=dict(_QUEUE_ARGUMENTS)
-    )
-    await link.call(
-        channel.exchange_declare, exchange=EXCHANGE, exchange_type="topic", durable=True
-    )
-    await link.call(
-        channel.queue_declare, queue=QUEUE, durable=True, arguments=dict(_QUEUE_ARGUMENTS)
-    )
-    await link.call(channel.queue_bind, queue=QUEUE, exchange=EXCHANGE, routing_key="#")
-    if is_new:
-        _log.info("queue is new, accepting after it is safe", seconds=_SETTLE)
-        await asyncio.sleep(_SETTLE)
-        if link.channel is None or channel.is_closed:
-            raise BrokerError("broker: lost while its queue was new")
-    if not config.broker_url:
-        await asyncio.to_thread(_make_safe, home)
-    # What was given up waits in QUEUE until there is a way; so there is none before DEAD is safe.
-    await link.call(channel.queue_bind, queue=DEAD, exchange=DEAD)
-    _write(mark)
+    await link.call(channel.queue_declare, queue=queue, durable=True, arguments=queue_arguments())
+
+
+async def wait_until_exists(link: Link, config: Config, queue: str) -> None:
+    """Return when a queue that the publisher makes is there. Raises BrokerError.
+
+    Our own node's mark is looked for first: the broker logs each look for a queue in vain.
+    """
+    mark = None if config.broker_urls else _mark(config.broker_home)
+    if mark is not None and not mark.exists():
+        _log.info("waiting for the queue", queue=queue)
+        patience = time.monotonic() + _LOOK_LAST
+        while not mark.exists() and time.monotonic() < patience:
+            await link.pause(_MARK_LOOK)
+    delay = _LOOK_FIRST
+    while not await exists(link, queue):
+        if delay == _LOOK_FIRST and mark is None:
+            _log.info("waiting for the queue", queue=queue)
+        await link.pause(delay)
+        delay = min(delay * 2, _LOOK_LAST)
 
 
 async def exists(link: Link, queue: str) -> bool:
@@ -89,8 +142,8 @@ async def exists(link: Link, queue: str) -> bool:
     return there
 
 
-def _make_safe(home: Path) -> None:
-    """Have on disk what our own node has written so far, at its first start or a later one."""
+def _sync_node(home: Path) -> None:
+    """Have on disk all that our own node has written so far. Raises BrokerError."""
     try:
         synced.sync(home)
         synced.mark(home, synced.DATABASE)
@@ -100,9 +153,13 @@ def _make_safe(home: Path) -> None:
         ) from error
 
 
-def _write(mark: Path) -> None:
+def _mark(home: Path) -> Path:
+    return home / synced.QUEUE
+
+
+def _write_mark(home: Path) -> None:
     try:
-        synced.mark(mark.parent, mark.name)
+        synced.mark(home, synced.QUEUE)
     except OSError as error:
         # Without it the next start waits again: slower, and as safe.
-        _log.warning("mark can't be written", path=str(mark), error=str(error))
+        _log.warning("queue mark not written", path=str(_mark(home)), error=str(error))

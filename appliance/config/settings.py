@@ -75,6 +75,22 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _urls(*schemes: str) -> Callable[[str], str]:
+    """Parse one URL or several, separated by commas; a comma can also be part of a URL."""
+    parse_one = _url(*schemes)
+    separator = re.compile(rf"\s*,\s*(?=(?:{'|'.join(schemes)})://|$)")
+
+    def parse(value: str) -> str:
+        if not value:
+            return ""
+        urls = separator.split(value)
+        if not all(urls):
+            raise ValueError("expected an address on each side of a comma")
+        return ",".join(map(parse_one, urls))
+
+    return parse
+
+
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"\d{1,12}", value) or not low <= int(value) <= high:
@@ -159,7 +175,10 @@ class Config:
         "127.0.0.1:5672", _address, "address of our own broker's listener (loopback)"
     )
     broker_url: str = _setting(
-        "", _url("amqp", "amqps"), "use the broker at this amqp:// address, start none", secret=True
+        "",
+        _urls("amqp", "amqps"),
+        "use the broker at this amqp:// address, start none",
+        secret=True,
     )
     workers: int = _setting("2", _whole(1, 16), "workers: one is active, the others stand by")
     max_message_bytes: int = _setting("1MiB", _size(1, 16 * 2**20), "largest single message")
@@ -213,6 +232,16 @@ class Config:
     def database(self) -> Path:
         """Path of the SQLite file."""
         return self.data / "appliance.db"
+
+    @property
+    def broker_urls(self) -> list[str]:
+        """Addresses of an outside broker; empty where our own is used."""
+        return re.split(r",(?=amqps?://)", self.broker_url) if self.broker_url else []
+
+    @property
+    def broker_home(self) -> Path:
+        """Folder of our own broker's files."""
+        return self.data / "broker"
 
     @property
     def run_folder(self) -> Path:

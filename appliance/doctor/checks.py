@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from appliance.broker.node import start
+from appliance.broker.node import release, start
 from appliance.config import Address, Config
 from appliance.doctor import disk
 from appliance.doctor.findings import Finding, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError, SchemaError, StoreError
-from appliance.machine import pulse
+from appliance.machine import memory, pulse
 from appliance.store.sqlite import health, upkeep
 from appliance.supervision import addresses
 
@@ -102,10 +102,10 @@ def _broker(config: Config) -> Finding:
     if config.broker_url:
         return ok("broker", "an outside one is used (APPLIANCE_BROKER_URL)")
     try:
-        release = start.check(config)
+        installed = release.check(config)
     except NodeError as trouble:
         return error("broker", str(trouble), "see there")
-    return ok("broker", f"RabbitMQ {'.'.join(map(str, release))}")
+    return ok("broker", f"RabbitMQ {release.text_of(installed)}")
 
 
 def _ports(config: Config) -> Iterator[Finding]:
@@ -145,7 +145,7 @@ def _clock(config: Config) -> Finding:
 
 
 def _memory() -> Finding:
-    limit, machine = start.memory_limit(), start.machine_memory()
+    limit, machine = memory.limit(), memory.total()
     least = min(machine, limit or machine)
     found = f"{least >> 20:,} MiB{' (limited)' if limit else ''}"
     if least < _LEAST_MEMORY:

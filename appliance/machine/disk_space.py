@@ -65,7 +65,7 @@ def disks(config: Config) -> list[Disk]:
     """Return the data's disk and, where that is another one, the broker's. Raises StoreError."""
     floors = (config.min_free_bytes, MIN_FREE_INODES)
     found = [disk(config.data, "the data's disk", *floors)]
-    broker = config.data / "broker"
+    broker = config.broker_home
     try:
         own = not config.broker_url and broker.stat().st_dev != config.data.stat().st_dev
     except OSError:  # not made yet: it will be on the same

@@ -4,9 +4,9 @@ import errno
 import socket
 from typing import Final
 
-from appliance.broker.node.files import distribution_port
 from appliance.config import Address, Config
 from appliance.errors import ConfigError
+from appliance.machine.ports import distribution_port
 
 #: Ports tried after the default one; a host with more RabbitMQ nodes than that names its own.
 _PORTS_TRIED: Final = 100

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from appliance import config as configuration
 from appliance.broker.link import Link
-from appliance.broker.publish.frames import Publishing
+from appliance.broker.publish.frames import FrameWriter
 from appliance.model.messages import IdSource, batch, now
 from appliance.store.sqlite.writer import Writer
 from bench import database
@@ -125,7 +125,7 @@ async def _publish(seconds: float) -> float:
         queue = {"x-queue-type": "quorum"}
         await link.call(channel.queue_declare, "bench.alone", durable=True, arguments=queue)
         await link.call(channel.queue_purge, "bench.alone")
-        publishing = Publishing(channel.channel_number, link.frame_max, "", "bench")
+        publishing = FrameWriter(channel.channel_number, link.frame_max, "", "bench")
         item = IdSource().new()
         message = b"".join(
             publishing.frames("bench.alone", "appliance.message", item, headers, body)

@@ -131,7 +131,7 @@ def test_what_is_killed_while_the_disks_are_full_comes_back(small):
     with it.load:
         it.episode("store", "broker", meanwhile=kill)
     it.load.verify()
-    assert it.one.log.count("waiting for room to start in") == 1
+    assert it.one.log.count("broker waiting for space") == 1
     assert it.one.end() == 0
 
 
@@ -177,7 +177,7 @@ def test_an_appliance_that_is_started_on_a_full_disk_waits_for_room(appliance):
         disk.fill()
         lines = len(one.log.splitlines())
         one.start()
-        wait_until(lambda: "waiting for room to start in" in one.log, "it waits", 60, one.logs)
+        wait_until(lambda: "broker waiting for space" in one.log, "it waits", 60, one.logs)
         time.sleep(FULL)
         assert one.states()["api"] == "RUNNING"
         disk.make_room()

@@ -6,7 +6,7 @@ import pytest
 from harness import START_SECONDS, wait_until
 from load import amqp, depth, wait_drained
 
-from appliance.broker import topology
+from appliance.broker import base
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_a_queue_deleted_under_load_is_made_again_and_verify_shows_what_went_wit
         one.ctl("stop", "worker:*")
         wait_until(lambda: depth(one) > 50, "messages wait", 60, one.logs)
         with amqp(one) as link:
-            link.channel().queue_delete(topology.QUEUE)
+            link.channel().queue_delete(base.QUEUE)
         accepted = {attempt.id for attempt in load.accepted}
         # What was answered 202 in this moment may have been in the old queue, or not.
         load.wait_accepted(50, START_SECONDS)

@@ -74,9 +74,9 @@ def test_supervisorctl_works_in_docker_exec_as_it_stands(running: Container):
 EXPIRES = """
 import os, time, pika
 from appliance import config
-from appliance.broker.connection import parameters
+from appliance.broker.link import parameters
 settings = {k: v for k, v in os.environ.items() if k.startswith("APPLIANCE_")}
-with pika.BlockingConnection(parameters(config.load(settings))) as link:
+with pika.BlockingConnection(parameters(config.load(settings))[0]) as link:
     channel = link.channel()
     channel.confirm_delivery()
     brief = pika.BasicProperties(expiration="1")

@@ -16,7 +16,7 @@ import pytest
 from harness import APPLIANCE, START_SECONDS, wait_until
 from load import amqp, wait_accepting, wait_drained
 
-from appliance.broker import topology
+from appliance.broker import base
 
 #: An API that ends as if killed, after the broker has a redriven message and before its letter is
 #: removed.
@@ -40,7 +40,7 @@ def publish_foreign(stack, topic, *bodies, **properties):
         channel.confirm_delivery()
         for body in bodies:
             channel.basic_publish(
-                topology.EXCHANGE, topic, body, pika.BasicProperties(**properties), mandatory=True
+                base.EXCHANGE, topic, body, pika.BasicProperties(**properties), mandatory=True
             )
 
 

@@ -16,7 +16,7 @@ def test_a_first_start_that_was_cut_off_is_begun_anew(stack):
     for file in unsynced:
         file.write_bytes(b"")
     one.start()
-    assert "the node's database is made anew" in one.broker.process.log_now
+    assert "broker database recreated" in one.broker.process.log_now
     assert one.publish("orders", "hello", Prefer="wait=20").status_code == 201
 
 
@@ -26,5 +26,5 @@ def test_a_broker_that_is_killed_once_something_was_accepted_keeps_its_database(
     one.broker.process.kill()
     one.broker.start()
     one.broker.wait()
-    assert "made anew" not in one.broker.process.log_now
+    assert "broker database recreated" not in one.broker.process.log_now
     assert not list(one.data.rglob("*.unfinished"))

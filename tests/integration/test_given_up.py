@@ -15,7 +15,7 @@ import pytest
 from harness import wait_until
 from load import amqp, depth, wait_drained
 
-from appliance.broker import topology
+from appliance.broker import base
 
 #: A worker whose database refuses some bodies in a way that nobody foresaw.
 REFUSES = """
@@ -62,7 +62,7 @@ def stop_worker(stack):
     assert stack.workers[0].stop() == 0
 
 
-def publish(stack, topic, *bodies, exchange=topology.EXCHANGE, **properties):
+def publish(stack, topic, *bodies, exchange=base.EXCHANGE, **properties):
     with amqp(stack) as link:
         channel = link.channel()
         channel.confirm_delivery()
@@ -91,7 +91,7 @@ def reject(stack, count):
     with amqp(stack) as link:
         channel = link.channel()
         channel.basic_qos(prefetch_count=count)
-        for number, (method, _, _) in enumerate(channel.consume(topology.QUEUE), 1):
+        for number, (method, _, _) in enumerate(channel.consume(base.QUEUE), 1):
             channel.basic_reject(method.delivery_tag, requeue=False)
             if number == count:
                 return
@@ -115,13 +115,13 @@ def test_what_expired_in_the_queue_is_a_dead_letter_that_can_be_sent_again(runni
     stop_worker(running)
     publish(running, "expired", b"one", b"two", expiration="1")
     publish(running, "expired", b"three", message_id="theirs", expiration="1")
-    wait_until(lambda: waiting(running, topology.DEAD) == 3, "they expired", 60, running.logs)
+    wait_until(lambda: waiting(running, base.DEAD) == 3, "they expired", 60, running.logs)
     running.workers[0].start()
     letters = wait_dead(running, "expired", 3)
     assert [letter["body"] for letter in letters] == [b"one", b"two", b"three"]
     assert {letter["reason"] for letter in letters} == {"broker-expired"}
     assert running.count("expired") == 0
-    wait_until(lambda: waiting(running, topology.DEAD) == 0, "they are acknowledged", 30)
+    wait_until(lambda: waiting(running, base.DEAD) == 0, "they are acknowledged", 30)
     ids = [letter["id"] for letter in letters]
     done = running.cli("dead", "redrive", "--reason", "broker-expired")
     assert done.returncode == 0, done.stderr
@@ -151,12 +151,12 @@ def test_each_message_of_a_batch_is_a_letter_of_its_own(running):
 def test_a_worker_killed_before_it_acknowledges_keeps_each_letter_once(running):
     stop_worker(running)
     publish(running, "once", *(b"%d" % n for n in range(20)), expiration="1", message_id=None)
-    wait_until(lambda: waiting(running, topology.DEAD) == 20, "they expired", 60, running.logs)
+    wait_until(lambda: waiting(running, base.DEAD) == 20, "they expired", 60, running.logs)
     for _ in range(2):
         dying = run_worker(running, STORES_AND_DIES)
         assert dying.wait(60) == -signal.SIGKILL
     running.workers[0].start()
-    wait_until(lambda: waiting(running, topology.DEAD) == 0, "they are acknowledged", 60)
+    wait_until(lambda: waiting(running, base.DEAD) == 0, "they are acknowledged", 60)
     wait_drained(running)
     bodies = {letter["body"] for letter in dead(running, "once")}
     assert bodies == {b"%d" % n for n in range(20)}
@@ -172,7 +172,7 @@ def test_ours_killed_before_it_acknowledges_keeps_each_letter_exactly_once(runni
         assert dying.wait(60) == -signal.SIGKILL
     running.workers[0].start()
     letters = wait_dead(running, "ours-once", 20)
-    wait_until(lambda: waiting(running, topology.DEAD) == 0, "they are acknowledged", 60)
+    wait_until(lambda: waiting(running, base.DEAD) == 0, "they are acknowledged", 60)
     assert (
         [letter["id"] for letter in dead(running, "ours-once")]
         == ids
@@ -189,9 +189,9 @@ def test_what_was_stored_and_then_given_up_is_no_dead_letter(running):
     assert running.count("stored") == 1
     wait_until(lambda: depth(running) == 1, "it is back in the queue", 30)
     reject(running, 1)
-    wait_until(lambda: waiting(running, topology.DEAD) == 1, "it is given up", 30, running.logs)
+    wait_until(lambda: waiting(running, base.DEAD) == 1, "it is given up", 30, running.logs)
     running.workers[0].start()
-    wait_until(lambda: waiting(running, topology.DEAD) == 0, "it is acknowledged", 60)
+    wait_until(lambda: waiting(running, base.DEAD) == 0, "it is acknowledged", 60)
     wait_drained(running)
     assert running.count("stored") == 1
     assert dead(running, "stored") == []
@@ -200,21 +200,21 @@ def test_what_was_stored_and_then_given_up_is_no_dead_letter(running):
 def test_a_foreign_poison_that_expired_has_its_own_reason(running):
     stop_worker(running)
     publish(running, "expired-empty", b"", expiration="1")
-    wait_until(lambda: waiting(running, topology.DEAD) == 1, "it expired", 60, running.logs)
+    wait_until(lambda: waiting(running, base.DEAD) == 1, "it expired", 60, running.logs)
     running.workers[0].start()
     (letter,) = wait_dead(running, "expired-empty", 1)
     assert letter["reason"] == "empty"
     assert "time to live" in letter["error"]
 
 
-@pytest.mark.parametrize("queue", [topology.DEAD, topology.QUEUE])
+@pytest.mark.parametrize("queue", [base.DEAD, base.QUEUE])
 def test_a_queue_that_is_deleted_is_made_again_and_stored_from(running, queue):
     with amqp(running) as link:
         link.channel().queue_delete(queue)
 
     def died():
         try:
-            publish(running, "made-again", queue.encode(), exchange=topology.DEAD)
+            publish(running, "made-again", queue.encode(), exchange=base.DEAD)
         except pika.exceptions.AMQPError:
             return False
         return any(d["body"] == queue.encode() for d in dead(running, "made-again"))
@@ -234,7 +234,7 @@ def test_the_brokers_death_loses_nothing_that_was_given_up(running):
     running.workers[0].start()
     letters = wait_dead(running, "died", 30)
     assert sorted(letter["id"] for letter in letters) == ids
-    wait_until(lambda: waiting(running, topology.DEAD) == 0, "they are acknowledged", 60)
+    wait_until(lambda: waiting(running, base.DEAD) == 0, "they are acknowledged", 60)
     assert len(dead(running, "died")) == 30
 
 
@@ -417,7 +417,7 @@ def test_whatever_another_client_makes_up_is_one_row_and_holds_nothing_up(
         )
         topic, body = source.choice(TOPICS), source.choice(BODIES)
         try:
-            channel.basic_publish(topology.EXCHANGE, topic, body, properties, mandatory=True)
+            channel.basic_publish(base.EXCHANGE, topic, body, properties, mandatory=True)
         except pika.exceptions.AMQPError:  # the broker itself can't read it, and lets us go
             with contextlib.suppress(pika.exceptions.AMQPError):
                 link.close()
@@ -428,7 +428,7 @@ def test_whatever_another_client_makes_up_is_one_row_and_holds_nothing_up(
         link.close()
     assert sent > 300
     assert running.publish("after-fuzz", b"x", Prefer="wait=60").status_code == 201
-    wait_until(lambda: waiting(running, topology.DEAD) == 0, "all is taken", 60, running.logs)
+    wait_until(lambda: waiting(running, base.DEAD) == 0, "all is taken", 60, running.logs)
     wait_drained(running)
     assert running.query(total)[0][0] - before - 1 >= sent  # nothing was lost on the way
     assert running.workers[0].pid == pid

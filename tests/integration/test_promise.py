@@ -14,7 +14,7 @@ import pytest
 from harness import START_SECONDS, free_port, wait_until
 from load import Load, amqp, connect, depth, post, wait_accepting, wait_drained
 
-from appliance.broker import topology
+from appliance.broker import base
 
 #: Seconds; also the time within which every request of these tests must be answered.
 PUBLISH_TIMEOUT = 2.0
@@ -239,7 +239,7 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_unacknowledged(running):
     wait_drained(running)
     stop_workers(running)
     with amqp(running) as link:
-        answer = link.channel().queue_declare(topology.QUEUE, passive=True)
+        answer = link.channel().queue_declare(base.QUEUE, passive=True)
     assert (answer.method.message_count, answer.method.consumer_count) == (0, 0)
     load.verify()
 
@@ -405,7 +405,7 @@ def test_the_broker_told_to_stop_and_started_again_loses_nothing(running):
 
 def test_a_queue_that_is_deleted_is_made_again(running):
     with amqp(running) as link:
-        link.channel().queue_delete(topology.QUEUE)
+        link.channel().queue_delete(base.QUEUE)
     began = time.monotonic()
     with Load(running, "deleted", senders=3, pause=0.01) as load:
         load.wait_accepted(100)
@@ -419,7 +419,7 @@ def test_a_queue_that_is_deleted_under_load_never_confirms_into_nothing(running)
     with Load(running, "deleted-under-load", senders=3, pause=0.01) as load:
         load.wait_accepted(50)
         with amqp(running) as link:
-            link.channel().queue_delete(topology.QUEUE)
+            link.channel().queue_delete(base.QUEUE)
         deleted = time.monotonic()
         accepted = len(load.accepted)
         load.wait_accepted(100)
@@ -436,7 +436,7 @@ def test_the_first_message_of_a_new_queue_survives_the_brokers_death(running):
     """RabbitMQ keeps the name of a new queue in memory for a moment."""
     stop_workers(running)
     with amqp(running) as link:
-        link.channel().queue_delete(topology.QUEUE)
+        link.channel().queue_delete(base.QUEUE)
     kept = []
 
     def accepted():
@@ -565,7 +565,7 @@ def publish_foreign(stack, topic, body, **properties):
         channel = link.channel()
         channel.confirm_delivery()
         channel.basic_publish(
-            topology.EXCHANGE, topic, body, pika.BasicProperties(**properties), mandatory=True
+            base.EXCHANGE, topic, body, pika.BasicProperties(**properties), mandatory=True
         )
 
 

@@ -225,9 +225,7 @@ def test_a_second_start_finds_all_the_data(appliance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "moment", ["starting RabbitMQ", "listening", "queue is new, accepting after it is safe"]
-)
+@pytest.mark.parametrize("moment", ["broker starting", "listening", "new queue settling"])
 def test_an_end_asked_for_during_the_start_is_clean(appliance, moment):
     """Starts RabbitMQ, or nearly; only that may need killing, on a machine that is very busy."""
     one = appliance().start()

@@ -7,7 +7,7 @@ import pytest
 from harness import wait_until
 from load import Load, amqp, wait_accepting, wait_drained
 
-from appliance.broker import topology
+from appliance.broker import base
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def stop_workers(stack):
 def purge(stack):
     """Lose what waits, as a broker would that lied; returns how many envelopes."""
     with amqp(stack) as link:
-        return link.channel().queue_purge(topology.QUEUE).method.message_count
+        return link.channel().queue_purge(base.QUEUE).method.message_count
 
 
 def source_of(stack):
@@ -106,7 +106,7 @@ def test_the_last_envelopes_are_missed_while_their_api_runs(running):
 
 
 def test_the_last_envelopes_are_missed_after_a_clean_stop(running):
-    """The API's last words come after them."""
+    """The API's final ledger entries come after them."""
     stop_workers(running)
     for n in range(3):
         assert running.publish("words", f"lost {n}").status_code == 202
@@ -145,7 +145,7 @@ def test_the_last_envelopes_are_missed_after_the_api_was_killed(running):
     wait_accepting(running)
     wait_until(lambda: verify(running)[1]["sources"]["missing"] == 3, "the gap", 30, running.logs)
     wait_until(lambda: accounts(running) == [], "the note is removed", 30, running.logs)
-    assert "without its last words" in running.api.log_now
+    assert "ledger record recovered" in running.api.log_now
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_an_api_that_was_killed_and_lost_nothing_leaves_no_gap(running):
         wait_accepting(running)
         load.wait_accepted(50)
     load.verify()
-    wait_until(lambda: "without its last words" in running.api.log_now, "reported", 30)
+    wait_until(lambda: "ledger record recovered" in running.api.log_now, "reported", 30)
     wait_drained(running)
     found = check_complete(running)
     assert source not in [gap["source"] for gap in found["sources"]["gaps"] if gap["missing"]]
@@ -253,7 +253,7 @@ def test_envelopes_from_before_there_were_numbers_are_stored(running):
     before = verify(running)[1]["sources"]
     with amqp(running) as link:
         link.channel().basic_publish(
-            topology.EXCHANGE, "old", b"x",
+            base.EXCHANGE, "old", b"x",
             pika_properties(type="appliance.message", headers=headers,
                             message_id="01890a5d-ac96-774b-bcce-b302099a8057"),
         )  # fmt: skip
@@ -271,7 +271,7 @@ def test_a_report_that_is_none_is_a_dead_letter(running):
     with amqp(running) as link:
         for body in (b"", b"x", b'["0123456789abcdef",1,0,[]]'):
             link.channel().basic_publish(
-                topology.EXCHANGE, "odd-report", body, pika_properties(type="appliance.report")
+                base.EXCHANGE, "odd-report", body, pika_properties(type="appliance.report")
             )
     wait_until(
         lambda: len(running.query("SELECT * FROM dead_letters WHERE topic = 'odd-report'")) == 3,

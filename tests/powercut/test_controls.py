@@ -24,7 +24,7 @@ writer.connect = relaxed
 
 CONFIRMS_WITHOUT_SYNC = """
 from appliance.broker import topology
-topology._QUEUE_ARGUMENTS = {"x-queue-type": "classic", "x-queue-version": 2}
+topology.queue_arguments = lambda: {"x-queue-type": "classic", "x-queue-version": 2}
 """
 
 

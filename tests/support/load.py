@@ -11,7 +11,7 @@ import httpx
 import pika
 from harness import Folder, Stack, wait_until
 
-from appliance.broker import topology
+from appliance.broker import base
 from appliance.drill import load as drill
 from appliance.drill.check import Findings, check
 from appliance.drill.journal import Attempt, Fate
@@ -152,7 +152,7 @@ def amqp(stack: Folder) -> pika.BlockingConnection:
 def depth(stack: Folder) -> int:
     """Return how many envelopes wait in the queue (not those that a worker holds)."""
     with amqp(stack) as link:
-        return link.channel().queue_declare(topology.QUEUE, passive=True).method.message_count
+        return link.channel().queue_declare(base.QUEUE, passive=True).method.message_count
 
 
 def wait_drained(stack: Folder) -> None:

@@ -4,7 +4,8 @@ import subprocess
 
 from harness import Folder
 
-from appliance.broker.node.files import NODE_NAME, distribution_port
+from appliance.broker.node.layout import NODE_NAME
+from appliance.machine.ports import distribution_port
 
 
 def rabbitmqctl(folder: Folder, *arguments: str) -> str:

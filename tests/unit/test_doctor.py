@@ -288,7 +288,7 @@ def test_a_clock_behind_the_newest_message_is_warned_of(config, data):
 
 
 def test_little_memory_is_warned_of(config, monkeypatch):
-    monkeypatch.setattr("appliance.broker.node.start.memory_limit", lambda: 200 * 2**20)
+    monkeypatch.setattr("appliance.machine.memory.limit", lambda: 200 * 2**20)
     finding = found(config, "memory")
     assert level(finding) is Level.WARNING
     assert "200 MiB (limited)" in finding.found

@@ -4,7 +4,7 @@ import pika
 import pytest
 from pika import frame as pika_frame
 
-from appliance.broker.publish.frames import Publishing
+from appliance.broker.publish.frames import FrameWriter
 
 
 def read(data):
@@ -27,7 +27,7 @@ def test_pika_reads_what_we_write(size):
         "bytes": 2**40,
         "ledger": '["é", 1]',
     }
-    publishing = Publishing(7, 4096, "exchange", "an app")
+    publishing = FrameWriter(7, 4096, "exchange", "an app")
     frames = list(publishing.frames("a.topic", "a.kind", "an-id", headers, body))
     assert all(len(each) <= 4096 for each in frames[1:])
     method, header, *bodies = read(b"".join(frames))

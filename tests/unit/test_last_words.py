@@ -8,7 +8,7 @@ from harness import wait_until
 
 from appliance.broker.link import Link
 from appliance.broker.publish import last_words
-from appliance.broker.publish.last_words import Account, left
+from appliance.broker.publish.last_words import LedgerRecord, recorded
 from appliance.broker.publish.numbering import Numbering
 from appliance.config import load
 
@@ -17,12 +17,12 @@ def made(data):
     """An account whose broker is away."""
     link = Link(load({"APPLIANCE_DATA": str(data)}), lambda _: None, lambda _: None)
     numbering = Numbering()
-    return Account(data, numbering, link, lambda: False), numbering
+    return LedgerRecord(data, numbering, link, lambda: False), numbering
 
 
 def settle(numbering, fates):
     for kept in fates:
-        numbering.settle(numbering.give(), [], kept=kept)
+        numbering.settle(numbering.next_number(), [], kept=kept)
 
 
 def test_what_changes_is_on_disk_within_two_seconds(tmp_path, monkeypatch):
@@ -32,11 +32,13 @@ def test_what_changes_is_on_disk_within_two_seconds(tmp_path, monkeypatch):
         mine, numbering = made(tmp_path)
         running = asyncio.create_task(mine.run())
         await asyncio.sleep(0.2)
-        assert left(tmp_path) == []  # nothing was sent: nothing is written
+        assert recorded(tmp_path) == []  # nothing was sent: nothing is written
         for fates in ([True] * 5, [False, True], [True] * 1000):
             settle(numbering, fates)
-            noted = [numbering.entry()]
-            await asyncio.to_thread(wait_until, lambda n=noted: left(tmp_path) == n, "it is noted")
+            entries = [numbering.entry()]
+            await asyncio.to_thread(
+                wait_until, lambda e=entries: recorded(tmp_path) == e, "it is kept"
+            )
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         return numbering.entry()
@@ -55,7 +57,7 @@ def test_the_last_words_are_left_where_no_broker_takes_them(tmp_path):
         return entry
 
     entry = asyncio.run(body())
-    assert left(tmp_path) == [entry]
+    assert recorded(tmp_path) == [entry]
     # More ranges than fit are not called settled: none is taken for missing.
     assert entry.settled == 2 * len(entry.not_kept) + 1 == 129
 
@@ -69,28 +71,28 @@ def test_who_sent_nothing_leaves_nothing(tmp_path):
 def test_the_account_of_a_process_that_lives_is_left_alone(tmp_path):
     mine, numbering = made(tmp_path)
     settle(numbering, [True] * 3)
-    mine._write(numbering.entry())
-    assert last_words._gone(tmp_path / "sources") == []
+    mine.write(numbering.entry())
+    assert last_words.ended(tmp_path / "sources") == []
     other = multiprocessing.get_context("spawn").Process(target=_write, args=(tmp_path,))
     other.start()
     other.join(60)
-    ((path, entry),) = last_words._gone(tmp_path / "sources")
+    ((path, entry),) = last_words.ended(tmp_path / "sources")
     assert (entry.settled, path.name) == (7, entry.source)
-    assert len(left(tmp_path)) == 2
+    assert len(recorded(tmp_path)) == 2
 
 
 def _write(data):
     mine, numbering = made(data)
     settle(numbering, [True] * 7)
-    mine._write(numbering.entry())
+    mine.write(numbering.entry())
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b'["0123456789abcdef",1,0,[]]', b"\xff" * 9000])
 def test_what_can_not_be_read_is_removed(tmp_path, content):
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "torn").write_bytes(content)
-    assert left(tmp_path) == []
-    assert last_words._gone(tmp_path / "sources") == []
+    assert recorded(tmp_path) == []
+    assert last_words.ended(tmp_path / "sources") == []
     assert list((tmp_path / "sources").iterdir()) == []
 
 
@@ -99,4 +101,4 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path):
     mine, numbering = made(tmp_path)
     settle(numbering, [True])
     asyncio.run(mine.close())
-    assert left(tmp_path) == []
+    assert recorded(tmp_path) == []

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from appliance.broker.publish.numbering import Numbering
-from appliance.model.ledger import Entry, add, count, holes, read, remove
+from appliance.model.ledger import LedgerEntry, add, count, holes, read, remove
 
 
 def as_set(ranges):
@@ -48,10 +48,10 @@ def test_what_comes_in_order_is_one_range():
     assert ranges == [[1, 999]]
 
 
-ENTRY = Entry("0123456789abcdef", 7, 5, [[2, 3], [6, 6]])
+ENTRY = LedgerEntry("0123456789abcdef", 7, 5, [[2, 3], [6, 6]])
 
 
-@pytest.mark.parametrize("entry", [ENTRY, Entry(ENTRY.source, None, 0, [])])
+@pytest.mark.parametrize("entry", [ENTRY, LedgerEntry(ENTRY.source, None, 0, [])])
 def test_an_entry_is_read_as_it_was_written(entry):
     assert read(entry.encode()) == entry
     assert read(entry.encode().encode()) == entry
@@ -75,7 +75,7 @@ def test_what_is_no_entry_is_none(text):
 
 def test_numbers_are_given_from_one_and_settled_as_far_as_all_fates_are_known():
     numbering = Numbering()
-    assert [numbering.give() for _ in range(4)] == [1, 2, 3, 4]
+    assert [numbering.next_number() for _ in range(4)] == [1, 2, 3, 4]
     for number, settled in [(2, 0), (4, 0), (1, 2), (3, 4)]:
         numbering.settle(number, [], kept=True)
         assert numbering.settled == settled
@@ -83,26 +83,26 @@ def test_numbers_are_given_from_one_and_settled_as_far_as_all_fates_are_known():
 
 def test_what_was_not_kept_is_told_until_a_confirmed_envelope_has_told_it():
     numbering = Numbering()
-    refused, lost, last = (numbering.give() for _ in range(3))
+    refused, lost, last = (numbering.next_number() for _ in range(3))
     numbering.settle(refused, [], kept=False)
-    told = numbering.tell(lost)
+    told = numbering.carried(lost)
     assert told.not_kept == [[1, 1]]
     numbering.settle(lost, told.not_kept, kept=False)  # and with it what it told
-    told = numbering.tell(last)
-    assert read(told.text) == Entry(numbering.source, 3, 2, [[1, 2]])
+    told = numbering.carried(last)
+    assert read(told.text) == LedgerEntry(numbering.source, 3, 2, [[1, 2]])
     numbering.settle(last, told.not_kept, kept=True)
-    assert numbering.entry() == Entry(numbering.source, None, 3, [])
+    assert numbering.entry() == LedgerEntry(numbering.source, None, 3, [])
 
 
 def test_a_storm_of_refusals_never_makes_a_header_long():
     """Every second envelope is refused: no two can be told as one range."""
     numbering = Numbering()
     for number in range(1, 2001):
-        numbering.give()
+        numbering.next_number()
         numbering.settle(number, [], kept=bool(number % 2))
     told_in_all = set()
     for _ in range(100):
-        told = numbering.tell(numbering.give())
+        told = numbering.carried(numbering.next_number())
         entry = read(told.text)
         assert len(told.text) < 2000
         told_in_all |= as_set(told.not_kept)
@@ -117,4 +117,4 @@ def test_the_ranges_of_the_longest_header_are_read():
     numbering = Numbering()
     numbering._settled = [[1, 2**52]]
     numbering._not_kept = [[2**50 + 3 * n, 2**50 + 3 * n + 1] for n in range(200)]
-    assert len(read(numbering.tell(2**52).text).not_kept) == 64
+    assert len(read(numbering.carried(2**52).text).not_kept) == 64

@@ -7,19 +7,22 @@ import stat
 
 import pytest
 
-from appliance import config as configuration
-from appliance.broker import topology
-from appliance.broker.node import files, start
-from appliance.broker.node.files import Layout, Limits
+from appliance import config as settings
+from appliance.broker import base
+from appliance.broker.node import configuration, definitions, start
+from appliance.broker.node import release as installed
+from appliance.broker.node.configuration import Limits
+from appliance.broker.node.layout import Layout
 from appliance.config import Address
 from appliance.errors import NodeError
+from appliance.machine import memory, ports
 
 MIB = 2**20
 GIB = 2**30
 
 
 def text(tmp_path, *, release=(4, 0, 5), logs="json", disk_free=256 * MIB):
-    return files.config_text(
+    return configuration.config_text(
         Layout(tmp_path),
         release=release,
         listen=Address("127.0.0.1", 5672),
@@ -30,7 +33,7 @@ def text(tmp_path, *, release=(4, 0, 5), logs="json", disk_free=256 * MIB):
 
 
 def environment(tmp_path, release=(4, 0, 5), outer=None):
-    return files.environment(
+    return configuration.environment(
         Layout(tmp_path),
         release=release,
         distribution=25672,
@@ -41,17 +44,17 @@ def environment(tmp_path, release=(4, 0, 5), outer=None):
 
 
 def test_a_password_is_hashed_as_rabbitmq_stores_it():
-    raw = base64.b64decode(files.hash_password("secret", b"salt"))
+    raw = base64.b64decode(definitions.hash_password("secret", b"salt"))
     assert raw[:4] == b"salt"
     assert raw[4:] == hashlib.sha256(b"saltsecret").digest()
 
 
 def test_the_password_itself_is_not_among_the_definitions():
-    assert "very secret" not in repr(files.definitions("very secret", GIB, 1000))
+    assert "very secret" not in repr(definitions.definitions("very secret", GIB, 1000))
 
 
 def test_policies_bound_the_queues_and_let_nothing_that_is_given_up_get_lost():
-    store, dead = files.definitions("secret", GIB, 1000)["policies"]
+    store, dead = definitions.definitions("secret", GIB, 1000)["policies"]
     bounds = {"max-length-bytes": GIB, "max-length": 1000, "overflow": "reject-publish"}
     assert store["definition"] == bounds | {
         "dead-letter-exchange": "appliance.dead",
@@ -60,8 +63,8 @@ def test_policies_bound_the_queues_and_let_nothing_that_is_given_up_get_lost():
     assert dead["definition"] == bounds
     patterns = [policy["pattern"] for policy in (store, dead)]
     assert patterns == ["^appliance[.]store$", "^appliance[.]dead$"]
-    names = {topology.QUEUE, topology.DEAD}
-    assert names == {files.QUEUE, files.DEAD}
+    assert definitions.definitions("secret", GIB, 1000)["users"][0]["name"] == base.USER
+    assert (base.QUEUE, base.DEAD) == ("appliance.store", "appliance.dead")
 
 
 def test_anonymous_logins_are_refused_where_the_release_knows_them(tmp_path):
@@ -136,7 +139,7 @@ def test_no_argument_for_erlang_holds_a_space_within(tmp_path):
 
 @pytest.mark.parametrize(("amqp", "distribution"), [(5672, 25672), (45535, 65535), (45536, 25536)])
 def test_the_second_port_is_a_valid_one_for_every_first(amqp, distribution):
-    assert files.distribution_port(amqp) == distribution
+    assert ports.distribution_port(amqp) == distribution
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_the_second_port_is_a_valid_one_for_every_first(amqp, distribution):
     ],
 )
 def test_the_memory_mark_follows_the_limit_and_never_exceeds_it(limit, machine, mark):
-    assert files.memory_mark(limit, machine) == mark
+    assert configuration.memory_mark(limit, machine) == mark
 
 
 def group(folder, files):
@@ -172,7 +175,7 @@ def test_the_limit_of_a_version_2_group_is_the_least_of_it_and_those_above(tmp_p
             "mounted/memory.max": "2147483648\n",
         },
     )
-    assert start.memory_limit(*paths) == GIB
+    assert memory.limit(*paths) == GIB
 
 
 def test_the_limit_of_a_version_1_group_is_found_inside_a_container(tmp_path):
@@ -183,7 +186,7 @@ def test_the_limit_of_a_version_1_group_is_found_inside_a_container(tmp_path):
             "mounted/memory/memory.limit_in_bytes": "536870912\n",
         },
     )
-    assert start.memory_limit(*paths) == 512 * MIB
+    assert memory.limit(*paths) == 512 * MIB
 
 
 def test_no_limit_is_none_however_it_is_said(tmp_path):
@@ -195,8 +198,8 @@ def test_no_limit_is_none_however_it_is_said(tmp_path):
             "mounted/memory.max": "max\n",
         },
     )
-    assert start.memory_limit(*paths) is None
-    assert start.memory_limit(tmp_path / "missing", tmp_path / "missing") is None
+    assert memory.limit(*paths) is None
+    assert memory.limit(tmp_path / "missing", tmp_path / "missing") is None
 
 
 def test_the_release_is_read_from_the_folders_name_and_the_newest_wins(tmp_path):
@@ -204,12 +207,12 @@ def test_the_release_is_read_from_the_folders_name_and_the_newest_wins(tmp_path)
         server = tmp_path / f"lib/rabbitmq_server-{release}/sbin/rabbitmq-server"
         server.parent.mkdir(parents=True)
         server.touch()
-    assert start.find_server(tmp_path) == ((4, 0, 5), server)
+    assert installed.find_server(tmp_path) == ((4, 0, 5), server)
 
 
 def test_a_missing_broker_is_answered_with_the_one_command_to_type(tmp_path):
     with pytest.raises(NodeError, match="apt-get install rabbitmq-server"):
-        start.find_server(tmp_path)
+        installed.find_server(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +225,7 @@ def test_a_jump_that_rabbitmq_does_not_support_is_refused_before_data_is_touched
     layout = Layout(tmp_path)
     layout.version.write_text(f"{last}\n")
     with pytest.raises(NodeError, match=f"written by RabbitMQ {last}"):
-        start.check_upgrade(layout, now)
+        installed.check_upgrade(layout, now)
 
 
 @pytest.mark.parametrize(
@@ -230,14 +233,14 @@ def test_a_jump_that_rabbitmq_does_not_support_is_refused_before_data_is_touched
 )
 def test_an_upgrade_that_rabbitmq_supports_goes_through(tmp_path, last, now):
     layout = Layout(tmp_path)
-    start.check_upgrade(layout, now)  # a new folder
+    installed.check_upgrade(layout, now)  # a new folder
     layout.version.write_text(f"{last}\n")
-    start.check_upgrade(layout, now)
+    installed.check_upgrade(layout, now)
 
 
 def test_secrets_are_readable_by_their_owner_only(tmp_path):
     layout = Layout(tmp_path / "broker")
-    files.write_all(layout, "config", files.definitions("secret", GIB, 1000))
+    configuration.write_all(layout, "config", definitions.definitions("secret", GIB, 1000))
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode)
         for path in (layout.home, layout.cookie, layout.definitions, layout.config)
@@ -252,9 +255,9 @@ def test_secrets_are_readable_by_their_owner_only(tmp_path):
 
 def test_the_cookie_stays_the_same_from_start_to_start(tmp_path):
     layout = Layout(tmp_path)
-    files.write_all(layout, "config", {})
+    configuration.write_all(layout, "config", {})
     cookie = layout.cookie.read_text()
-    files.write_all(layout, "config", {})
+    configuration.write_all(layout, "config", {})
     assert layout.cookie.read_text() == cookie
 
 
@@ -263,7 +266,7 @@ def test_a_taken_port_is_named_with_its_setting(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        config = configuration.load(
+        config = settings.load(
             {"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_AMQP": f"127.0.0.1:{port}"}
         )
         with pytest.raises(NodeError, match=f"APPLIANCE_AMQP: 127.0.0.1:{port} is taken"):

@@ -7,20 +7,22 @@ import sys
 import pytest
 
 from appliance import config as configuration
+from appliance.broker.base import ProbeState
 from appliance.broker.node import process as node_process
-from appliance.broker.probe import Judge, State
+from appliance.broker.probe import Judge
 from appliance.errors import NodeError
 
 LIMIT = 30.0
 
 #: A process that holds the node's lock as the node does.
 HOLDS = """
-import fcntl, os, sys
-from appliance.broker.node import process as node_process
+import os, sys
+from pathlib import Path
+from appliance.machine import locks
 os.chdir(sys.argv[1])
-lock = os.open("lock", os.O_RDWR | os.O_CREAT)
-fcntl.flock(lock, fcntl.LOCK_EX)
-node_process.note(lock)
+lock = locks.open_file(Path("lock"))
+locks.take(lock)
+locks.write_pid(lock)
 os.chdir(sys.argv[2])
 print("held", flush=True)
 sys.stdin.read()
@@ -32,7 +34,7 @@ class Looks:
         self.judge = Judge(LIMIT)
         self.now = 1000.0
 
-    def find(self, state: State, times: int, seconds: float = 5.0) -> list[int]:
+    def find(self, state: ProbeState, times: int, seconds: float = 5.0) -> list[int]:
         """Return at which of the looks it is to be restarted, from 1."""
         restarts = []
         for number in range(1, times + 1):
@@ -45,30 +47,30 @@ class Looks:
 @pytest.fixture
 def looks():
     made = Looks()
-    made.find(State.SERVES, 1)
+    made.find(ProbeState.SERVES, 1)
     return made
 
 
 def test_a_broker_that_fails_past_the_limit_is_restarted(looks):
-    assert looks.find(State.FAILS, 6) == [6]
+    assert looks.find(ProbeState.FAILS, 6) == [6]
 
 
 def test_a_restart_that_did_not_help_is_repeated_after_twice_the_time(looks):
-    assert looks.find(State.FAILS, 6 + 12 + 24) == [6, 18, 42]
-    looks.find(State.SERVES, 1)
-    assert looks.find(State.FAILS, 6) == [6]
+    assert looks.find(ProbeState.FAILS, 6 + 12 + 24) == [6, 18, 42]
+    looks.find(ProbeState.SERVES, 1)
+    assert looks.find(ProbeState.FAILS, 6) == [6]
 
 
-@pytest.mark.parametrize("state", [State.SERVES, State.BLOCKED, State.AWAY])
+@pytest.mark.parametrize("state", [ProbeState.SERVES, ProbeState.BLOCKED, ProbeState.AWAY])
 def test_what_is_no_hang_begins_the_count_anew(looks, state):
     assert looks.find(state, 100) == []
-    assert looks.find(State.FAILS, 5) == []
+    assert looks.find(ProbeState.FAILS, 5) == []
     looks.find(state, 1)
-    assert looks.find(State.FAILS, 5) == []
+    assert looks.find(ProbeState.FAILS, 5) == []
 
 
 def test_time_in_which_the_probe_was_stopped_too_counts_little(looks):
-    assert looks.find(State.FAILS, 1, seconds=3600) == []
+    assert looks.find(ProbeState.FAILS, 1, seconds=3600) == []
 
 
 @pytest.fixture

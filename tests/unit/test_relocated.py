@@ -3,7 +3,7 @@
 import pytest
 
 from appliance.broker.node import relocated
-from appliance.broker.node.files import NODE_NAME, Layout
+from appliance.broker.node.layout import NODE_NAME, Layout
 
 CONFIG = """\
 #{cluster_name => '%2F_appliance.store',

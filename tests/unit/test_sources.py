@@ -42,7 +42,7 @@ def source_rows(path):
 
 
 def entry(number, settled=0, not_kept=(), source=SOURCE):
-    return ledger.Entry(source, number, settled, list(not_kept)).encode()
+    return ledger.LedgerEntry(source, number, settled, list(not_kept)).encode()
 
 
 def envelope(*entry_values, **more):
@@ -253,8 +253,8 @@ class Broker:
 
     def send(self):
         again = self.again and self.chance.random() < 0.8
-        number = self.again.pop(0) if again else self.numbering.give()
-        told = self.numbering.tell(number)
+        number = self.again.pop(0) if again else self.numbering.next_number()
+        told = self.numbering.carried(number)
         taken = self.chance.random() < 0.85
         if taken:
             self.queue.append((number, told.text))
@@ -309,7 +309,7 @@ def test_exactly_what_was_confirmed_and_lost_is_missing(writer, source_rows, see
     for number in [*broker.sent, *broker.again]:
         broker.numbering.settle(number, [], kept=False)
     writer.store([envelope_of(text) for _, text in broker.owed + broker.queue])
-    writer.store([Report(text.encode()) for text in broker.numbering.last_words()])
+    writer.store([Report(entry.encode().encode()) for entry in broker.numbering.final_entries()])
     missing = missing_now(source_rows)
     assert broker.lost <= missing <= broker.lost | broker.untold
     assert sum(row[-1] for row in source_rows()) == len(missing)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from appliance.broker.node import start, synced
-from appliance.broker.node.files import Layout
+from appliance.broker.node.layout import Layout
 
 
 @pytest.fixture

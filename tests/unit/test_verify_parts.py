@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from appliance.errors import StoreError
-from appliance.model.ledger import Entry
+from appliance.model.ledger import LedgerEntry
 from appliance.model.messages import DeadLetter, Envelope, IdSource, batch, single
 from appliance.store.sqlite import verify as checks
 from appliance.store.sqlite.connection import connect
@@ -35,7 +35,7 @@ def path(tmp_path):
 
 def numbered(number, settled=0, not_kept=()):
     made = single("singles", IDS.new(), TIME, b"x")
-    ledger = Entry(SOURCE, number, settled, list(not_kept)).encode()
+    ledger = LedgerEntry(SOURCE, number, settled, list(not_kept)).encode()
     return Envelope(made.topic, made.kind, made.id, TIME, 1, 1, b"x", ledger)
 
 
@@ -258,6 +258,6 @@ def test_a_log_that_would_grow_without_end_ends_the_check(path, monkeypatch):
 
 
 def test_what_a_running_source_says_counts_what_has_not_come(path):
-    assert checks.unaccounted(path, Entry(SOURCE, None, 4, [])) == 0
-    assert checks.unaccounted(path, Entry(SOURCE, None, 9, [[6, 7]])) == 3
-    assert checks.unaccounted(path, Entry("f" * 16, None, 2, [])) == 2
+    assert checks.unaccounted(path, LedgerEntry(SOURCE, None, 4, [])) == 0
+    assert checks.unaccounted(path, LedgerEntry(SOURCE, None, 9, [[6, 7]])) == 3
+    assert checks.unaccounted(path, LedgerEntry("f" * 16, None, 2, [])) == 2

@@ -7,7 +7,7 @@ from appliance.api.publish import lines
 from appliance.api.publish.idempotency import Attempts
 from appliance.api.publish.options import Form, PublishOptions
 from appliance.api.publish.receipt import Receipt
-from appliance.broker.publish.publisher import Publisher
+from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError
 from appliance.model.messages import PREFIX_LENGTH, IdSource, as_text, batch, key_prefix, now

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from appliance.api.services import Services
 from appliance.api.views import parameters
 from appliance.api.views.answers import json_answer
-from appliance.broker.probe import FACT
+from appliance.broker.base import PROBE_FACT
 from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import disk_space
@@ -32,7 +32,7 @@ def blueprint(services: Services) -> Blueprint:
                 "reasons": readiness.reasons,
                 "processes": [asdict(process) for process in services.processes()],
                 "pulses": [_pulse(sign) for sign in living],
-                "probe": next((s.facts[FACT] for s in living if FACT in s.facts), None),
+                "probe": next((s.facts[PROBE_FACT] for s in living if PROBE_FACT in s.facts), None),
                 "broker": asdict(services.broker()),
                 "store": _store(services.reader),
                 "disk": _disk(services.config),

@@ -1,34 +1,28 @@
-"""The process of our own RabbitMQ node, for whoever must end it from outside.
+"""Ends the process of our own RabbitMQ node from outside.
 
-The node's lock says that it runs, the pid in it which process it is. A pid alone could be another
-program's by now; the lock is given up by the kernel when its holder ends.
+The node's lock shows that the node runs; the pid in the lock shows which process it is. A pid
+alone could be another program's by now; the kernel gives a lock up when its holder ends.
 """
 
-import fcntl
 import os
 import signal
 from pathlib import Path
 
-from appliance.broker.node.files import Layout
+from appliance.broker.node.layout import Layout
 from appliance.config import Config
 from appliance.errors import NodeError
-
-
-def note(lock: int) -> None:
-    """Write this process's pid into the lock, a descriptor that is locked."""
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+from appliance.machine import locks
 
 
 def kill(config: Config) -> int:
     """Kill the node that runs on this data folder and return its pid. Raises NodeError."""
-    layout = Layout(config.data / "broker")
+    layout = Layout(config.broker_home)
     try:
         pid = _holder(layout.lock)
         process = os.pidfd_open(pid)
         try:
-            # Looked at again while the handle stands for one process, whoever has the pid later.
-            if _holder(layout.lock) != pid or not _lives_in(pid, layout.home):
+            # Read again while the handle stands for one process, whoever has the pid later.
+            if _holder(layout.lock) != pid or not _works_in(pid, layout.home):
                 raise NodeError(f"process {pid} is not the node")
             signal.pidfd_send_signal(process, signal.SIGKILL)
         finally:
@@ -39,22 +33,18 @@ def kill(config: Config) -> int:
 
 
 def _holder(lock: Path) -> int:
-    with lock.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = file.read(20).strip()
-            if text.isdigit():
-                return int(text)
-            raise NodeError("its lock does not say which process it is") from None
-    raise NodeError("no node runs")
+    try:
+        pid = locks.holder(lock)
+    except ValueError:
+        raise NodeError("its lock does not say which process it is") from None
+    if pid is None:
+        raise NodeError("no node runs")
+    return pid
 
 
-def _lives_in(pid: int, folder: Path) -> bool:
-    """Whether the process works in the folder, as the node does; where that may be seen."""
+def _works_in(pid: int, folder: Path) -> bool:
+    """Whether the process works in the folder, as the node does; True where that can't be seen."""
     try:
         return Path(f"/proc/{pid}/cwd").readlink() == folder.resolve()
-    except PermissionError:
-        return True
-    except OSError:  # hidden altogether, or gone: the lock has been looked at
+    except OSError:  # hidden from us, or the process has ended: the lock shows enough
         return True

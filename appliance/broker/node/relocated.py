@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from appliance.broker.node.files import NODE_NAME, Layout, write_private
+from appliance.broker.node.layout import NODE_NAME, Layout
+from appliance.machine.files import write_private
 
 #: As Erlang prints it: a key of a map and a string.
 _PATH: Final = re.compile(rb'(\b(?:wal_)?data_dir\s*=>\s*)"(?:[^"\\]|\\.)*"', re.DOTALL)

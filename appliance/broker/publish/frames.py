@@ -29,7 +29,7 @@ def _short(text: str) -> bytes:
     return bytes([len(data)]) + data
 
 
-class Publishing:
+class FrameWriter:
     """Writes publishes to one exchange on one channel; `frame_max` as it was agreed on."""
 
     def __init__(self, channel: int, frame_max: int, exchange: str, app_id: str) -> None:

@@ -1,15 +1,21 @@
-"""What this process knows of its envelopes, kept where a kill or a power cut leaves it.
+"""The ledger record: a process's last ledger entry, kept where a kill or a power cut leaves it.
 
-With each envelope the store is told how the earlier ones ended; of the last ones it is told when
-the process ends. A process that is killed can't, and if the broker lost what it had confirmed last
-(with a power cut, say) nobody would ever know. So each second, where something has changed, a file
-in the data folder is overwritten with what is settled; whoever comes next sends it to the store
-behind all that is queued, and removes it.
+Each envelope carries an entry on the fate of the earlier ones; the fate of the last ones is
+reported when the process ends. A process that is killed can't report, and if the broker lost what
+it had confirmed last (in a power cut, say) nobody would ever know. So each second in which
+something has changed, a file in the data folder is overwritten with the entry. The next process on
+this folder sends the records of ended processes to the store, behind all that is queued, and
+removes them.
+
+A record is named after its source, 64 random bits: the records of several API processes, and of
+several hosts, never meet. A host sends only the records in its own data folder, and only those
+whose lock no process holds. The lock is flock(2)'s, which knows the processes of one host (as
+SQLite demands of the folder too). Should a record be taken for an ended process's all the same, its
+entry is true as it is, and its process makes the file again.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,45 +25,50 @@ import pika
 import pika.exceptions
 import structlog
 
-from appliance.broker import topology
+from appliance.broker.base import QUEUE
 from appliance.broker.link import Link
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import BrokerError
+from appliance.machine import locks
+from appliance.machine.complaint import Complaint
 from appliance.model import ledger
-from appliance.model.ledger import Entry
+from appliance.model.ledger import LedgerEntry
 from appliance.model.messages import REPORT
 
-#: Seconds between two looks whether there is something to keep: what is confirmed in the last one
-#: before a kill stays unknown.
+#: Seconds between two looks whether the record has changed: envelopes that are confirmed in the
+#: last one before a kill stay unknown.
 _INTERVAL: Final = 1.0
-#: Seconds that a stop waits for the broker to take the last words.
-_LAST_WORDS: Final = 1.0
+#: Seconds that a stop waits for the broker to take the final entries.
+_FINAL_TIMEOUT: Final = 1.0
 #: Bytes of a file: one block, so that it is overwritten as a whole.
 _BLOCK: Final = 4096
-#: Files of others that are read at once.
+#: Records of others that are read at once.
 _MOST: Final = 1000
 
 _log: Any = structlog.get_logger(__name__)
 
 
 def folder(data: Path) -> Path:
-    """Return where the accounts are kept, below the data folder."""
+    """Return where the records are kept, below the data folder."""
     return data / "sources"
 
 
-def left(data: Path) -> list[Entry]:
-    """Return what is in the accounts, of processes that live and that don't."""
-    found = []
+def recorded(data: Path) -> list[LedgerEntry]:
+    """Return the entries of all records, of processes that live and of ended ones."""
+    entries = []
     for path in _files(folder(data)):
         with contextlib.suppress(OSError):
             entry = _read(path)
             if entry is not None:
-                found.append(entry)
-    return found
+                entries.append(entry)
+    return entries
 
 
-class Account:
-    """One process's account; its methods are called on the event loop."""
+class LedgerRecord:
+    """One process's record; its methods are called on the event loop.
+
+    `ready` says whether the broker takes messages.
+    """
 
     def __init__(
         self, data: Path, numbering: Numbering, link: Link, ready: Callable[[], bool]
@@ -68,56 +79,86 @@ class Account:
         self._ready = ready
         self._path = self._folder / numbering.source
         self._descriptor: int | None = None
-        self._written: Entry | None = None
-        self._failed = False
+        self._written: LedgerEntry | None = None
+        self._complaint = Complaint(
+            _log, "ledger record not written", "ledger record written again", level="info"
+        )
 
     async def run(self) -> None:
-        """Report what others left, once; then keep the own account, until cancelled."""
-        reported = False
+        """Send the records of ended processes, once; then keep the own record, until cancelled."""
+        others_sent = False
         while True:
             await asyncio.sleep(_INTERVAL)
-            if not reported and self._ready():
-                reported = await self._report_others()
+            if not others_sent and self._ready():
+                others_sent = await self._send_others()
             entry = self._numbering.entry()
             if entry.settled and entry != self._written:
-                await asyncio.to_thread(self._write, entry)
+                await asyncio.to_thread(self.write, entry)
 
     async def close(self) -> None:
-        """Say the last words, or leave them for whoever comes next; nothing more may be sent."""
-        entry = self._numbering.entry()
-        words = [text.encode() for text in self._numbering.last_words()]
-        if words and await self._told(words):
-            self._path.unlink(missing_ok=True)
-        elif words:
-            self._write(entry)
+        """Send the final entries, or leave the record to the next process.
 
-    async def _told(self, words: list[bytes]) -> bool:
-        """Say the last words; whether the broker took them in time."""
+        Nothing more may be published.
+        """
+        entry = self._numbering.entry()
+        final = list(self._numbering.final_entries())
+        if final and await self._send_final(final):
+            self._path.unlink(missing_ok=True)
+        elif final:
+            self.write(entry)
+
+    def write(self, entry: LedgerEntry) -> None:
+        """Overwrite the record, on disk when this returns; its lock shows that we live."""
+        try:
+            descriptor = self._open()
+            os.pwrite(descriptor, entry.encode().encode().ljust(_BLOCK), 0)
+            os.fdatasync(descriptor)
+        except OSError as error:
+            self._complaint.fails(error=str(error))
+        else:
+            self._complaint.works()
+            self._written = entry
+
+    def _open(self) -> int:
+        """Return the locked file's descriptor; made anew where another process removed the file."""
+        if self._descriptor is not None:
+            if os.fstat(self._descriptor).st_nlink:
+                return self._descriptor
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = locks.open_file(self._path)
+        locks.take(descriptor, patience=None)
+        self._descriptor = descriptor
+        return descriptor
+
+    async def _send_final(self, entries: list[LedgerEntry]) -> bool:
+        """Send the final entries; whether the broker took them in time."""
         if not self._ready():
             return False
         try:
-            await asyncio.wait_for(self._tell(words), _LAST_WORDS)
+            await asyncio.wait_for(self._send(entries), _FINAL_TIMEOUT)
         except (BrokerError, pika.exceptions.AMQPError, TimeoutError) as error:
-            _log.debug("the last words are left in a file", reason=str(error))
+            _log.debug("ledger record left for the next process", reason=str(error))
             return False
         return True
 
-    async def _report_others(self) -> bool:
-        """Send what processes that are gone have left; whether that is done."""
+    async def _send_others(self) -> bool:
+        """Send the records of ended processes; whether that is done."""
         try:
-            gone = await asyncio.to_thread(_gone, self._folder)
-            if gone:
-                await self._tell([entry.encode().encode() for _, entry in gone])
-            for path, entry in gone:
+            records = await asyncio.to_thread(ended, self._folder)
+            if records:
+                await self._send([entry for _, entry in records])
+            for path, entry in records:
                 path.unlink(missing_ok=True)
-                _log.info("an API process ended without its last words", source=entry.source)
+                _log.info("ledger record recovered", source=entry.source)
         except (BrokerError, pika.exceptions.AMQPError, OSError) as error:
-            _log.debug("what others left can't be reported yet", reason=str(error))
+            _log.debug("ledger records not sent", reason=str(error))
             return False
         return True
 
-    async def _tell(self, words: Iterable[bytes]) -> None:
-        """Send reports to our queue and none else; returns when all are on the broker's disk.
+    async def _send(self, entries: Iterable[LedgerEntry]) -> None:
+        """Send reports to our queue and no other; return when all are on the broker's disk.
 
         On a channel of its own: the publisher counts what it sends on its own. Raises BrokerError.
         """
@@ -141,12 +182,12 @@ class Account:
         try:
             channel.add_on_return_callback(lambda *_: end("there is no queue"))
             await self._link.call(channel.confirm_delivery, answered)
-            for tag, text in enumerate(words, 1):
+            for tag, entry in enumerate(entries, 1):
                 unconfirmed.add(tag)
                 channel.basic_publish(
                     "",
-                    topology.QUEUE,
-                    text,
+                    QUEUE,
+                    entry.encode().encode(),
                     pika.BasicProperties(delivery_mode=2, type=REPORT),
                     mandatory=True,
                 )
@@ -157,21 +198,23 @@ class Account:
         if trouble:
             raise BrokerError(f"broker: {trouble}")
 
-    def _write(self, entry: Entry) -> None:
-        """Overwrite the file, on disk when this returns; its lock says that we live."""
-        try:
-            if self._descriptor is None:
-                self._folder.mkdir(mode=0o700, exist_ok=True)
-                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            os.pwrite(self._descriptor, entry.encode().encode().ljust(_BLOCK), 0)
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            if not self._failed:  # a full disk says so elsewhere, and a thousand times is too much
-                _log.info("what is confirmed can't be noted", error=str(error))
-            self._failed = True
-        else:
-            self._written, self._failed = entry, False
+
+def ended(place: Path) -> list[tuple[Path, LedgerEntry]]:
+    """Return the records of ended processes; one that can't be read is removed.
+
+    Raises OSError.
+    """
+    records = []
+    for path in _files(place):
+        with contextlib.suppress(FileNotFoundError):
+            if locks.is_held(path):
+                continue
+            entry = _read(path)
+            if entry is None:
+                path.unlink(missing_ok=True)
+            else:
+                records.append((path, entry))
+    return records
 
 
 def _files(place: Path) -> list[Path]:
@@ -180,21 +223,7 @@ def _files(place: Path) -> list[Path]:
     return []
 
 
-def _read(path: Path) -> Entry | None:
+def _read(path: Path) -> LedgerEntry | None:
     with path.open("rb") as file:
         entry = ledger.read(file.read(_BLOCK).strip())
     return None if entry is None or entry.number is not None else entry
-
-
-def _gone(place: Path) -> list[tuple[Path, Entry]]:
-    """Return the accounts of processes that are gone; what can't be read is removed."""
-    found = []
-    for path in _files(place):
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            entry = _read(path)
-            if entry is None:
-                path.unlink(missing_ok=True)
-            else:
-                found.append((path, entry))
-    return found

@@ -26,7 +26,7 @@ def broker(config: Config) -> None:
     from appliance.machine.pulse import BEAT_SECONDS, Pulse
 
     setup.configure(config, "broker")
-    if not config.broker_url:
+    if not config.broker_urls:
         start.start(config)
     with Pulse(config, "broker") as pulse:
         pulse.ready()
@@ -78,14 +78,14 @@ def api(config: Config) -> None:
 
     from appliance.api.app import create_app
     from appliance.api.server import serve
-    from appliance.broker.publish.publisher import Publisher
+    from appliance.broker.publish.publisher import AmqpPublisher
     from appliance.cli.composition import api_services
     from appliance.machine.pulse import Pulse
     from appliance.store.sqlite import usage
     from appliance.store.sqlite.commits import Watch
 
     setup.configure(config, "api")
-    publisher, stopping = Publisher(config), threading.Event()
+    publisher, stopping = AmqpPublisher(config), threading.Event()
     app = create_app(api_services(config, publisher.state, publisher.publish_and_wait, stopping))
     with usage.shared(config.database), Pulse(config, "api") as pulse:
         serve(config, publisher, Watch(config.database), app, pulse, stopping=stopping)
@@ -97,13 +97,14 @@ def worker(config: Config) -> None:
     """Store what the queue holds; a second worker stands by."""
     import uvloop
 
+    from appliance.broker.consumer import AmqpConsumer
     from appliance.machine.pulse import Pulse
     from appliance.store.sqlite import usage
     from appliance.worker import CONSUMING, STORING, Worker
 
     async def run() -> None:
         with Pulse(config, "worker", CONSUMING, STORING) as pulse:
-            await Worker(config, pulse).run()
+            await Worker(config, AmqpConsumer(config), pulse).run()
 
     setup.configure(config, "worker")
     with usage.shared(config.database):

@@ -14,7 +14,7 @@ from appliance.cli.text.verify_text import Queue, lines
 from appliance.client import Client
 from appliance.config import Config
 from appliance.errors import ApplianceError
-from appliance.model.ledger import Entry
+from appliance.model.ledger import LedgerEntry
 from appliance.store.sqlite import verify as checks
 from appliance.store.sqlite.writer import Writer
 
@@ -89,7 +89,7 @@ def _look_at_queue(config: Config, found: checks.Findings) -> Queue:
     try:
         broker = _broker(client)
         said = broker["numbers"]
-        entry = None if said is None else Entry(**said)
+        entry = None if said is None else LedgerEntry(**said)
         if found.sources is not None and entry is not None:
             _excuse_running(found.sources, entry.source)
             broker, not_stored = _wait(client, config.database, entry)
@@ -109,7 +109,7 @@ def _left(config: Config, found: checks.Findings) -> int | None:
     if found.sources is None:
         return None
     count = sum(
-        checks.unaccounted(config.database, entry) for entry in last_words.left(config.data)
+        checks.unaccounted(config.database, entry) for entry in last_words.recorded(config.data)
     )
     if count:
         found.notes.append(
@@ -127,7 +127,7 @@ def _broker(client: Client) -> dict[str, Any]:
     return broker
 
 
-def _wait(client: Client, database: Path, entry: Entry) -> tuple[dict[str, Any], int]:
+def _wait(client: Client, database: Path, entry: LedgerEntry) -> tuple[dict[str, Any], int]:
     """Return what the API says last, and how many envelopes are confirmed and no rows.
 
     Returns when there are none, or nothing has moved for a while.

@@ -14,7 +14,7 @@ import orjson
 
 from appliance.errors import StoreError
 from appliance.model import ledger
-from appliance.model.ledger import Entry, Ranges
+from appliance.model.ledger import LedgerEntry, Ranges
 from appliance.model.messages import now
 
 #: Sources kept: a year of ten restarts a day. Those that miss nothing are forgotten first.
@@ -80,7 +80,7 @@ class Ledger:
         """
         if self._straight is not None and self._go_on(*self._straight, ledgers):
             return 0
-        by_source: dict[str, list[Entry]] = {}
+        by_source: dict[str, list[LedgerEntry]] = {}
         last_at = ""
         for text, received_at in ledgers:
             entry = ledger.read(text)
@@ -117,7 +117,7 @@ class Ledger:
         self._straight = (source, last)
         return True
 
-    def _record(self, source: str, entries: list[Entry], last_at: str) -> int:
+    def _record(self, source: str, entries: list[LedgerEntry], last_at: str) -> int:
         known = self._known.get(source)
         if known is not None:
             account = _after(known, entries)
@@ -162,13 +162,13 @@ def ranges(text: str) -> Ranges:
     return found
 
 
-def _begun_anew(entries: list[Entry]) -> _Account:
+def _begun_anew(entries: list[LedgerEntry]) -> _Account:
     """Return a source of which nothing is known to be missing, for want of knowing better."""
     settled = max(entry.settled for entry in entries)
     return _Account(orjson.dumps([[1, settled]] if settled else []).decode(), settled, 0, 0)
 
 
-def _after(account: _Account, entries: list[Entry]) -> _Account:
+def _after(account: _Account, entries: list[LedgerEntry]) -> _Account:
     """Return what is known of a source once these entries have come."""
     text, settled, not_kept, missing = account
     accounted: Ranges = orjson.loads(text)

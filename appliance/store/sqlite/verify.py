@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from appliance.errors import StoreError
 from appliance.model import ledger
-from appliance.model.ledger import Entry, Ranges
+from appliance.model.ledger import LedgerEntry, Ranges
 from appliance.store.sqlite import migrations, sources
 from appliance.store.sqlite.connection import connect, sqlite3, store_error
 
@@ -148,7 +148,7 @@ def verify(path: Path, *, quick: bool, alone: bool, progress: Progress) -> Findi
         connection.close()
 
 
-def unaccounted(path: Path, entry: Entry) -> int:
+def unaccounted(path: Path, entry: LedgerEntry) -> int:
     """Return how many envelopes a running source calls settled and kept, that did not come yet.
 
     Those that the store knows to be missing don't count. Raises StoreError.

@@ -4,29 +4,15 @@ Everything the node reads or writes lies below one folder (`data/broker`), and i
 built from nothing: a RabbitMQ that the host runs already is neither read nor disturbed.
 """
 
-import base64
-import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from appliance.broker.node.layout import NODE_NAME, Layout
 from appliance.config import Address
-
-#: The data folder of a node is named after it, so the name must not follow the host's.
-NODE_NAME: Final = "appliance@localhost"
-
-#: Name of the broker's one user and, to begin with, of the policies on the queues.
-USER: Final = "appliance"
-
-#: The queue of all messages; `topology` declares it.
-QUEUE: Final = "appliance.store"
-
-#: Where that queue's dead letters go: an exchange and a queue, which `topology` declares, too.
-DEAD: Final = "appliance.dead"
+from appliance.machine.files import write_private
 
 #: RabbitMQ's own lowest advice; below it a node can't write what it needs to recover.
 DISK_FLOOR_BYTES: Final = 50_000_000
@@ -86,110 +72,6 @@ BROKER_LOG_LEVELS: Final = {
 
 #: What the node may take over from our environment; all else could change how it behaves.
 _PASSED_ON: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "TZ")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the node's files lie, all below `home`."""
-
-    home: Path
-
-    @property
-    def cookie(self) -> Path:
-        """The secret that lets Erlang nodes talk to one another; read from $HOME."""
-        return self.home / ".erlang.cookie"
-
-    @property
-    def config(self) -> Path:
-        """rabbitmq.conf, written anew at each start."""
-        return self.home / "rabbitmq.conf"
-
-    @property
-    def definitions(self) -> Path:
-        """User, permissions and policy, imported at each start."""
-        return self.home / "definitions.json"
-
-    @property
-    def plugins(self) -> Path:
-        """The list of enabled plugins: none."""
-        return self.home / "enabled_plugins"
-
-    @property
-    def version(self) -> Path:
-        """Which RabbitMQ wrote the database last."""
-        return self.home / "version"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the running node, so that no second one starts on the same database."""
-        return self.home / "lock"
-
-    @property
-    def database(self) -> Path:
-        """The node's own database and the queues' messages."""
-        return self.home / "db"
-
-
-def distribution_port(amqp_port: int) -> int:
-    """Return the loopback port for Erlang's own protocol, as far from `amqp_port` as RabbitMQ's."""
-    above = amqp_port + 20_000
-    return above if above < 65_536 else amqp_port - 20_000
-
-
-def hash_password(password: str, salt: bytes) -> str:
-    """Return `password` as RabbitMQ stores it: base64 of the salt (4 bytes) and a SHA-256."""
-    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
-
-
-def definitions(password: str, queue_max_bytes: int, queue_max_envelopes: int) -> dict[str, Any]:
-    """Return the definitions that the node imports at each start.
-
-    The limits of the queue are a policy and not arguments of the queue, because arguments could
-    not be changed later.
-    """
-    bounds = {
-        "max-length-bytes": queue_max_bytes,
-        "max-length": queue_max_envelopes,
-        "overflow": "reject-publish",
-    }
-    return {
-        "users": [
-            {
-                "name": USER,
-                "password_hash": hash_password(password, secrets.token_bytes(4)),
-                "hashing_algorithm": "rabbit_password_hashing_sha256",
-                "tags": [],
-            }
-        ],
-        "vhosts": [{"name": "/"}],
-        "permissions": [
-            {"user": USER, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
-        ],
-        "policies": [
-            # What the broker gives up on stays in its queue until the other one has it on disk.
-            _policy(
-                USER,
-                QUEUE,
-                {
-                    **bounds,
-                    "dead-letter-exchange": DEAD,
-                    "dead-letter-strategy": "at-least-once",
-                },
-            ),
-            _policy(f"{USER}-dead", DEAD, bounds),
-        ],
-    }
-
-
-def _policy(name: str, queue: str, definition: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "vhost": "/",
-        "name": name,
-        "pattern": f"^{queue.replace('.', '[.]')}$",
-        "apply-to": "queues",
-        "priority": 0,
-        "definition": definition,
-    }
 
 
 def memory_mark(limit: int | None, machine: int) -> int:
@@ -258,6 +140,8 @@ def _log_lines(logs: str, level: str) -> dict[str, str]:
         "log.console.level": level,
         "log.console.formatter": "json" if logs == "json" else "plaintext",
         "log.console.formatter.time_format": "rfc3339_T",
+        # An escape sequence in a log ends `supervisorctl tail`.
+        "log.console.use_colors": "off",
     }
     if logs == "json":
         # The names that our own lines have.
@@ -276,8 +160,8 @@ def environment(
 ) -> dict[str, str]:
     """Return the whole environment of the node of RabbitMQ `release`.
 
-    `distribution` is the port from `distribution_port`, `schedulers` how many cores to use,
-    `outer` our own environment, of which hardly anything is passed on.
+    `distribution` is the port from `machine.ports.distribution_port`, `schedulers` how many cores
+    to use, `outer` our own environment, of which hardly anything is passed on.
     """
     inner = {name: outer[name] for name in _PASSED_ON if outer.get(name)}
     return inner | {
@@ -301,6 +185,9 @@ def environment(
         "RABBITMQ_LOG": BROKER_LOG_LEVELS[log_level],  # also before rabbitmq.conf is read
         "RABBITMQ_UPGRADE_LOG": "-stderr",  # else a file, whatever rabbitmq.conf says
         "RABBITMQ_DIST_PORT": str(distribution),
+        # RabbitMQ starts an epmd a minute after the node although none is wanted; this keeps the
+        # port on the loopback interface.
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_SERVER_ERL_ARGS": (
             f"+S {schedulers}:{schedulers} +SDcpu {schedulers}:{schedulers} {_VM_FLAGS}"
             f"{_VM_FLAGS_4 if release >= (4,) else ''}"
@@ -315,18 +202,6 @@ def environment(
             f"{_SNAPSHOTS_4 if release >= (4,) else _SNAPSHOTS_3}"
         ),
     }
-
-
-def write_private(path: Path, text: str, mode: int = 0o600, encoding: str = "utf-8") -> None:
-    """Write `text` to `path` whole or not at all, readable by our user only."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding=encoding) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def write_all(layout: Layout, config: str, imported: Mapping[str, Any]) -> None:

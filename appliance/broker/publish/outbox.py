@@ -1,0 +1,303 @@
+"""What waits to be published and what is on its way: parcels, each in the lane of its topic.
+
+Each topic is a lane. The messages of a topic that come in one turn of the event loop share an
+envelope. Once a few requests of the lane are unconfirmed, later messages are gathered into the next
+envelope: they would have to wait for the broker's disk all the same, and the broker and the worker
+then pay once for many.
+
+A lost connection refuses nothing: unconfirmed parcels are sent again, in the same order, as soon
+as there is a new connection. That is harmless, since a message that is stored already is not stored
+again. Only the deadline refuses: DeadlineError where a message may have reached the broker,
+RefusedError where it certainly has not.
+
+No I/O: the publisher sends what `next` yields, and says what became of it.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from appliance.broker.publish.numbering import Numbering
+from appliance.errors import BrokerError, DeadlineError, RefusedError
+from appliance.model.messages import Envelope, pack, single
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+    from appliance.model.ledger import Ranges
+
+#: Messages and bytes of a gathered envelope: beyond, the next one is begun.
+_GATHER_MESSAGES: Final = 512
+_GATHER_BYTES: Final = 256 * 1024
+#: Unconfirmed requests of one topic, from which on messages are gathered: a few that come apart
+#: don't wait for one another, and under load one envelope is on its way while the next one fills.
+_LANE_REQUESTS: Final = 4
+#: Unconfirmed envelopes and bytes over all topics.
+_WINDOW_ENVELOPES: Final = 512
+_WINDOW_BYTES: Final = 32 * 2**20
+#: Requests and bytes that can wait here in all: beyond, a message is refused at once.
+_HELD_REQUESTS: Final = 50_000
+_HELD_BYTES: Final = 64 * 2**20
+
+#: A message: its id, the time at which it was received, its body.
+Message = tuple[str, str, bytes]
+
+
+class Parcel:
+    """An envelope that is gathered, or one that is sealed and on its way."""
+
+    __slots__ = (
+        "carried",
+        "deadline",
+        "envelope",
+        "lane",
+        "ledger",
+        "messages",
+        "number",
+        "put_back",
+        "requests",
+        "sent",
+        "size",
+        "waiters",
+    )
+
+    def __init__(self, lane: "_Lane", deadline: float) -> None:
+        self.lane = lane
+        self.deadline = deadline
+        self.messages: list[Message] = []
+        self.envelope: Envelope | None = None
+        self.size = 0  # bytes
+        self.requests = 0  # counted when it was sent
+        self.sent = False
+        self.put_back = False  # sent on a connection that was lost before it was confirmed
+        self.number = 0  # given when it is first sent
+        self.ledger = ""  # the ledger entry that it carries
+        self.carried: Ranges = []  # the `not_kept` of that entry
+        self.waiters: list[Future[None]] = []
+
+    def sealed(self) -> Envelope:
+        """Return the envelope; nothing can be added any more."""
+        if self.envelope is None:
+            topic, messages = self.lane.topic, self.messages
+            self.envelope = (
+                single(topic, *messages[0])
+                if len(messages) == 1
+                else pack(topic, messages, self.size)
+            )
+            self.messages = []
+        return self.envelope
+
+
+class _Lane:
+    """One topic: what waits, in order, and how many requests are unconfirmed."""
+
+    __slots__ = ("topic", "unconfirmed", "waiting")
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.unconfirmed = 0
+        self.waiting: deque[Parcel] = deque()
+
+
+class Outbox:
+    """All parcels of a publisher. `timeout` is how many seconds a message may wait.
+
+    Each message comes with a future, the waiter, which ends when its parcel is confirmed, refused
+    or past its deadline.
+    """
+
+    def __init__(
+        self, numbering: Numbering, timeout: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._numbering = numbering
+        self._timeout = timeout
+        self._clock = clock
+        self._lanes: dict[str, _Lane] = {}
+        self._ready: dict[str, _Lane] = {}
+        self._unconfirmed: dict[int, Parcel] = {}
+        self._next_tag = 1
+        self._window_bytes = 0
+        #: Requests and bytes that wait for an answer.
+        self.held_requests = 0
+        self.held_bytes = 0
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether `next` may have something to yield."""
+        return bool(self._ready)
+
+    def add(self, topic: str, message: Message, waiter: "Future[None]") -> None:
+        """Take a message; it may share an envelope with others of its topic.
+
+        Raises RefusedError where too much waits already.
+        """
+        size = len(message[2])
+        self._hold(size)
+        lane = self._lanes.get(topic)
+        if lane is None:
+            lane = self._lanes[topic] = _Lane(topic)
+        waiting = lane.waiting
+        if (
+            not waiting
+            or (parcel := waiting[-1]).envelope is not None
+            or parcel.size + size > _GATHER_BYTES
+            or len(parcel.messages) >= _GATHER_MESSAGES
+        ):
+            parcel = Parcel(lane, self._clock() + self._timeout)
+            waiting.append(parcel)
+        parcel.messages.append(message)
+        parcel.size += size
+        parcel.waiters.append(waiter)
+        self._ready[topic] = lane
+
+    def add_envelope(self, envelope: Envelope, waiter: "Future[None]") -> None:
+        """Take an envelope as it is. Raises RefusedError where too much waits already."""
+        size, topic = len(envelope.body), envelope.topic
+        self._hold(size)
+        lane = self._lanes.get(topic)
+        if lane is None:
+            lane = self._lanes[topic] = _Lane(topic)
+        parcel = Parcel(lane, self._clock() + self._timeout)
+        parcel.envelope = envelope
+        parcel.size = size
+        parcel.waiters.append(waiter)
+        lane.waiting.append(parcel)
+        self._ready[topic] = lane
+
+    def all_ready(self) -> None:
+        """Have `next` look at every lane: there is a connection, or room, again."""
+        self._ready.update(self._lanes)
+
+    def not_ready(self) -> None:
+        """Have `next` look at no lane before something is added: nothing can be sent now."""
+        self._ready = {}
+
+    def next(self) -> Iterator[Parcel]:
+        """Yield what can be sent now; each parcel counts as sent, and its tag is one more."""
+        lanes, self._ready = self._ready, {}
+        unconfirmed, numbering = self._unconfirmed, self._numbering
+        for lane in lanes.values():
+            while (
+                lane.waiting
+                and lane.unconfirmed < _LANE_REQUESTS
+                and len(unconfirmed) < _WINDOW_ENVELOPES
+                and self._window_bytes < _WINDOW_BYTES
+            ):
+                parcel = lane.waiting.popleft()
+                if not parcel.number:
+                    parcel.number = numbering.next_number()
+                parcel.ledger, parcel.carried = numbering.carried(parcel.number)
+                parcel.sent = True
+                parcel.requests = len(parcel.waiters)
+                lane.unconfirmed += parcel.requests
+                unconfirmed[self._next_tag] = parcel
+                self._next_tag += 1
+                self._window_bytes += parcel.size
+                yield parcel
+
+    def confirm(self, tag: int, *, multiple: bool) -> None:
+        """Answer the parcel of this tag, or all up to it: the broker has them on disk."""
+        for parcel in self._settle(tag, multiple=multiple, kept=True):
+            self._release(parcel, None)
+
+    def refuse(self, tag: int, *, multiple: bool) -> None:
+        """Answer the parcel of this tag, or all up to it: the broker refused them."""
+        for parcel in self._settle(tag, multiple=multiple, kept=False):
+            if parcel.put_back:  # an earlier copy may have arrived
+                error: BrokerError = DeadlineError(
+                    "the queue is full, and the connection broke before: it may have been kept or "
+                    "not; send it again with the same Idempotency-Key"
+                )
+            else:
+                error = RefusedError("the queue is full; nothing was kept")
+            self._release(parcel, error)
+
+    def lose(self) -> None:
+        """Put unconfirmed parcels back, in front and in order; the next tag is 1 again."""
+        for parcel in reversed(self._unconfirmed.values()):
+            if parcel.waiters:
+                parcel.put_back = True
+                parcel.lane.waiting.appendleft(parcel)
+            else:  # past its deadline: nobody was promised anything, so it is not sent again
+                self._numbering.settle(parcel.number, [], kept=False)
+        self._unconfirmed.clear()
+        self._next_tag = 1
+        self._window_bytes = 0
+        for topic, lane in list(self._lanes.items()):
+            lane.unconfirmed = 0
+            if not lane.waiting:
+                del self._lanes[topic]
+
+    def expire(self, reason: str) -> None:
+        """Answer each parcel past its deadline. `reason` is why the broker took nothing."""
+        now = self._clock()
+        for lane in list(self._lanes.values()):
+            while lane.waiting and lane.waiting[0].deadline <= now:
+                parcel = lane.waiting.popleft()
+                if parcel.number:
+                    self._numbering.settle(parcel.number, [], kept=False)
+                self._expire(parcel, reason)
+            if not lane.waiting and not lane.unconfirmed:
+                self._lanes.pop(lane.topic, None)
+        # All of them: one that had to wait in its lane was sent after younger ones of others.
+        for parcel in self._unconfirmed.values():
+            if parcel.deadline <= now and parcel.waiters:
+                self._expire(parcel, reason)
+
+    def _hold(self, size: int) -> None:
+        if self.held_requests and (
+            self.held_requests >= _HELD_REQUESTS or self.held_bytes + size > _HELD_BYTES
+        ):
+            raise RefusedError("too much waits for the broker already; nothing was kept")
+        self.held_requests += 1
+        self.held_bytes += size
+
+    def _settle(self, tag: int, *, multiple: bool, kept: bool) -> list[Parcel]:
+        """Take out the parcels that the broker answered, with their fate in the ledger."""
+        unconfirmed = self._unconfirmed
+        was_full = len(unconfirmed) >= _WINDOW_ENVELOPES or self._window_bytes >= _WINDOW_BYTES
+        tags = [each for each in unconfirmed if each <= tag] if multiple else [tag]
+        parcels = []
+        for each in tags:
+            parcel = unconfirmed.pop(each, None)
+            if parcel is None:
+                continue
+            parcels.append(parcel)
+            self._window_bytes -= parcel.size
+            self._numbering.settle(parcel.number, parcel.carried, kept=kept)
+            lane = parcel.lane
+            lane.unconfirmed -= parcel.requests
+            if lane.waiting:
+                self._ready[lane.topic] = lane
+            elif not lane.unconfirmed:
+                self._lanes.pop(lane.topic, None)
+        if was_full:
+            self.all_ready()
+        return parcels
+
+    def _expire(self, parcel: Parcel, reason: str) -> None:
+        after = f"within {self._timeout:g} s"
+        if parcel.sent:
+            error: BrokerError = DeadlineError(
+                f"not confirmed {after}: it may have been kept or not; "
+                "send it again with the same Idempotency-Key"
+            )
+        else:
+            error = RefusedError(f"the broker took nothing {after} ({reason}); nothing was kept")
+        self._release(parcel, error)
+
+    def _release(self, parcel: Parcel, error: BrokerError | None) -> None:
+        """Answer a parcel's waiters, and count what is held no more."""
+        waiters = parcel.waiters
+        if not waiters:  # it was past its deadline, and is counted already
+            return
+        parcel.waiters = []
+        self.held_requests -= len(waiters)
+        self.held_bytes -= parcel.size
+        for waiter in waiters:
+            if not waiter.done():
+                if error is None:
+                    waiter.set_result(None)
+                else:
+                    waiter.set_exception(error)

@@ -1,0 +1,248 @@
+"""The outbox through its face: what is sent when, and how each message is answered."""
+
+import asyncio
+import contextlib
+from collections import Counter
+
+import pytest
+
+from appliance.broker.publish.numbering import Numbering
+from appliance.broker.publish.outbox import Outbox
+from appliance.errors import DeadlineError, RefusedError
+from appliance.model import ledger
+from appliance.model.messages import Envelope, Kind
+
+TIMEOUT = 5.0
+
+
+class Desk:
+    """An outbox, its numbering and a clock that stands still."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.numbering = Numbering()
+        self.outbox = Outbox(self.numbering, TIMEOUT, lambda: self.now)
+        self.loop = asyncio.new_event_loop()
+
+    def add(self, topic="t", body=b"x") -> asyncio.Future:
+        waiter = self.loop.create_future()
+        self.outbox.add(topic, ("id", "time", body), waiter)
+        return waiter
+
+    def send(self, topic="t", body=b"x") -> asyncio.Future:
+        """Add a message that is sent at once, in an envelope of its own."""
+        waiter = self.add(topic, body)
+        assert len(self.topics()) == 1
+        return waiter
+
+    def topics(self) -> list[str]:
+        """Send what can be sent; return the topics in that order."""
+        return [parcel.sealed().topic for parcel in self.outbox.next()]
+
+    def ended(self) -> tuple[int, int]:
+        return self.outbox.held_requests, self.outbox.held_bytes
+
+
+@pytest.fixture
+def desk():
+    desk = Desk()
+    yield desk
+    desk.loop.close()
+
+
+def answer(waiter) -> str:
+    """Return how a message was answered."""
+    if not waiter.done():
+        return "waits"
+    error = waiter.exception()
+    return "kept" if error is None else type(error).__name__
+
+
+def test_messages_of_one_turn_share_an_envelope_by_topic(desk):
+    for topic in "abab":
+        desk.add(topic)
+    assert [
+        (parcel.sealed().topic, parcel.sealed().count, parcel.number)
+        for parcel in desk.outbox.next()
+    ] == [("a", 2, 1), ("b", 2, 2)]
+    assert desk.topics() == []
+
+
+def test_messages_behind_four_unconfirmed_requests_are_gathered(desk):
+    unconfirmed = [desk.send() for _ in range(4)]
+    gathered = [desk.add() for _ in range(3)]
+    assert desk.topics() == []
+    assert desk.send("other").done() is False  # another lane is free
+    desk.outbox.confirm(1, multiple=False)
+    assert answer(unconfirmed[0]) == "kept"
+    (parcel,) = desk.outbox.next()
+    assert parcel.sealed().count == 3
+    desk.outbox.confirm(6, multiple=True)
+    assert Counter(map(answer, unconfirmed + gathered)) == {"kept": 7}
+    assert desk.ended() == (0, 0)
+
+
+def test_an_envelope_is_not_shared_and_keeps_its_place(desk):
+    envelope = Envelope("t", Kind.MESSAGE, "id", "time", 1, 1, b"z")
+    desk.add(body=b"a")
+    desk.outbox.add_envelope(envelope, desk.loop.create_future())
+    desk.add(body=b"b")
+    assert [parcel.sealed().body for parcel in desk.outbox.next()] == [b"a", b"z", b"b"]
+
+
+def test_a_gathered_envelope_ends_where_it_would_grow_too_large(desk):
+    for _ in range(4):
+        desk.send()
+    for _ in range(3):
+        desk.add(body=b"x" * 150 * 1024)
+    for _ in range(600):
+        desk.add("many")
+    desk.outbox.confirm(4, multiple=True)
+    assert [(parcel.sealed().topic, parcel.sealed().count) for parcel in desk.outbox.next()] == [
+        ("t", 1),
+        ("t", 1),
+        ("t", 1),
+        ("many", 512),
+    ]
+
+
+def test_the_window_bounds_unconfirmed_envelopes_over_all_topics(desk):
+    for number in range(600):
+        desk.add(f"t{number}")
+    assert len(desk.topics()) == 512
+    desk.outbox.confirm(100, multiple=True)
+    assert len(desk.topics()) == 88
+
+
+def test_the_window_bounds_unconfirmed_bytes(desk):
+    for number in range(40):
+        desk.add(f"t{number}", b"x" * 2**20)
+    assert len(desk.topics()) == 32
+    desk.outbox.confirm(1, multiple=False)
+    assert desk.topics() == ["t32"]
+
+
+def test_more_than_the_outbox_can_hold_is_refused_at_once(desk):
+    body = b"x" * 2**20
+    waiters = [desk.add(body=body) for _ in range(64)]
+    with pytest.raises(RefusedError, match="too much waits"):
+        desk.add(body=body)
+    desk.now += TIMEOUT
+    desk.outbox.expire("it is slow")
+    assert {answer(waiter) for waiter in waiters} == {"RefusedError"}
+    assert desk.ended() == (0, 0)
+    desk.add(body=body)  # there is room again
+
+
+def test_requests_are_bounded_too(desk):
+    for _ in range(50_000):
+        desk.add(body=b"")
+    with pytest.raises(RefusedError, match="too much waits"):
+        desk.add(body=b"")
+
+
+def test_a_message_past_its_deadline_is_answered_though_older_lanes_wait(desk):
+    """A parcel that waited in its lane stands behind younger ones of other lanes."""
+    for _ in range(4):
+        desk.send("a")
+    late = desk.add("a")
+    desk.now += 3
+    younger = desk.send("b")
+    desk.outbox.confirm(4, multiple=True)
+    assert desk.topics() == ["a"]
+    desk.now += 2
+    desk.outbox.expire("it is slow")
+    with pytest.raises(DeadlineError, match="not confirmed within 5 s: it may have been kept or"):
+        late.result()
+    assert answer(younger) == "waits"
+
+
+def test_a_message_that_was_never_sent_is_refused_with_the_reason_and_has_no_number(desk):
+    waiter = desk.add()
+    desk.now += TIMEOUT
+    desk.outbox.expire("no broker")
+    with pytest.raises(RefusedError, match=r"took nothing within 5 s \(no broker\); nothing was"):
+        waiter.result()
+    assert desk.numbering.entry().settled == desk.numbering.given == 0
+    assert desk.topics() == []
+
+
+def test_unconfirmed_parcels_are_sent_again_in_front_and_in_order(desk):
+    for body in (b"1", b"2", b"3"):
+        desk.send(body=body)
+    desk.add(body=b"4")
+    desk.outbox.lose()
+    desk.outbox.all_ready()
+    parcels = list(desk.outbox.next())
+    assert [(p.sealed().body, p.number) for p in parcels] == [
+        (b"1", 1), (b"2", 2), (b"3", 3), (b"4", 4),
+    ]  # fmt: skip
+
+
+def test_a_parcel_that_was_put_back_takes_no_more_messages(desk):
+    desk.send(body=b"1")
+    desk.outbox.lose()
+    desk.add(body=b"2")
+    assert [parcel.sealed().body for parcel in desk.outbox.next()] == [b"1", b"2"]
+
+
+def test_a_refusal_is_certain_only_where_no_earlier_copy_may_have_arrived(desk):
+    waiter = desk.send()
+    desk.outbox.refuse(1, multiple=False)
+    with pytest.raises(RefusedError, match="the queue is full; nothing was kept"):
+        waiter.result()
+    waiter = desk.send()
+    desk.outbox.lose()
+    desk.outbox.all_ready()
+    assert desk.topics() == ["t"]
+    desk.outbox.refuse(1, multiple=False)
+    with pytest.raises(DeadlineError, match="may have been kept or not"):
+        waiter.result()
+    assert desk.numbering.entry().not_kept == [[1, 2]]
+
+
+def test_a_message_that_is_given_up_is_settled_and_one_that_may_still_come_is_not(desk):
+    confirmed, late = desk.send(), desk.send()
+    desk.outbox.confirm(1, multiple=False)
+    assert answer(confirmed) == "kept"
+    desk.now += TIMEOUT
+    desk.outbox.expire("it is slow")
+    assert answer(late) == "DeadlineError"
+    waiting = desk.send()
+    assert desk.numbering.entry().settled == 1  # number 2 may still be confirmed
+    desk.outbox.lose()
+    assert (desk.numbering.settled, desk.numbering.entry().not_kept) == (2, [[2, 2]])
+    desk.now += TIMEOUT
+    desk.outbox.expire("it is slow")
+    assert answer(waiting) == "DeadlineError"  # it was sent on the connection that was lost
+    assert (desk.numbering.settled, desk.numbering.entry().not_kept) == (3, [[2, 3]])
+
+
+def test_each_parcel_carries_the_ledger_entry_of_its_number(desk):
+    desk.send()
+    desk.outbox.refuse(1, multiple=False)
+    desk.add()
+    (parcel,) = desk.outbox.next()
+    entry = ledger.read(parcel.ledger)
+    assert (entry.number, entry.settled, entry.not_kept) == (2, 1, [[1, 1]])
+    desk.outbox.confirm(2, multiple=False)
+    desk.add()
+    (parcel,) = desk.outbox.next()
+    assert ledger.read(parcel.ledger) == ledger.LedgerEntry(desk.numbering.source, 3, 2, [])
+
+
+def test_a_waiter_that_was_cancelled_disturbs_nothing(desk):
+    waiter, other = desk.add(), desk.add()
+    waiter.cancel()
+    assert desk.topics() == ["t"]
+    desk.outbox.confirm(1, multiple=False)
+    assert answer(other) == "kept"
+    assert desk.ended() == (0, 0)
+
+
+def test_tags_that_are_not_known_are_ignored(desk):
+    desk.outbox.confirm(7, multiple=False)
+    desk.outbox.refuse(7, multiple=True)
+    assert not desk.outbox.has_ready
+    with contextlib.suppress(StopIteration):
+        next(desk.outbox.next())

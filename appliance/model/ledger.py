@@ -44,14 +44,6 @@ class LedgerEntry:
         return orjson.dumps([self.source, self.number, self.settled, self.not_kept]).decode()
 
 
-def encode_plain(source: str, number: int, settled: int) -> str:
-    """Return what `LedgerEntry.encode` returns where every earlier envelope is kept.
-
-    Nearly every entry is such a one, and written this way it costs a fifth.
-    """
-    return f'["{source}",{number},{settled},[]]'
-
-
 def read(text: str | bytes) -> LedgerEntry | None:
     """Return the entry that `encode` wrote; None where it is not one: a message is worth more."""
     if len(text) > _LONGEST:

@@ -1,4 +1,4 @@
-"""What a process leaves behind of its envelopes; sending it on is tested with a real broker."""
+"""The ledger record of a process; sending it is tested with a real broker."""
 
 import asyncio
 import multiprocessing
@@ -13,8 +13,8 @@ from appliance.broker.publish.numbering import Numbering
 from appliance.config import load
 
 
-def made(data):
-    """An account whose broker is away."""
+def record(data):
+    """Make a record whose broker is away."""
     link = Link(load({"APPLIANCE_DATA": str(data)}), lambda _: None, lambda _: None)
     numbering = Numbering()
     return LedgerRecord(data, numbering, link, lambda: False), numbering
@@ -25,11 +25,11 @@ def settle(numbering, fates):
         numbering.settle(numbering.next_number(), [], kept=kept)
 
 
-def test_what_changes_is_on_disk_within_two_seconds(tmp_path, monkeypatch):
+def test_a_change_is_on_disk_within_two_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(last_words, "_INTERVAL", 0.05)
 
     async def body():
-        mine, numbering = made(tmp_path)
+        mine, numbering = record(tmp_path)
         running = asyncio.create_task(mine.run())
         await asyncio.sleep(0.2)
         assert recorded(tmp_path) == []  # nothing was sent: nothing is written
@@ -48,9 +48,9 @@ def test_what_changes_is_on_disk_within_two_seconds(tmp_path, monkeypatch):
     assert [path.stat().st_size for path in (tmp_path / "sources").iterdir()] == [4096]
 
 
-def test_the_last_words_are_left_where_no_broker_takes_them(tmp_path):
+def test_a_record_is_left_where_no_broker_takes_the_final_entries(tmp_path):
     async def body():
-        mine, numbering = made(tmp_path)
+        mine, numbering = record(tmp_path)
         settle(numbering, [True, False] * 200)
         entry = numbering.entry()
         await mine.close()
@@ -62,14 +62,14 @@ def test_the_last_words_are_left_where_no_broker_takes_them(tmp_path):
     assert entry.settled == 2 * len(entry.not_kept) + 1 == 129
 
 
-def test_who_sent_nothing_leaves_nothing(tmp_path):
-    mine, _ = made(tmp_path)
+def test_a_process_that_sent_nothing_leaves_no_record(tmp_path):
+    mine, _ = record(tmp_path)
     asyncio.run(mine.close())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_account_of_a_process_that_lives_is_left_alone(tmp_path):
-    mine, numbering = made(tmp_path)
+def test_the_record_of_a_living_process_is_left_alone(tmp_path):
+    mine, numbering = record(tmp_path)
     settle(numbering, [True] * 3)
     mine.write(numbering.entry())
     assert last_words.ended(tmp_path / "sources") == []
@@ -82,13 +82,13 @@ def test_the_account_of_a_process_that_lives_is_left_alone(tmp_path):
 
 
 def _write(data):
-    mine, numbering = made(data)
+    mine, numbering = record(data)
     settle(numbering, [True] * 7)
     mine.write(numbering.entry())
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b'["0123456789abcdef",1,0,[]]', b"\xff" * 9000])
-def test_what_can_not_be_read_is_removed(tmp_path, content):
+def test_a_record_that_can_not_be_read_is_removed(tmp_path, content):
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "torn").write_bytes(content)
     assert recorded(tmp_path) == []
@@ -98,7 +98,30 @@ def test_what_can_not_be_read_is_removed(tmp_path, content):
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "sources").touch()
-    mine, numbering = made(tmp_path)
+    mine, numbering = record(tmp_path)
     settle(numbering, [True])
     asyncio.run(mine.close())
     assert recorded(tmp_path) == []
+
+
+def test_a_record_that_another_process_removed_is_made_again(tmp_path):
+    mine, numbering = record(tmp_path)
+    settle(numbering, [True])
+    mine.write(numbering.entry())
+    (path,) = (tmp_path / "sources").iterdir()
+    path.unlink()
+    settle(numbering, [True])
+    mine.write(numbering.entry())
+    assert recorded(tmp_path) == [numbering.entry()]
+    assert last_words.ended(tmp_path / "sources") == []
+
+
+def test_records_of_several_processes_and_hosts_never_meet(tmp_path):
+    for host in ("one", "other"):
+        (tmp_path / host).mkdir()
+        for _ in range(3):
+            mine, numbering = record(tmp_path / host)
+            settle(numbering, [True])
+            mine.write(numbering.entry())
+    entries = recorded(tmp_path / "one") + recorded(tmp_path / "other")
+    assert len({entry.source for entry in entries}) == 6

@@ -1,4 +1,4 @@
-"""Ranges of numbers, and what an envelope says of the ones before it."""
+"""Ranges of numbers, and the ledger entries that envelopes carry."""
 
 import itertools
 import random
@@ -41,7 +41,7 @@ def test_ranges_are_sets_of_numbers_in_whatever_order_they_are_changed(seed):
         assert as_set(found) == set(range(after + 1, until + 1)) - numbers
 
 
-def test_what_comes_in_order_is_one_range():
+def test_numbers_in_order_are_one_range():
     ranges = []
     for number in range(1, 1000):
         add(ranges, number, number)
@@ -69,7 +69,7 @@ def test_an_entry_is_read_as_it_was_written(entry):
         '["0123456789abcdef",1,0,[' + ",".join(["[1,1]"] * 5000) + "]]", "[" * 8000, b"\xff",
     ],
 )  # fmt: skip
-def test_what_is_no_entry_is_none(text):
+def test_a_text_that_is_no_entry_is_none(text):
     assert read(text) is None
 
 
@@ -81,35 +81,35 @@ def test_numbers_are_given_from_one_and_settled_as_far_as_all_fates_are_known():
         assert numbering.settled == settled
 
 
-def test_what_was_not_kept_is_told_until_a_confirmed_envelope_has_told_it():
+def test_a_number_not_kept_is_carried_until_a_confirmed_envelope_has_carried_it():
     numbering = Numbering()
     refused, lost, last = (numbering.next_number() for _ in range(3))
     numbering.settle(refused, [], kept=False)
-    told = numbering.carried(lost)
-    assert told.not_kept == [[1, 1]]
-    numbering.settle(lost, told.not_kept, kept=False)  # and with it what it told
-    told = numbering.carried(last)
-    assert read(told.text) == LedgerEntry(numbering.source, 3, 2, [[1, 2]])
-    numbering.settle(last, told.not_kept, kept=True)
+    _, not_kept = numbering.carried(lost)
+    assert not_kept == [[1, 1]]
+    numbering.settle(lost, not_kept, kept=False)  # and with it the entry that it carried
+    text, not_kept = numbering.carried(last)
+    assert read(text) == LedgerEntry(numbering.source, 3, 2, [[1, 2]])
+    numbering.settle(last, not_kept, kept=True)
     assert numbering.entry() == LedgerEntry(numbering.source, None, 3, [])
 
 
-def test_a_storm_of_refusals_never_makes_a_header_long():
-    """Every second envelope is refused: no two can be told as one range."""
+def test_a_header_stays_short_in_a_storm_of_refusals():
+    """Every second envelope is refused: no two numbers make one range."""
     numbering = Numbering()
     for number in range(1, 2001):
         numbering.next_number()
         numbering.settle(number, [], kept=bool(number % 2))
-    told_in_all = set()
+    named = set()
     for _ in range(100):
-        told = numbering.carried(numbering.next_number())
-        entry = read(told.text)
-        assert len(told.text) < 2000
-        told_in_all |= as_set(told.not_kept)
-        # What is called settled has been told of, or was kept.
-        assert set(range(2, min(2000, entry.settled) + 1, 2)) <= told_in_all
-        numbering.settle(numbering.given, told.not_kept, kept=True)
-    assert told_in_all == set(range(2, 2001, 2))
+        text, not_kept = numbering.carried(numbering.next_number())
+        entry = read(text)
+        assert len(text) < 2000
+        named |= as_set(not_kept)
+        # A settled number was kept, or an entry has named it.
+        assert set(range(2, min(2000, entry.settled) + 1, 2)) <= named
+        numbering.settle(numbering.given, not_kept, kept=True)
+    assert named == set(range(2, 2001, 2))
     assert numbering.settled == numbering.given == 2100
 
 
@@ -117,4 +117,16 @@ def test_the_ranges_of_the_longest_header_are_read():
     numbering = Numbering()
     numbering._settled = [[1, 2**52]]
     numbering._not_kept = [[2**50 + 3 * n, 2**50 + 3 * n + 1] for n in range(200)]
-    assert len(read(numbering.carried(2**52).text).not_kept) == 64
+    text, _ = numbering.carried(2**52)
+    assert len(read(text).not_kept) == 64
+
+
+def test_the_final_entries_name_every_number_not_kept():
+    numbering = Numbering()
+    assert list(numbering.final_entries()) == []
+    for number in range(1, 401):
+        numbering.settle(numbering.next_number(), [], kept=bool(number % 2))
+    entries = list(numbering.final_entries())
+    assert {entry.number for entry in entries} == {None}
+    assert set().union(*(as_set(entry.not_kept) for entry in entries)) == set(range(2, 401, 2))
+    assert entries[-1].settled == 400

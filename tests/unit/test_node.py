@@ -77,6 +77,17 @@ def test_the_log_is_json_only_when_asked_for(tmp_path):
     assert "log.console.formatter = plaintext\n" in text(tmp_path, logs="text")
 
 
+def test_the_log_has_no_escape_sequences(tmp_path):
+    assert "log.console.use_colors = off\n" in text(tmp_path, logs="text")
+    assert "log.console.use_colors = off\n" in text(tmp_path)
+
+
+def test_an_epmd_that_rabbitmq_starts_listens_on_the_loopback_interface_only(tmp_path):
+    outer = {"ERL_EPMD_ADDRESS": "0.0.0.0"}
+    for release in ((4, 0, 5), (3, 10, 8)):
+        assert environment(tmp_path, release, outer)["ERL_EPMD_ADDRESS"] == "127.0.0.1"
+
+
 def test_in_the_journal_the_log_has_its_levels(tmp_path):
     written = text(tmp_path, logs="journal")
     assert "log.journald = true\n" in written

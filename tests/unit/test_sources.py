@@ -254,11 +254,11 @@ class Broker:
     def send(self):
         again = self.again and self.chance.random() < 0.8
         number = self.again.pop(0) if again else self.numbering.next_number()
-        told = self.numbering.carried(number)
+        text, not_kept = self.numbering.carried(number)
         taken = self.chance.random() < 0.85
         if taken:
-            self.queue.append((number, told.text))
-        self.sent[number] = (taken, told.not_kept)
+            self.queue.append((number, text))
+        self.sent[number] = (taken, not_kept)
 
     def answer(self):
         if not self.sent:

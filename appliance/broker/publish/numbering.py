@@ -2,20 +2,13 @@
 
 import secrets
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
-from appliance.model.ledger import LedgerEntry, Ranges, add, encode_plain, remove
+from appliance.model.ledger import LedgerEntry, Ranges, add, remove
 
 #: Ranges of numbers not kept in one entry: some 1,500 characters at most. `settled` stops before
 #: the next range, so that no number is taken for missing before an entry has named it.
 _RANGES_PER_ENTRY: Final = 64
-
-
-class CarriedEntry(NamedTuple):
-    """The ledger entry that an envelope carries, as text, and its `not_kept`."""
-
-    text: str
-    not_kept: Ranges
 
 
 class Numbering:
@@ -38,12 +31,12 @@ class Numbering:
         self.given += 1
         return self.given
 
-    def carried(self, number: int) -> CarriedEntry:
-        """Return the entry for the envelope of this number to carry."""
+    def carried(self, number: int) -> tuple[str, Ranges]:
+        """Return the entry that the envelope of this number carries, and its `not_kept`."""
         if not self._not_kept:
-            return CarriedEntry(encode_plain(self.source, number, self.settled), [])
+            return LedgerEntry(self.source, number, self.settled, []).encode(), []
         entry = self.entry(number)
-        return CarriedEntry(entry.encode(), entry.not_kept)
+        return entry.encode(), entry.not_kept
 
     def entry(self, number: int | None = None) -> LedgerEntry:
         """Return the entry as it is now; without `number` it is a report's. Safe in any thread."""

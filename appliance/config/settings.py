@@ -75,17 +75,20 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+#: Between two URLs; a comma can also be part of one, of a password for example.
+_URL_SEPARATOR = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)")
+
+
 def _urls(*schemes: str) -> Callable[[str], str]:
-    """Parse one URL or several, separated by commas; a comma can also be part of a URL."""
+    """Parse one URL or several, separated by commas."""
     parse_one = _url(*schemes)
-    separator = re.compile(rf"\s*,\s*(?=(?:{'|'.join(schemes)})://|$)")
 
     def parse(value: str) -> str:
         if not value:
             return ""
-        urls = separator.split(value)
-        if not all(urls):
-            raise ValueError("expected an address on each side of a comma")
+        urls = _URL_SEPARATOR.split(value)
+        if not all(urls) or any("," in url.rpartition("@")[2] for url in urls):
+            raise ValueError("expected whole addresses between the commas")
         return ",".join(map(parse_one, urls))
 
     return parse
@@ -236,7 +239,7 @@ class Config:
     @property
     def broker_urls(self) -> list[str]:
         """Addresses of an outside broker; empty where our own is used."""
-        return re.split(r",(?=amqps?://)", self.broker_url) if self.broker_url else []
+        return _URL_SEPARATOR.split(self.broker_url) if self.broker_url else []
 
     @property
     def broker_home(self) -> Path:

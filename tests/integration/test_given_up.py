@@ -20,7 +20,7 @@ from appliance.broker import base
 #: A worker whose database refuses some bodies in a way that nobody foresaw.
 REFUSES = """
 from appliance.cli import main
-from appliance.store import writer
+from appliance.store.sqlite import writer
 unpack = writer.unpack
 def refuse(envelope):
     if b"poison" in envelope.body:

@@ -13,7 +13,7 @@ from load import Load
 PATIENCE = 3.0
 
 COMMITS_WITHOUT_SYNC = """
-from appliance.store import writer
+from appliance.store.sqlite import writer
 connect = writer.connect
 def relaxed(path, **options):
     link = connect(path, **options)

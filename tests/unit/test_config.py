@@ -33,8 +33,25 @@ VALUES = {
     ),
     "AMQP": ({"127.0.0.1:5673": Address("127.0.0.1", 5673)}, ["127.0.0.1", "127.0.0.1:-1"]),
     "BROKER_URL": (
-        {"": "", "amqp://u:p@host:5672/v": "amqp://u:p@host:5672/v", "amqps://h/": "amqps://h"},
-        ["http://host", "amqp://", "host:5672", "amqp://host:99999", "amqp://[::1"],
+        {
+            "": "",
+            "amqp://u:p@host:5672/v": "amqp://u:p@host:5672/v",
+            "amqps://h/": "amqps://h",
+            "amqp://u:p,q@h/ , amqps://[::1]:5": "amqp://u:p,q@h,amqps://[::1]:5",
+        },
+        [
+            "http://host",
+            "amqp://",
+            "host:5672",
+            "amqp://host:99999",
+            "amqp://[::1",
+            "amqp://one,",
+            "amqp://one,,amqp://two",
+            "amqp://one,http://two",
+            ",amqp://one",
+            "amqp://one,amqp://two:99999",
+            "amqp://one,two",
+        ],
     ),
     "WORKERS": ({"1": 1, "16": 16}, ["0", "17", "-1", "1.5", "two", ""]),
     "MAX_MESSAGE_BYTES": (
@@ -191,6 +208,18 @@ def test_a_message_may_not_be_larger_than_a_request():
 def test_a_home_folder_that_nobody_has_is_refused(url):
     with pytest.raises(ConfigError, match=r"^APPLIANCE_DATA: "):
         load({"APPLIANCE_DATA": url})
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("", []),
+        ("amqp://u:p,q@one/v", ["amqp://u:p,q@one/v"]),
+        ("amqp://u:p,q@one/v,amqps://two", ["amqp://u:p,q@one/v", "amqps://two"]),
+    ],
+)
+def test_an_outside_broker_can_have_several_addresses(text, urls):
+    assert load({"APPLIANCE_BROKER_URL": text}).broker_urls == urls
 
 
 @pytest.mark.parametrize(

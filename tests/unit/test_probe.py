@@ -1,15 +1,19 @@
 """When a broker that fails is restarted, and which process is killed for it."""
 
+import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from harness import free_port
 
 from appliance import config as configuration
 from appliance.broker.base import ProbeState
 from appliance.broker.node import process as node_process
-from appliance.broker.probe import Judge
+from appliance.broker.probe import Judge, Probe
 from appliance.errors import NodeError
 
 LIMIT = 30.0
@@ -113,3 +117,39 @@ def test_a_process_that_works_elsewhere_is_not_killed(config, tmp_path):
 def test_a_folder_without_a_node_is_said(config):
     with pytest.raises(NodeError, match="No such file"):
         node_process.kill(config)
+
+
+def knock(config, open_ports: int, shut_ports: int):
+    """Return how a probe sees a broker of that many addresses that answer no AMQP, or nothing."""
+
+    async def body():
+        async with contextlib.AsyncExitStack() as stack:
+            ports = [free_port() for _ in range(shut_ports)]
+            for _ in range(open_ports):
+                server = await asyncio.start_server(lambda _, w: w.close(), "127.0.0.1", 0)
+                await stack.enter_async_context(server)
+                ports.append(server.sockets[0].getsockname()[1])
+            urls = ",".join(f"amqp://127.0.0.1:{port}" for port in ports)
+            probe = Probe(replace(config, broker_url=urls), lambda _: None)
+            return await probe._look()
+
+    return asyncio.run(body())
+
+
+def test_a_cluster_of_which_every_address_is_closed_is_away(config):
+    state, reason = knock(config, 0, 2)
+    assert state is ProbeState.AWAY
+    assert reason.startswith("no connection: ")
+
+
+def test_a_cluster_that_takes_connections_anywhere_and_serves_nowhere_fails(config):
+    assert knock(config, 1, 1) == (
+        ProbeState.FAILS, "it takes connections, but it answers no AMQP",
+    )  # fmt: skip
+
+
+def test_a_broker_whose_name_has_no_address_is_away(config):
+    probe = Probe(replace(config, broker_url="amqp://nobody.invalid"), lambda _: None)
+    state, reason = asyncio.run(probe._look())
+    assert state is ProbeState.AWAY
+    assert "nobody.invalid has no address" in reason

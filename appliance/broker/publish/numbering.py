@@ -16,8 +16,8 @@ class Numbering:
 
     def __init__(self) -> None:
         self.source = secrets.token_hex(8)
-        #: The highest number that was given.
-        self.given = 0
+        #: Number of the latest envelope; 0 before the first.
+        self.last_number = 0
         self._settled: Ranges = []
         self._not_kept: Ranges = []  # and in no entry of a confirmed envelope
 
@@ -28,8 +28,8 @@ class Numbering:
 
     def next_number(self) -> int:
         """Return the next number, for an envelope that is sent now."""
-        self.given += 1
-        return self.given
+        self.last_number += 1
+        return self.last_number
 
     def carried(self, number: int) -> tuple[str, Ranges]:
         """Return the entry that the envelope of this number carries, and its `not_kept`."""
@@ -61,7 +61,7 @@ class Numbering:
 
     def final_entries(self) -> Iterator[LedgerEntry]:
         """Yield the last entries of this process, which sends no more; none if it sent none."""
-        while self.given:
+        while self.last_number:
             entry = self.entry()
             yield entry
             if not entry.not_kept:

@@ -1,0 +1,157 @@
+"""The broker's addresses, and the order in which a link tries them; no broker is needed."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+
+import pytest
+import structlog
+from harness import free_port
+
+from appliance.broker import link as link_module
+from appliance.broker.link import Link, parameters, resolve
+from appliance.config import load
+from appliance.errors import BrokerError
+
+
+def config(tmp_path, *urls):
+    return load({"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_BROKER_URL": ",".join(urls)})
+
+
+def test_each_address_has_its_own_user_and_virtual_host(tmp_path):
+    one, other = parameters(config(tmp_path, "amqp://a:b@one/v", "amqps://c:d@other:5"))
+    assert (one.host, one.port, one.credentials.username, one.virtual_host) == (
+        "one", 5672, "a", "v",
+    )  # fmt: skip
+    assert (other.host, other.port, other.credentials.password) == ("other", 5, "d")
+    assert one.connection_attempts == other.connection_attempts == 1
+
+
+def test_our_own_node_has_one_address(tmp_path):
+    (own,) = parameters(load({"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_AMQP": "127.0.0.1:5"}))
+    assert (own.host, own.port, own.credentials.username) == ("127.0.0.1", 5, "appliance")
+
+
+def answers(monkeypatch, **addresses):
+    """Have names stand for addresses; a name that is not among them has none."""
+
+    def getaddrinfo(host, port, *_, **__):
+        if host not in addresses:
+            raise socket.gaierror(-2, "Name or service not known")
+        kind = socket.SOCK_STREAM
+        return [(socket.AF_INET, kind, 6, "", (ip, port)) for ip in addresses[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def test_every_address_of_a_name_is_tried_in_order_and_a_name_without_one_passed_over(
+    tmp_path, monkeypatch
+):
+    answers(monkeypatch, nodes=["192.0.2.1", "192.0.2.2", "192.0.2.1"], last=["192.0.2.3"])
+    each = parameters(config(tmp_path, "amqp://nodes", "amqp://nobody", "amqp://last:7"))
+    resolved = asyncio.run(resolve(each))
+    assert [(one.host, one.port) for one in resolved] == [
+        ("192.0.2.1", 5672), ("192.0.2.2", 5672), ("192.0.2.3", 7),
+    ]  # fmt: skip
+
+
+def test_names_without_an_address_are_an_error_that_names_the_last(tmp_path, monkeypatch):
+    answers(monkeypatch)
+    each = parameters(config(tmp_path, "amqp://one", "amqp://other"))
+    with pytest.raises(BrokerError, match="broker: other has no address"):
+        asyncio.run(resolve(each))
+
+
+def test_a_certificate_is_checked_against_the_name_and_not_the_address(tmp_path, monkeypatch):
+    answers(monkeypatch, secure=["192.0.2.1"])
+    (one,) = asyncio.run(resolve(parameters(config(tmp_path, "amqps://secure"))))
+    assert (one.host, one.ssl_options.server_hostname) == ("192.0.2.1", "secure")
+
+
+class Ears:
+    """Listens on some ports, answers no AMQP and counts who comes."""
+
+    def __init__(self, count):
+        self.came = [0] * count
+        self.ports = []
+
+    async def open(self, stack):
+        for number in range(len(self.came)):
+            server = await asyncio.start_server(self._hear(number), "127.0.0.1", 0)
+            await stack.enter_async_context(server)
+            self.ports.append(server.sockets[0].getsockname()[1])
+
+    def _hear(self, number):
+        def heard(_, writer):
+            self.came[number] += 1
+            writer.close()
+
+        return heard
+
+
+def test_a_link_tries_one_address_after_another_and_begins_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(link_module, "_BACKOFF_LAST", 0.1)
+
+    async def body():
+        ears = Ears(3)
+        async with contextlib.AsyncExitStack() as stack:
+            await ears.open(stack)
+            urls = [f"amqp://127.0.0.1:{port}" for port in ears.ports]
+            link = Link(config(tmp_path, *urls), None, lambda _: None, quiet=True)
+            running = asyncio.create_task(link.run())
+            until = time.monotonic() + 20
+            while min(ears.came) < 2 and time.monotonic() < until:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await link.close()
+            await running
+        assert min(ears.came) >= 2
+        assert max(ears.came) - min(ears.came) <= 1
+
+    asyncio.run(body())
+
+
+def logged(capsys, monkeypatch, starting):
+    """Return what a link logs in several attempts while nothing listens."""
+    monkeypatch.setattr(link_module, "_BACKOFF_LAST", 0.1)
+    monkeypatch.setattr(link_module, "_STARTING", starting)
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
+        cache_logger_on_first_use=False,
+    )
+    attempts = 0
+
+    def lost(_):
+        nonlocal attempts
+        attempts += 1
+
+    async def body():
+        link = Link(load({"APPLIANCE_BROKER_URL": f"amqp://127.0.0.1:{free_port()}"}), None, lost)
+        running = asyncio.create_task(link.run())
+        while attempts < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await link.close()
+        await running
+
+    try:
+        asyncio.run(body())
+    finally:
+        structlog.reset_defaults()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [(line["level"], line["event"]) for line in lines]
+
+
+def test_a_broker_that_starts_together_with_us_is_waited_for_without_a_warning(capsys, monkeypatch):
+    assert logged(capsys, monkeypatch, 30) == [("info", "waiting for the broker")]
+
+
+def test_a_broker_that_does_not_come_is_warned_of_once(capsys, monkeypatch):
+    assert logged(capsys, monkeypatch, 0) == [("warning", "broker unavailable")]
+
+
+def test_a_link_that_never_ran_is_closed_at_once(tmp_path):
+    link = Link(config(tmp_path, "amqp://nobody"), None, lambda _: None)
+    began = time.monotonic()
+    asyncio.run(link.close())
+    assert time.monotonic() - began < 0.5

@@ -1,4 +1,4 @@
-"""Consume the queue: deliveries in, acknowledgements out, reconnecting for ever."""
+"""Consumes the queue: deliveries in, acknowledgements out, reconnecting for ever."""
 
 import asyncio
 import re
@@ -32,13 +32,13 @@ from appliance.model.messages import (
     now,
 )
 
-#: Envelopes taken and not acknowledged. Enough that the next transaction fills while one commits;
-#: few, because each may be as large as a request.
+#: Envelopes delivered and not acknowledged. Enough that the next transaction fills while one
+#: commits; few, because each can be as large as a request.
 _PREFETCH: Final = 32
 #: Seconds until the queue of dead letters is looked for again, after an error.
 _RETRY: Final = 1.0
 
-#: RabbitMQ's word for why a message died, and the same for people.
+#: RabbitMQ's word for the reason of a death -> the reason in words for people.
 _DEATHS: Final = {
     "expired": "its time to live, or that of the queue's policy, was over before it was stored",
     "rejected": "a consumer rejected it",
@@ -170,13 +170,13 @@ class AmqpConsumer:
             return DeadLetter(
                 topic, name, now(), body, reason, text, _ledger(properties.headers or {})
             )
-        except Exception as error:  # noqa: BLE001  # a client decides what is in it
+        except Exception as error:  # noqa: BLE001  # any client can publish anything
             # A delivery that is left out would be acknowledged with the one after it, and lost.
             _log.exception("delivery unreadable")
             return DeadLetter(topic, self._ids.new(), now(), body, "undecodable", repr(error))
 
     def _foreign(self, topic: str, properties: Any, body: bytes) -> Envelope:
-        """Take what another AMQP client published; its `message_id` is its idempotency key."""
+        """Read another AMQP client's message; its `message_id` is its idempotency key."""
         check_topic(topic)
         if len(body) > self._config.max_message_bytes:
             raise EnvelopeError("too-large", f"{len(body)} bytes, over the limit for a message")
@@ -196,7 +196,7 @@ def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
     headers = properties.headers or {}
     received_at, count, size = (headers.get(n) for n in ("received_at", "count", "bytes"))
     message_id = _text(properties.message_id)
-    # An array has more bytes than what is in it; a sum of lies could outgrow SQLite's integers.
+    # An array has more bytes than elements; a sum of false counts could outgrow SQLite's integers.
     most = 1 if kind is Kind.MESSAGE else len(body)
     if not (
         is_id(message_id)
@@ -206,7 +206,7 @@ def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
         and isinstance(size, int)
         and 0 < count <= most
         and 0 < size <= len(body)
-        # The last one's id must not need more digits than there are.
+        # The last message's id must not need more digits than an id has.
         and (kind is not Kind.LINES or int(message_id[PREFIX_LENGTH:], 16) + count <= 2**32)
     ):
         raise EnvelopeError("undecodable", f"{kind.value}: its properties are not ours")
@@ -216,7 +216,7 @@ def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
 
 
 def given_up(content: Content, properties: Any) -> Content:
-    """Return what the broker gave up on as dead letters, with the reason it gives (`x-death`)."""
+    """Return content that the broker gave up on as dead letters, with its reason (`x-death`)."""
     word = _death(properties.headers or {})
     reason, error = f"broker-{word.replace('_', '-')}", _DEATHS.get(word, "the broker gave it up")
     if isinstance(content, Envelope):
@@ -227,7 +227,7 @@ def given_up(content: Content, properties: Any) -> Content:
 
 
 def _death(headers: dict[str, Any]) -> str:
-    """Return what RabbitMQ calls the reason of the last death."""
+    """Return RabbitMQ's word for the reason of the last death."""
     deaths = headers.get("x-death")
     last = deaths[0] if isinstance(deaths, list) and deaths else None
     word = last.get("reason") if isinstance(last, dict) else None
@@ -237,16 +237,16 @@ def _death(headers: dict[str, Any]) -> str:
 def _report(body: bytes) -> Report:
     entry = ledger.read(body)
     if entry is None or entry.number is not None:
-        raise EnvelopeError("undecodable", f"{REPORT}: not what a source says at its end")
+        raise EnvelopeError("undecodable", f"{REPORT}: not a source's last ledger entry")
     return Report(body)
 
 
 def _ledger(headers: dict[str, Any]) -> str:
-    """Return the envelope's number and what goes with it, read only where it is stored."""
+    """Return the ledger entry that the envelope carries, as text; the store reads it."""
     ledger = headers.get("ledger")
     return ledger if isinstance(ledger, str) else ""
 
 
 def _text(value: str | bytes | None) -> str:
-    """Return what AMQP calls a short string; pika leaves one that is not UTF-8 as bytes."""
+    """Return an AMQP short string as text; pika leaves one that is not UTF-8 as bytes."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""

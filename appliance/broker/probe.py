@@ -32,7 +32,7 @@ from appliance.errors import BrokerError, NodeError
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import Pulse
 
-QUEUE: Final = "appliance.probe"
+_QUEUE: Final = "appliance.probe"
 #: The loop that the probe beats for.
 LOOP: Final = "probing"
 
@@ -203,7 +203,7 @@ class Probe:
 
     async def _ask(self) -> tuple[ProbeState, str]:
         channel: Any = self._back.channel
-        await self._back.call(channel.queue_declare, queue=QUEUE, passive=True)
+        await self._back.call(channel.queue_declare, queue=_QUEUE, passive=True)
         return ProbeState.BLOCKED, "an alarm blocks publishers"
 
     async def _send(self) -> tuple[ProbeState, str]:
@@ -211,7 +211,7 @@ class Probe:
         self._token, self._missing = os.urandom(8), {"confirm", "delivery"}
         self._arrived = asyncio.get_running_loop().create_future()
         self._out.channel.basic_publish(  # type: ignore[union-attr]  # it is open
-            "", QUEUE, self._token, pika.BasicProperties(delivery_mode=2), mandatory=True
+            "", _QUEUE, self._token, pika.BasicProperties(delivery_mode=2), mandatory=True
         )
         await asyncio.wait([self._arrived], timeout=_DEADLINE)
         if not self._arrived.done():
@@ -245,14 +245,14 @@ class Probe:
     async def _open_back(self, link: Link) -> None:
         channel: Any = link.channel
         channel.add_on_cancel_callback(lambda _: link.drop("the probe's queue is gone"))
-        await link.call(channel.queue_declare, QUEUE, durable=True, arguments=dict(_ARGUMENTS))
+        await link.call(channel.queue_declare, _QUEUE, durable=True, arguments=dict(_ARGUMENTS))
 
         def delivered(_: Any, method: Any, __: Any, body: bytes) -> None:
             channel.basic_ack(method.delivery_tag)
             if body == self._token:
                 self._came("delivery")
 
-        channel.basic_consume(QUEUE, delivered)
+        channel.basic_consume(_QUEUE, delivered)
         self._open.add(link)
 
 

@@ -1,4 +1,4 @@
-"""What we write, pika reads."""
+"""pika reads the frames that we write."""
 
 import pika
 import pytest

@@ -33,10 +33,10 @@ _WAL_BYTES: Final = 64 * 2**20
 #: Largest AMQP message: one envelope, as large as the largest request after encoding, with room.
 _MESSAGE_BYTES: Final = 128 * 2**20
 
-#: Longer than any commit; a worker that hangs for longer loses its place to the standby.
+#: Longer than any commit takes. A worker that hangs for longer loses its place to the standby.
 _CONSUMER_TIMEOUT_MS: Final = 300_000
 
-#: A client that is frozen is let go after twice this; one that dies is noticed at once.
+#: A frozen client is disconnected after twice this; the end of one that dies is noticed at once.
 _HEARTBEAT_SECONDS: Final = 20
 
 #: Small node: without these an idle one takes 115 instead of 85 MiB; the throughput is the same.
@@ -70,7 +70,7 @@ BROKER_LOG_LEVELS: Final = {
     "error": "error",
 }
 
-#: What the node may take over from our environment; all else could change how it behaves.
+#: Variables that the node gets from our environment; any other could change how it behaves.
 _PASSED_ON: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "TZ")
 
 
@@ -86,7 +86,7 @@ def memory_mark(limit: int | None, machine: int) -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """What bounds the node, in bytes."""
+    """The bounds of the node, in bytes."""
 
     memory: int
     disk_free: int
@@ -103,7 +103,7 @@ def config_text(
 ) -> str:
     """Return rabbitmq.conf for the RabbitMQ `release`. `listen.host` is an IP address.
 
-    `logs` is `text` or `json`, on standard error, or `journal`: systemd's.
+    `logs` is `text` or `json` for lines on standard error, or `journal` for systemd's journal.
     """
     lines = {
         "listeners.tcp.local": f"{listen.host}:{listen.port}",
@@ -119,7 +119,7 @@ def config_text(
         "log.file": "false",
     } | _log_lines(logs, BROKER_LOG_LEVELS[log_level])
     if release >= (4,):
-        # Without it, whoever reaches the port may log in without a password.
+        # Without it, anyone who reaches the port can log in without a password.
         lines["anonymous_login_user"] = "none"
     else:
         lines["raft.segment_max_entries"] = _SEGMENT_ENTRIES_3
@@ -161,7 +161,7 @@ def environment(
     """Return the whole environment of the node of RabbitMQ `release`.
 
     `distribution` is the port from `machine.ports.distribution_port`, `schedulers` how many cores
-    to use, `outer` our own environment, of which hardly anything is passed on.
+    to use, `outer` our own environment, of which only a few variables are passed on.
     """
     inner = {name: outer[name] for name in _PASSED_ON if outer.get(name)}
     return inner | {

@@ -38,7 +38,7 @@ def definitions(password: str, queue_max_bytes: int, queue_max_envelopes: int) -
             {"user": USER, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
         ],
         "policies": [
-            # What the broker gives up on stays in its queue until the other one has it on disk.
+            # A message that is given up stays in its queue until the other queue has it on disk.
             _policy(
                 USER,
                 QUEUE,

@@ -1,8 +1,8 @@
 """Lets a node find its queues where the data folder is now.
 
-Ra, which keeps the log of a quorum queue, writes into the queue's `config` where the log lies, and
-RabbitMQ 3.x believes that file: in a data folder that was moved, renamed or restored to another
-path, the queue is dead and what it held is lost. So the paths are corrected before each start.
+Ra, which keeps the log of a quorum queue, writes the log's path into the queue's `config`, and
+RabbitMQ 3.x trusts that path: in a data folder that was moved, renamed or restored elsewhere, the
+queue would be dead and its messages lost. So the paths are corrected before each start.
 """
 
 import re
@@ -17,7 +17,7 @@ _PATH: Final = re.compile(rb'(\b(?:wal_)?data_dir\s*=>\s*)"(?:[^"\\]|\\.)*"', re
 
 
 def follow(layout: Layout) -> bool:
-    """Write into each queue's `config` where it lies; whether one of them said otherwise.
+    """Write each queue's path into its `config`; whether one of them had another path.
 
     Raises OSError.
     """

@@ -1,6 +1,6 @@
-"""Our own RabbitMQ node, in the foreground, as the very process that is supervised.
+"""Starts our own RabbitMQ node in the foreground, as the very process that is supervised.
 
-`start` makes the node's files and then becomes the server: no wrapper, no epmd and no second
+`start` makes the node's files and then becomes the server: there is no wrapper and no second
 process, so a signal reaches the broker itself and a kill leaves nothing behind.
 """
 
@@ -35,10 +35,11 @@ _OPEN_FILES: Final = 20_000
 #: More cores than this don't make one queue faster, but cost memory for each.
 _MAX_SCHEDULERS: Final = 2
 
-#: Below the seconds after which a supervisor takes a start for a good one (8).
+#: Seconds to wait for the folder's lock; fewer than the 8 after which a supervisor takes a start
+#: for a good one.
 _LOCK_SECONDS: Final = 5.0
 
-#: Files the node must be able to make to start, and seconds between two looks for room.
+#: Files that the node must be able to make, and seconds between two looks for free space.
 _START_INODES: Final = 100
 _SPACE_PAUSE: Final = 1.0
 
@@ -47,7 +48,7 @@ _log: Any = structlog.get_logger(__name__)
 
 
 def stand_by(beat: Callable[[], None], pause: float) -> NoReturn:
-    """Stand where our own node would be, while an outside broker is used, until SIGTERM.
+    """Take the place of our own node while an outside broker is used; end on SIGTERM.
 
     `beat` is called every `pause` seconds.
     """
@@ -62,13 +63,13 @@ def stand_by(beat: Callable[[], None], pause: float) -> NoReturn:
 def start(config: Config) -> NoReturn:
     """Become the RabbitMQ node, which tells systemd by itself that it is ready and alive.
 
-    Raises NodeError, in words for people, for what would keep the node from starting.
+    Raises NodeError, in words for people, where the node could not start.
     """
     release, server = find_server()
     layout = Layout(config.broker_home)
     os.umask(0o077)
     try:
-        _wait_for_room(config)
+        _wait_for_space(config)
         layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         _lock(layout)
         check_upgrade(layout, release)
@@ -97,7 +98,7 @@ def start(config: Config) -> NoReturn:
     )
 
 
-def _wait_for_room(config: Config) -> None:
+def _wait_for_space(config: Config) -> None:
     """Wait until the disk has the room that RabbitMQ needs to start and recover.
 
     A node that fails again and again on a full disk would be given up, and the appliance with it;
@@ -178,10 +179,10 @@ def check_ports(config: Config) -> tuple[Address, int]:
 
 
 def set_aside(layout: Layout) -> bool:
-    """Move away a database that was never whole on disk; True if there was one.
+    """Move away a database that was never whole on disk; return whether there was one.
 
-    The power failed, or the node was killed, before anything was accepted. RabbitMQ may find files
-    empty and then never starts.
+    The power failed, or the node was killed, before anything was accepted. RabbitMQ can find some
+    files empty, and then never starts.
     """
     if not layout.database.exists() or synced.was_safe(layout.home):
         return False

@@ -1,8 +1,8 @@
-"""What a publish looks like on the wire (AMQP 0-9-1), written at once.
+"""The frames of a publish (AMQP 0-9-1), written at once.
 
-pika writes any message by way of an object for each of its frames and properties; ours all have
-the same properties, so what differs is filled in between what does not. It is a tenth of the work,
-which counts where little can share an envelope. A test has pika read it back.
+pika writes a message by way of an object for each of its frames and properties. Our messages all
+have the same properties, so only the values that differ are filled in. That is a tenth of the work,
+which counts where few messages can share an envelope. A test has pika read the frames.
 """
 
 import struct
@@ -30,7 +30,10 @@ def _short(text: str) -> bytes:
 
 
 class FrameWriter:
-    """Writes publishes to one exchange on one channel; `frame_max` as it was agreed on."""
+    """Writes publishes to one exchange on one channel.
+
+    `frame_max` is the largest frame in bytes, as the connection's two sides agreed.
+    """
 
     def __init__(self, channel: int, frame_max: int, exchange: str, app_id: str) -> None:
         self._channel = channel
@@ -41,7 +44,7 @@ class FrameWriter:
     def frames(
         self, topic: str, kind: str, message_id: str, headers: dict[str, str | int], body: bytes
     ) -> Iterator[bytes]:
-        """Yield the frames of one persistent, mandatory message: first the small ones, joined."""
+        """Yield the frames of one persistent, mandatory message; the small ones first, joined."""
         table = b"".join(map(_field, headers.items()))
         yield (
             self._frame(_METHOD, self._method + _short(topic) + _MANDATORY)

@@ -15,7 +15,6 @@ from appliance.broker.node.configuration import Limits
 from appliance.broker.node.layout import Layout
 from appliance.config import Address
 from appliance.errors import NodeError
-from appliance.machine import memory, ports
 
 MIB = 2**20
 GIB = 2**30
@@ -148,11 +147,6 @@ def test_no_argument_for_erlang_holds_a_space_within(tmp_path):
     assert evaluated.endswith(").")
 
 
-@pytest.mark.parametrize(("amqp", "distribution"), [(5672, 25672), (45535, 65535), (45536, 25536)])
-def test_the_second_port_is_a_valid_one_for_every_first(amqp, distribution):
-    assert ports.distribution_port(amqp) == distribution
-
-
 @pytest.mark.parametrize(
     ("limit", "machine", "mark"),
     [
@@ -166,51 +160,6 @@ def test_the_second_port_is_a_valid_one_for_every_first(amqp, distribution):
 )
 def test_the_memory_mark_follows_the_limit_and_never_exceeds_it(limit, machine, mark):
     assert configuration.memory_mark(limit, machine) == mark
-
-
-def group(folder, files):
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return folder / "membership", folder / "mounted"
-
-
-def test_the_limit_of_a_version_2_group_is_the_least_of_it_and_those_above(tmp_path):
-    paths = group(
-        tmp_path,
-        {
-            "membership": "0::/system.slice/appliance.service\n",
-            "mounted/system.slice/appliance.service/memory.max": "max\n",
-            "mounted/system.slice/memory.max": "1073741824\n",
-            "mounted/memory.max": "2147483648\n",
-        },
-    )
-    assert memory.limit(*paths) == GIB
-
-
-def test_the_limit_of_a_version_1_group_is_found_inside_a_container(tmp_path):
-    paths = group(
-        tmp_path,
-        {
-            "membership": "4:memory:/docker/abc\n3:cpuset:/docker/abc\n0::/\n",
-            "mounted/memory/memory.limit_in_bytes": "536870912\n",
-        },
-    )
-    assert memory.limit(*paths) == 512 * MIB
-
-
-def test_no_limit_is_none_however_it_is_said(tmp_path):
-    paths = group(
-        tmp_path,
-        {
-            "membership": "4:memory:/\n0::/\n",
-            "mounted/memory/memory.limit_in_bytes": "9223372036854771712\n",
-            "mounted/memory.max": "max\n",
-        },
-    )
-    assert memory.limit(*paths) is None
-    assert memory.limit(tmp_path / "missing", tmp_path / "missing") is None
 
 
 def test_the_release_is_read_from_the_folders_name_and_the_newest_wins(tmp_path):

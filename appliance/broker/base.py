@@ -2,6 +2,10 @@
 
 The worker and the API know these names only. The concrete classes are built by the command line's
 processes: `publish.publisher.AmqpPublisher` and `consumer.AmqpConsumer`.
+
+One broker can have several addresses (the nodes of a cluster), and several API processes, on one
+host or on several. Each of these has a publisher of its own, and is a source of its own in the
+ledger; they share nothing but the broker.
 """
 
 import asyncio

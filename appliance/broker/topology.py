@@ -71,10 +71,10 @@ class Topology:
             self._forget()
         is_new = not (self._has_settled() and await exists(link, DEAD))
         channel: Any = link.channel
-        await _declare_queue(link, DEAD)
         await link.call(
             channel.exchange_declare, exchange=DEAD, exchange_type="fanout", durable=True
         )
+        await _declare_queue(link, DEAD)
         await link.call(
             channel.exchange_declare, exchange=EXCHANGE, exchange_type="topic", durable=True
         )

@@ -1,5 +1,7 @@
 """The first start, and a power cut in it: nothing was accepted yet, so it may begin anew."""
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -28,3 +30,19 @@ def test_a_broker_that_is_killed_once_something_was_accepted_keeps_its_database(
     one.broker.wait()
     assert "broker database recreated" not in one.broker.process.log_now
     assert not list(one.data.rglob("*.unfinished"))
+
+
+def test_an_ordinary_first_start_and_stop_logs_no_complaint(stack):
+    """The broker misses no queue and no goodbye of a client, and no client warns of anything."""
+    one = stack(workers=2)
+    assert one.publish("orders", "hello", Prefer="wait=20").status_code == 201
+    clients = [*one.workers, one.api]
+    assert [client.stop() for client in clients] == [0, 0, 0]
+    assert one.broker.process.stop() == 0
+    said = one.broker.process.log
+    for complaint in ("not_found", "unexpectedly closed", "PRECONDITION_FAILED"):
+        assert complaint not in said
+    for client in clients:
+        levels = [json.loads(line)["level"] for line in client.log.splitlines()]
+        assert set(levels) <= {"info", "debug"}, client.log
+        assert client.log.count("waiting for the broker") <= 1

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from appliance import config as configuration
-from appliance.broker.consumer import given_up
+from appliance.broker.envelopes import given_up
 from appliance.errors import RedriveError, RefusedError, StoreError, TopicError, UnstorableError
 from appliance.model.messages import DeadEnvelope, DeadLetter, IdSource, batch, pack, single
 from appliance.redrive import Redriver

@@ -1,0 +1,147 @@
+"""Reads envelopes from AMQP messages: ours, and those that any other AMQP client published."""
+
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+import structlog
+
+from appliance.errors import EnvelopeError, TopicError
+from appliance.model import ledger
+from appliance.model.messages import (
+    PREFIX_LENGTH,
+    REPORT,
+    Content,
+    DeadEnvelope,
+    DeadLetter,
+    Envelope,
+    IdSource,
+    Kind,
+    Report,
+    check_topic,
+    is_id,
+    is_time,
+    key_prefix,
+    now,
+)
+
+#: RabbitMQ's word for the reason of a death -> the reason in words for people.
+_DEATHS: Final = {
+    "expired": "its time to live, or that of the queue's policy, was over before it was stored",
+    "rejected": "a consumer rejected it",
+    "delivery_limit": "it was delivered as often as the limit allows, and never acknowledged",
+    "maxlen": "the queue was full",
+}
+
+_KINDS: Final = {kind.value: kind for kind in Kind}
+_FOREIGN_KEY: Final = re.compile(r"[^\0]{1,255}", re.DOTALL)
+
+_log: Any = structlog.get_logger(__name__)
+
+
+class EnvelopeReader:
+    """Reads AMQP messages; `max_message_bytes` bounds those of other clients."""
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._ids = IdSource()
+
+    def read(self, routing_key: str | bytes, properties: Any, body: bytes) -> Content:
+        """Return the envelope; or a ledger report; or a dead letter where it is neither."""
+        topic = _text(routing_key)
+        try:
+            kind = _KINDS.get(properties.type or "")
+            if kind is None:
+                if properties.type == REPORT:
+                    return _report(body)
+                return self._foreign(topic, properties, body)
+            return _ours(topic, kind, properties, body)
+        except (EnvelopeError, TopicError) as error:
+            reason = error.reason if isinstance(error, EnvelopeError) else "bad-topic"
+            name, text = _text(properties.message_id), str(error)
+            if kind is None or not is_id(name):
+                text = f"{text}; its message_id: {name}" if name else text
+                name = self._id(topic, name)
+            return DeadLetter(
+                topic, name, now(), body, reason, text, _ledger(properties.headers or {})
+            )
+        except Exception as error:  # noqa: BLE001  # any client can publish anything
+            # A delivery that is left out would be acknowledged with the one after it, and lost.
+            _log.exception("delivery unreadable")
+            return DeadLetter(topic, self._ids.new(), now(), body, "undecodable", repr(error))
+
+    def _foreign(self, topic: str, properties: Any, body: bytes) -> Envelope:
+        """Read another AMQP client's message; its `message_id` is its idempotency key."""
+        check_topic(topic)
+        if len(body) > self._max_message_bytes:
+            raise EnvelopeError("too-large", f"{len(body)} bytes, over the limit for a message")
+        if not body:
+            raise EnvelopeError("empty", "a message without a body")
+        message_id = self._id(topic, _text(properties.message_id))
+        return Envelope(topic, Kind.MESSAGE, message_id, now(), 1, len(body), body)
+
+    def _id(self, topic: str, key: str) -> str:
+        """Return the id of another client's message: the same for the same key and topic."""
+        if _FOREIGN_KEY.fullmatch(key):
+            return key_prefix(topic, key) + "00000000"
+        return self._ids.new()
+
+
+def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
+    headers = properties.headers or {}
+    received_at, count, size = (headers.get(n) for n in ("received_at", "count", "bytes"))
+    message_id = _text(properties.message_id)
+    # An array has more bytes than elements; a sum of false counts could outgrow SQLite's integers.
+    most = 1 if kind is Kind.MESSAGE else len(body)
+    if not (
+        is_id(message_id)
+        and isinstance(received_at, str)
+        and is_time(received_at)
+        and isinstance(count, int)
+        and isinstance(size, int)
+        and 0 < count <= most
+        and 0 < size <= len(body)
+        # The last message's id must not need more digits than an id has.
+        and (kind is not Kind.LINES or int(message_id[PREFIX_LENGTH:], 16) + count <= 2**32)
+    ):
+        raise EnvelopeError("undecodable", f"{kind.value}: its properties are not ours")
+    check_topic(topic)
+    ledger = _ledger(headers)
+    return Envelope(topic, kind, message_id, received_at, count, size, body, ledger)
+
+
+def given_up(content: Content, properties: Any) -> Content:
+    """Return content that the broker gave up on as dead letters, with its reason (`x-death`)."""
+    word = _death(properties.headers or {})
+    reason, error = f"broker-{word.replace('_', '-')}", _DEATHS.get(word, "the broker gave it up")
+    if isinstance(content, Envelope):
+        return DeadEnvelope(content, reason, error)
+    if isinstance(content, DeadLetter):
+        return replace(content, error=f"{content.error}; {error}")
+    return content
+
+
+def _death(headers: dict[str, Any]) -> str:
+    """Return RabbitMQ's word for the reason of the last death."""
+    deaths = headers.get("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    word = last.get("reason") if isinstance(last, dict) else None
+    return word if isinstance(word, str) and word in _DEATHS else "unknown"
+
+
+def _report(body: bytes) -> Report:
+    entry = ledger.read(body)
+    if entry is None or entry.number is not None:
+        raise EnvelopeError("undecodable", f"{REPORT}: not a source's last ledger entry")
+    return Report(body)
+
+
+def _ledger(headers: dict[str, Any]) -> str:
+    """Return the ledger entry that the envelope carries, as text; the store reads it."""
+    ledger = headers.get("ledger")
+    return ledger if isinstance(ledger, str) else ""
+
+
+def _text(value: str | bytes | None) -> str:
+    """Return an AMQP short string as text; pika leaves one that is not UTF-8 as bytes."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value or ""

@@ -1,0 +1,80 @@
+"""AMQP messages as the consumer reads them; the rest is tested with a real broker."""
+
+import pika
+import pytest
+
+from appliance.broker.envelopes import EnvelopeReader
+from appliance.model import messages
+from appliance.model.ledger import LedgerEntry
+from appliance.model.messages import DeadLetter, Envelope, Kind
+
+READER = EnvelopeReader(100)
+OURS = {"received_at": "2026-11-21T01:25:21.132Z", "count": 1, "bytes": 4, "ledger": "an entry"}
+
+
+def read(topic="orders", body=b"body", **properties):
+    return READER.read(topic, pika.BasicProperties(**properties), body)
+
+
+def test_an_envelope_of_ours_keeps_its_id_its_time_and_its_ledger_entry():
+    kind = Kind.MESSAGE.value
+    message_id = messages.IdSource().new()
+    content = read(type=kind, message_id=message_id, headers=OURS)
+    assert content == Envelope(
+        "orders", Kind.MESSAGE, message_id, OURS["received_at"], 1, 4, b"body", "an entry"
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"count": 2}, {"count": 0}, {"bytes": 5}, {"bytes": "4"}, {"received_at": "yesterday"}],
+)
+def test_an_envelope_with_properties_that_are_not_ours_is_a_dead_letter(headers):
+    message_id = messages.IdSource().new()
+    content = read(type=Kind.MESSAGE.value, message_id=message_id, headers=OURS | headers)
+    assert isinstance(content, DeadLetter)
+    assert (content.reason, content.body, content.ledger) == ("undecodable", b"body", "an entry")
+
+
+def test_another_clients_message_has_the_same_id_for_the_same_key_and_topic():
+    first, again = read(message_id="key"), read(message_id="key")
+    assert isinstance(first, Envelope)
+    assert first.id == again.id != read("other", message_id="key").id
+    assert read().id != read().id
+
+
+@pytest.mark.parametrize(
+    ("topic", "body", "reason"),
+    [
+        ("Not A Topic", b"body", "bad-topic"),
+        ("orders", b"x" * 101, "too-large"),
+        ("orders", b"", "empty"),
+    ],
+)
+def test_another_clients_message_that_breaks_a_rule_is_a_dead_letter(topic, body, reason):
+    content = read(topic, body, message_id="key")
+    assert isinstance(content, DeadLetter)
+    assert (content.reason, content.body) == (reason, body)
+    assert "its message_id: key" in content.error
+
+
+def test_a_routing_key_that_is_not_utf_8_is_a_dead_letter_that_shows_its_bytes():
+    content = READER.read(b"\xff", pika.BasicProperties(), b"body")
+    assert (content.reason, content.topic) == ("bad-topic", "\\xff")
+
+
+def test_a_ledger_report_is_read_and_any_other_text_in_its_place_is_a_dead_letter():
+    text = LedgerEntry("0123456789abcdef", None, 7, []).encode().encode()
+    assert read(body=text, type=messages.REPORT).body == text
+    numbered = LedgerEntry("0123456789abcdef", 8, 7, []).encode().encode()
+    for body in (numbered, b"x", b""):
+        content = read(body=body, type=messages.REPORT)
+        assert isinstance(content, DeadLetter)
+        assert content.reason == "undecodable"
+
+
+def test_a_message_that_breaks_the_reader_is_a_dead_letter_and_not_lost():
+    content = READER.read("orders", object(), b"body")
+    assert isinstance(content, DeadLetter)
+    assert (content.reason, content.body) == ("undecodable", b"body")
+    assert "AttributeError" in content.error

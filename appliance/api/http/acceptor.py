@@ -7,7 +7,7 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from appliance.api.http.connection import Connection, Gate
+from appliance.api.http.connection import Connection, HeadPolicy
 from appliance.config import Address
 from appliance.errors import ConfigError
 
@@ -41,8 +41,8 @@ class Budget:
 class Acceptor:
     """All connections to one listening socket; used on the running event loop."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, policy: HeadPolicy) -> None:
+        self._policy = policy
         self.loop = asyncio.get_running_loop()
         self.strangers = Budget(_STRANGERS_BYTES)
         self.clients = Budget(_CLIENTS_BYTES)
@@ -55,7 +55,7 @@ class Acceptor:
     async def serve(self, listener: socket.socket, stop: asyncio.Event, patience: float) -> None:
         """Serve until `stop` is set; then answer what is under way, for `patience` seconds."""
         server = await self.loop.create_server(
-            lambda: Connection(self, self._gate), sock=listener, backlog=_BACKLOG
+            lambda: Connection(self, self._policy), sock=listener, backlog=_BACKLOG
         )
         checking = asyncio.create_task(self._check_deadlines())
         try:

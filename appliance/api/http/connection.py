@@ -86,7 +86,7 @@ class Admission:
         self.details = details
 
 
-class Gate(Protocol):
+class HeadPolicy(Protocol):
     """Decides on heads."""
 
     def recall(self, data: bytes) -> tuple[Head, Admission] | None:
@@ -217,9 +217,9 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, acceptor: "Acceptor", gate: Gate) -> None:
+    def __init__(self, acceptor: "Acceptor", policy: HeadPolicy) -> None:
         self.acceptor = acceptor
-        self._gate = gate
+        self._policy = policy
         self._loop = acceptor.loop
         self._data = b""  # that came and belongs to no request yet
         self._searched = 0  # bytes of it in which no head ends
@@ -364,7 +364,7 @@ class Connection(asyncio.Protocol):
     def _decide(self, data: bytes, end: int) -> bool:
         """Serve or refuse the request whose head is `data[:end]`; whether it is a request."""
         raw = data[:end]
-        if known := self._gate.recall(raw):
+        if known := self._policy.recall(raw):
             self._begin(*known, data, end)
             return True
         try:
@@ -372,12 +372,12 @@ class Connection(asyncio.Protocol):
         except HeadError as error:
             self._refuse(problems.bad_request(str(error)))
             return False
-        admission = self._gate.admit(request_head)
+        admission = self._policy.admit(request_head)
         if isinstance(admission, Problem):
             self._data = data[end:]
             self._refuse_request(request_head, admission)
         else:
-            self._gate.learn(raw, request_head, admission)
+            self._policy.learn(raw, request_head, admission)
             self._begin(request_head, admission, data, end)
         return True
 

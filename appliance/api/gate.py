@@ -6,9 +6,9 @@ The authorizer says who asks; the routes say whether that principal gets what th
 from typing import Final
 
 from appliance.api.http import problems
-from appliance.api.http.connection import Admission
 from appliance.api.http.head import Head
 from appliance.api.http.problems import Problem
+from appliance.api.http.request import Admission
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.known_heads import KnownHeads
 from appliance.api.publish.options import PublishOptions

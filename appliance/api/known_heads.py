@@ -8,8 +8,8 @@ only: when a token or a right changes, everything here is forgotten at once.
 
 from typing import Final
 
-from appliance.api.http.connection import Admission
 from appliance.api.http.head import Head
+from appliance.api.http.request import Admission
 
 #: Heads that are kept: a few hundred clients, or topics, or lengths of bodies.
 _MAX_HEADS: Final = 1024

@@ -11,7 +11,7 @@ import uvloop
 
 from appliance.api.http import acceptor, connection, problems
 from appliance.api.http.acceptor import Acceptor, Budget, listen
-from appliance.api.http.connection import Admission
+from appliance.api.http.request import Admission
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS
 from appliance.config import Address
 from appliance.errors import BodyError, ConfigError

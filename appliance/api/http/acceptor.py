@@ -7,7 +7,8 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from appliance.api.http.connection import Connection, HeadPolicy
+from appliance.api.http.connection import Connection
+from appliance.api.http.request import HeadPolicy
 from appliance.config import Address
 from appliance.errors import ConfigError
 

@@ -12,21 +12,18 @@ that is cheaper than a timer for each request.
 
 import asyncio
 import math
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import structlog
+from typing import TYPE_CHECKING, Any, Final
 
 from appliance.api.http import head, problems, response
 from appliance.api.http.body import BodyFramingError, BodyReader, ChunkedBody, SizedBody
 from appliance.api.http.head import MAX_HEAD_BYTES, Head, HeadError
 from appliance.api.http.problems import Problem
+from appliance.api.http.request import Admission, HeadPolicy, Request, problem_answer
 from appliance.auth.principal import ANONYMOUS
-from appliance.errors import ApplianceError, TooLargeError
+from appliance.errors import TooLargeError
 
 if TYPE_CHECKING:
     from appliance.api.http.acceptor import Acceptor
-    from appliance.auth.principal import Principal
 
 #: Seconds for a head to arrive, from its first byte or the connection's begin.
 _HEAD_SECONDS: Final = 15.0
@@ -51,165 +48,6 @@ _TOO_MUCH: Final = Problem(
     503, "about:blank", "Too many unfinished requests", "try again in a moment", _RETRY
 )
 _TOO_SLOW: Final = problems.of_status(408, "Too slow", "the body did not arrive in time")
-
-_log: Any = structlog.get_logger(__name__)
-
-
-class Handler(Protocol):
-    """Answers requests of one kind, on the event loop."""
-
-    @property
-    def body_seconds(self) -> float:
-        """Seconds for a body to arrive."""
-
-    def handle(self, request: "Request", body: bytes) -> None:
-        """Answer the request, whose body is whole: now, or later by a callback or a task.
-
-        Raises what the client is told as `problems.of` says it.
-        """
-
-
-class Admission:
-    """A head that is let in: who answers it, for whom, and how large its body can be.
-
-    `details` are the handler's own.
-    """
-
-    __slots__ = ("details", "handler", "max_body_bytes", "principal")
-
-    def __init__(
-        self, handler: Handler, principal: "Principal", max_body_bytes: int, details: Any = None
-    ) -> None:
-        self.handler = handler
-        self.principal = principal
-        self.max_body_bytes = max_body_bytes
-        self.details = details
-
-
-class HeadPolicy(Protocol):
-    """Decides on heads."""
-
-    def recall(self, data: bytes) -> tuple[Head, Admission] | None:
-        """Return what was decided on a head of the same bytes, if that still holds."""
-
-    def learn(self, data: bytes, request_head: Head, admission: Admission, /) -> None:
-        """Remember a decision, where a head of the same bytes may come again."""
-
-    def admit(self, request_head: Head, /) -> Admission | Problem:
-        """Return who answers a request with this head, or why it gets nothing."""
-
-
-class Request:
-    """One request that was let in; its handler answers by exactly one of the ways below.
-
-    `respond` or `refuse`; or `start`, `send` as often as wanted, and `finish` or `abort`.
-    """
-
-    __slots__ = ("_answered", "_chunked", "_connection", "admission", "head")
-
-    def __init__(self, connection: "Connection", request_head: Head, admission: Admission) -> None:
-        self._connection = connection
-        self._answered = False
-        self._chunked = False
-        self.head = request_head
-        self.admission = admission
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether the answer has begun."""
-        return self._answered
-
-    @property
-    def has_gone(self) -> bool:
-        """Whether nobody is there any more to read the answer."""
-        return self._connection.has_gone
-
-    @property
-    def addresses(self) -> tuple[Any, Any]:
-        """The socket addresses of the client and of this server."""
-        return self._connection.addresses
-
-    def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """Answer with a whole body; `headers` without its length, each ended by CRLF."""
-        self._answered = True
-        connection = self._connection
-        keep_alive = connection.keeps_alive
-        if status in response.BODILESS:
-            body, length = b"", b""
-        else:
-            length = b"content-length: %d\r\n" % len(body)
-        if self.head.method == b"HEAD":
-            body = b""
-        connection.write(
-            response.head(status, headers + length, keep_alive=keep_alive) + b"\r\n" + body
-        )
-        connection.end_request()
-
-    def refuse(self, problem: Problem) -> None:
-        """Answer a problem."""
-        self.respond(problem.status, _problem_headers(problem), problem.encode())
-
-    def fail(self, error: BaseException) -> None:
-        """Answer what an error means, if it can still be answered; else break the answer off."""
-        if not isinstance(error, ApplianceError):
-            _log.error("request failed", exc_info=error)
-        if self._answered:
-            self.abort()
-        elif isinstance(error, ApplianceError):
-            self.refuse(problems.of(error))
-        else:
-            self.refuse(problems.internal())
-
-    def start(self, status: int, headers: bytes) -> None:
-        """Begin an answer whose length is not known."""
-        self._answered = True
-        connection = self._connection
-        if self.head.version == "1.1":
-            self._chunked = True
-            headers += b"transfer-encoding: chunked\r\n"
-        keep_alive = connection.keeps_alive
-        connection.write(response.head(status, headers, keep_alive=keep_alive) + b"\r\n")
-
-    async def send(self, piece: bytes) -> None:
-        """Send a piece of the body; returns when there is room for the next, or nobody to read."""
-        if piece and self.head.method != b"HEAD":
-            if self._chunked:
-                piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-            self._connection.write(piece)
-        await self._connection.drained()
-
-    def finish(self) -> None:
-        """End the answer that `start` began."""
-        if self._chunked and self.head.method != b"HEAD":
-            self._connection.write(b"0\r\n\r\n")
-        self._connection.end_request()
-
-    def abort(self) -> None:
-        """Break the answer off, so that the client sees that something is missing."""
-        self._connection.abort()
-
-    def task(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run what answers this request; a stop waits for it, and cancels it at last."""
-        task = self._connection.acceptor.task(coroutine)
-        task.add_done_callback(self._task_ended)
-
-    def _task_ended(self, task: "asyncio.Task[None]") -> None:
-        if task.cancelled():
-            self.abort()
-        elif error := task.exception():
-            self.fail(error)
-
-
-def _problem_headers(problem: Problem) -> bytes:
-    return response.lines([("content-type", problems.CONTENT_TYPE), *problem.headers.items()])
-
-
-def _answer(problem: Problem, *, keep_alive: bool, bodiless: bool) -> bytes:
-    """Return the whole answer that says a problem."""
-    body = problem.encode()
-    headers = _problem_headers(problem) + b"content-length: %d\r\n" % len(body)
-    head_bytes = response.head(problem.status, headers, keep_alive=keep_alive)
-    return head_bytes + b"\r\n" + (b"" if bodiless else body)
 
 
 class Connection(asyncio.Protocol):
@@ -448,7 +286,7 @@ class Connection(asyncio.Protocol):
             self._refuse(problem, bodiless=bodiless)
             return
         self._closes = self._closes or not request_head.keep_alive
-        self.write(_answer(problem, keep_alive=self.keeps_alive, bodiless=bodiless))
+        self.write(problem_answer(problem, keep_alive=self.keeps_alive, bodiless=bodiless))
         self.end_request()
 
     def _refuse_body(self) -> None:
@@ -464,7 +302,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, problem: Problem, *, bodiless: bool = False) -> None:
         """Answer a problem and read no further requests: where the next one begins is not known."""
-        self.write(_answer(problem, keep_alive=False, bodiless=bodiless))
+        self.write(problem_answer(problem, keep_alive=False, bodiless=bodiless))
         self._request, self._body, self._data = None, None, b""
         self._hold(0)
         self._drains = _DRAIN_BYTES

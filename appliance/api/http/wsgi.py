@@ -17,7 +17,7 @@ from typing import Any, Final
 from flask import Flask
 
 from appliance.api.http import problems, response
-from appliance.api.http.connection import Request
+from appliance.api.http.request import Request
 
 #: Bytes of an answer of known length that is made whole; a larger one is sent piece by piece.
 _MOST_WHOLE: Final = 16 * 2**20

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, Final
 
 from appliance.api.http import problems
-from appliance.api.http.connection import Admission, Request
 from appliance.api.http.head import Head
 from appliance.api.http.problems import Problem
+from appliance.api.http.request import Admission, Request
 from appliance.api.publish import options
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.options import PublishOptions

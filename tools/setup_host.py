@@ -2,7 +2,7 @@
 
 Run by the host's own python3 before there is a virtual environment: standard library only. As
 root, Debian packages that are missing are installed; as anyone else, the one command that
-installs them is printed. Quiet when nothing is missing.
+installs them is printed. Quiet when nothing is missing. `NEEDS` is the one list of the packages.
 """
 
 from __future__ import annotations
@@ -18,10 +18,33 @@ from pathlib import Path
 
 #: As in setup.cfg, which can't be asked yet.
 MINIMUM_PYTHON = (3, 11)
-#: Command -> Debian's package, of what doesn't come from PyPI.
-LINTERS = {"shellcheck": "shellcheck", "systemd-analyze": "systemd"}
-PACKAGERS = {"dpkg-deb": "dpkg", "strip": "binutils"}
-DISKS = {"losetup": "mount", "mkfs.btrfs": "btrfs-progs", "mkfs.ext4": "e2fsprogs"}
+#: What a group of commands needs, of what doesn't come from PyPI: a command, or the path of a file
+#: (`*` stands for a release), that is there when Debian's package is -> the package.
+NEEDS = {
+    "broker": {"/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server": "rabbitmq-server"},
+    "test": {"bindfs": "bindfs", "curl": "curl", "systemd-analyze": "systemd"},
+    "lint": {"shellcheck": "shellcheck", "systemd-analyze": "systemd", "git": "git"},
+    "package": {"dpkg-deb": "dpkg", "strip": "binutils", "git": "git"},
+    "containers": {
+        "docker": "docker.io",
+        "dockerd": "docker.io",
+        "iptables": "iptables",
+        "mmdebstrap": "mmdebstrap",
+        "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
+        "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    },
+    "faults": {"ip": "iproute2", "iptables": "iptables", "setpriv": "util-linux"},
+    "disks": {"losetup": "mount", "mkfs.btrfs": "btrfs-progs", "mkfs.ext4": "e2fsprogs"},
+    "vm": {
+        "mkfs.ext4": "e2fsprogs",
+        "mmdebstrap": "mmdebstrap",
+        "qemu-system-x86_64": "qemu-system-x86",
+        "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    },
+    "bench": {"sqlite3": "sqlite3"},
+}
+#: Where programs for root are, which is not in everyone's PATH.
+ROOT_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 UNITS = Path(__file__).resolve().parent.parent / "systemd"
 #: What the units start; not there on the machine that checks them.
 INSTALLED_COMMAND = "/opt/appliance/bin/appliance"
@@ -33,29 +56,23 @@ TMPFILES_READ_BUT_NOT_DONE = 73
 def main() -> int:
     """Check, install, and say what is missing; 0 if all is there now."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--broker", action="store_true", help="RabbitMQ is needed too")
-    parser.add_argument("--package", action="store_true", help="what builds a package is needed")
-    parser.add_argument("--lint", action="store_true", help="check systemd/ with systemd's tools")
-    parser.add_argument("--disks", action="store_true", help="what makes file systems is needed")
+    parser.add_argument("group", nargs="*", help=f"what must be there: {', '.join(NEEDS)}")
+    parser.add_argument("--units", action="store_true", help="let systemd read what is in systemd/")
     options = parser.parse_args()
+    if unknown := set(options.group) - set(NEEDS):
+        parser.error(f"no such group: {', '.join(sorted(unknown))}")
     if sys.version_info < MINIMUM_PYTHON:
         wanted, found = (".".join(map(str, v[:2])) for v in (MINIMUM_PYTHON, sys.version_info))
         return fail(
             f"Python {wanted} or later is needed; {sys.executable} is {found}. Debian 12 and 13 "
             "have it; another one is named with: make run PYTHON=/path/to/python3"
         )
-    missing = [*missing_for_venv()]
-    if options.lint:
-        missing += missing_tools(LINTERS)
-    if options.package:
-        missing += missing_tools(PACKAGERS)
-    if options.disks:
-        missing += missing_tools(DISKS)
-    if options.broker or (missing and os.geteuid() != 0):  # so that one command is enough
-        missing += missing_for_broker()
-    if missing and not install(missing):
+    missing = {*missing_for_venv(), *missing_of(*options.group)}
+    if missing and os.geteuid() != 0:  # so that one command is enough for what comes next too
+        missing |= missing_of("broker")
+    if missing and not install(sorted(missing)):
         return 1
-    return check_units() if options.lint else 0
+    return check_units() if options.units else 0
 
 
 def missing_for_venv() -> list[str]:
@@ -67,20 +84,25 @@ def missing_for_venv() -> list[str]:
     return [f"python3.{sys.version_info.minor}-venv"]
 
 
-def missing_for_broker() -> list[str]:
-    """Return Debian's RabbitMQ package, if it is missing."""
-    found = Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server")
-    return [] if any(found) else ["rabbitmq-server"]
+def missing_of(*groups: str) -> set[str]:
+    """Return the packages of these groups whose command or file is not there."""
+    probes = {probe: package for group in groups for probe, package in NEEDS[group].items()}
+    return {package for probe, package in probes.items() if not is_there(probe)}
 
 
-def missing_tools(tools: dict[str, str]) -> list[str]:
-    """Return the packages of those commands that are not there."""
-    return [package for tool, package in tools.items() if not shutil.which(tool)]
+def is_there(probe: str) -> bool:
+    """Whether the host has this command, or a file at this path."""
+    if probe.startswith("/"):
+        return any(Path("/").glob(probe.lstrip("/")))
+    path = os.pathsep.join((os.environ.get("PATH", ""), *ROOT_FOLDERS))
+    return bool(shutil.which(probe, path=path))
 
 
 def install(packages: list[str]) -> bool:
     """Install Debian packages, as root; True if they are there now."""
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    # A fresh machine may be installing updates at this very moment.
+    wait = "DPkg::Lock::Timeout=300"
+    command = ["apt-get", "install", "-o", wait, "--yes", "--no-install-recommends", *packages]
     if not shutil.which("apt-get"):
         fail(f"these are missing, by their Debian names: {' '.join(packages)}")
         return False

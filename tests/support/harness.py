@@ -43,19 +43,40 @@ def wait_until(
         time.sleep(0.02)
 
 
+#: Below what the system gives to clients (32768 and up), and apart from the brokers' ports.
+HTTP_PORTS = range(13_000, 30_000)
+AMQP_PORTS = range(10_000, 12_700)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a TCP port of the loopback that no other test process uses."""
+    return _reserve(HTTP_PORTS)
 
 
 def free_amqp_port() -> int:
-    """A port that is free together with the one for Erlang's distribution, 20000 above."""
+    """Return a port that is free together with the one for Erlang's distribution, 20000 above."""
+    return _reserve(AMQP_PORTS, 20_000)
+
+
+def _reserve(ports: range, *offsets: int) -> int:
+    """Return one of `ports` that is free together with those `offsets` above it.
+
+    Test processes run side by side, and whatever listens on the port starts later. So the port is
+    also reserved among test processes, by a socket in the abstract namespace that is held until
+    this process ends.
+    """
     while True:
-        port = random.randint(10_000, 12_700)  # below what the system gives to clients
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 20_000))
+        port = random.choice(ports)
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0queue-appliance-test-port-{port}")
+            for each in (port, *(port + offset for offset in offsets)):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", each))
+        except OSError:
+            reservation.close()
+        else:
+            reservation.detach()
             return port
 
 

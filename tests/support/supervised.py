@@ -1,7 +1,6 @@
 """The whole appliance as a user starts it: `appliance run`, supervisord and all."""
 
 import os
-import re
 import signal
 import subprocess
 from pathlib import Path
@@ -18,6 +17,7 @@ from harness import (
 )
 
 from appliance import credentials
+from appliance.supervision import processes
 
 
 class Appliance(Folder):
@@ -123,13 +123,13 @@ class Appliance(Folder):
         return self.cli("ctl", *arguments).stdout
 
     def states(self) -> dict[str, str]:
-        """Name -> state, as `ctl status` shows them."""
-        lines = self.ctl("status").splitlines()
-        return {line.split()[0]: line.split()[1] for line in lines}
+        """Name -> state of each program, as supervisord tells programs."""
+        return {each.name: each.state for each in processes.read(self.config)}
 
     def pid(self, program: str) -> int | None:
-        found = re.search(rf"^{program} +RUNNING +pid (\d+)", self.ctl("status"), re.MULTILINE)
-        return int(found[1]) if found else None
+        """Return the program's pid once supervisord calls it RUNNING."""
+        pids = {e.name: e.pid for e in processes.read(self.config) if e.state == "RUNNING"}
+        return pids.get(program)
 
     def publish(self, topic: str, body: str) -> str:
         answer = httpx.post(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +21,12 @@ def setup_host(monkeypatch):
     return module
 
 
-def test_it_needs_nothing_but_the_standard_library_and_is_quiet_when_all_is_there():
+def test_setup_host_needs_only_the_standard_library_and_is_quiet_when_all_is_there():
     done = subprocess.run(
-        [sys.executable, "-I", SCRIPT, "--broker"], capture_output=True, text=True, check=False
+        [sys.executable, "-I", SCRIPT, "broker", "test"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -33,22 +37,47 @@ def test_an_old_python_is_named(setup_host, monkeypatch, capsys):
     assert "Python 3.11 or later is needed" in capsys.readouterr().err
 
 
-def test_whoever_is_not_root_gets_one_command_for_all_that_is_missing(
+def test_one_command_for_all_that_is_missing_is_shown_to_a_user_who_is_not_root(
     setup_host, monkeypatch, capsys
 ):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(setup_host, "missing_for_venv", lambda: ["python3-venv"])
-    monkeypatch.setattr(setup_host, "missing_for_broker", lambda: ["rabbitmq-server"])
+    monkeypatch.setattr(setup_host, "is_there", lambda _: False)
+    monkeypatch.setattr(sys, "argv", ["setup_host.py", "test"])
     assert setup_host.main() == 1
     commands = [line for line in capsys.readouterr().err.splitlines() if "apt-get" in line]
     assert len(commands) == 1
-    assert commands[0].endswith("python3-venv rabbitmq-server'")
+    assert commands[0].endswith("bindfs curl python3-venv rabbitmq-server systemd'")
 
 
-def test_checkers_are_asked_of_debian_by_their_package(setup_host, monkeypatch):
+def test_programs_are_asked_of_debian_by_their_package(setup_host, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert setup_host.missing_tools(setup_host.LINTERS) == ["shellcheck", "systemd"]
-    assert setup_host.missing_tools(setup_host.DISKS) == ["mount", "btrfs-progs", "e2fsprogs"]
+    monkeypatch.setattr(setup_host, "ROOT_FOLDERS", ())
+    assert setup_host.missing_of("lint") == {"shellcheck", "systemd", "git"}
+    assert setup_host.missing_of("disks") == {"mount", "btrfs-progs", "e2fsprogs"}
+
+
+def test_a_program_for_root_is_there_though_it_is_not_in_the_users_path(
+    setup_host, monkeypatch, tmp_path
+):
+    (tmp_path / "mkfs.ext4").touch(mode=0o755)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(setup_host, "ROOT_FOLDERS", (str(tmp_path),))
+    assert setup_host.missing_of("disks") == {"mount", "btrfs-progs"}
+
+
+def test_a_file_is_looked_for_under_any_release(setup_host, tmp_path):
+    assert not setup_host.is_there(f"{tmp_path}/*/server")
+    (tmp_path / "server-3.10").mkdir()
+    (tmp_path / "server-3.10" / "server").touch()
+    assert setup_host.is_there(f"{tmp_path}/*/server")
+
+
+def test_each_group_that_the_makefile_asks_for_is_known_and_each_known_one_is_asked_for(setup_host):
+    """A group that no command asked for would be installed by nobody."""
+    makefile = (SCRIPT.parents[1] / "Makefile").read_text(encoding="utf-8")
+    asked = re.findall(r"^[a-z-]+:.*?\bneed-([a-z-]+)", makefile, re.MULTILINE)
+    assert {group for groups in asked for group in groups.split("-")} == set(setup_host.NEEDS)
 
 
 def test_a_directive_that_systemd_does_not_know_is_found(setup_host, monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from fixtures import (
     PASSED,
     appliance,
     broker,
+    idle_brokers,
     module_appliance,
     module_stack,
     pytest_runtest_makereport,
@@ -27,6 +28,7 @@ from watched import Figures, WatchedLoad, table
 __all__ = [
     "appliance",
     "broker",
+    "idle_brokers",
     "module_appliance",
     "module_stack",
     "pytest_runtest_makereport",

@@ -3,6 +3,7 @@
 `broker`        one RabbitMQ for the whole session, for tests that speak AMQP themselves
 `stack`         makes a Stack (broker, API, workers) that ends with the test
 `module_stack`  the same, ending with the module: tests that don't break it share one
+`idle_brokers`  brokers whose stack has ended, cleared for the next one: a start takes seconds
 `appliance`     makes an Appliance (`appliance run`) that ends with the test
 `module_appliance`  the same, ending with the module
 """
@@ -15,6 +16,12 @@ from supervised import Appliance
 
 #: Whether a test's own part passed, for fixtures that look at it when they end.
 PASSED = pytest.StashKey[bool]()
+
+#: Settings that the node itself reads: a stack that sets one gets a broker of its own.
+SETTINGS_OF_THE_NODE = frozenset(
+    {"amqp", "broker_url", "data", "log_format", "log_level", "min_free_bytes"}
+    | {"queue_max_bytes", "queue_max_envelopes"}
+)
 
 _running: list[Stack | Appliance] = []
 
@@ -30,29 +37,46 @@ def broker(tmp_path_factory):
         made.process.kill()
 
 
-def _factory(tmp_path_factory):
+@pytest.fixture(scope="session")
+def idle_brokers() -> Iterator[list[Broker]]:
+    brokers: list[Broker] = []
+    yield brokers
+    for each in brokers:
+        each.process.kill()
+
+
+def _factory(tmp_path_factory, idle_brokers: list[Broker]) -> Iterator[Callable[..., Stack]]:
     made: list[Stack] = []
+    shareable: list[Broker] = []
 
     def make(workers: int = 1, start: bool = True, **settings) -> Stack:
-        stack = Stack(tmp_path_factory.mktemp("stack"), workers, settings)
+        own = not start or SETTINGS_OF_THE_NODE & settings.keys()
+        broker = idle_brokers.pop() if idle_brokers and not own else None
+        stack = Stack(tmp_path_factory.mktemp("stack"), workers, settings, broker)
         made.append(stack)
         _running.append(stack)
+        if not own:
+            shareable.append(stack.broker)
         return stack.start() if start else stack
 
     yield make
     for stack in made:
-        stack.close()
+        stack.close_but_broker()
+        if stack.broker in shareable and stack.broker.clear():
+            idle_brokers.append(stack.broker)
+        else:
+            stack.broker.process.kill()
         _running.remove(stack)
 
 
 @pytest.fixture
-def stack(tmp_path_factory):
-    yield from _factory(tmp_path_factory)
+def stack(tmp_path_factory, idle_brokers):
+    yield from _factory(tmp_path_factory, idle_brokers)
 
 
 @pytest.fixture(scope="module")
-def module_stack(tmp_path_factory):
-    yield from _factory(tmp_path_factory)
+def module_stack(tmp_path_factory, idle_brokers):
+    yield from _factory(tmp_path_factory, idle_brokers)
 
 
 def _appliances(tmp_path_factory) -> Iterator[Callable[..., Appliance]]:

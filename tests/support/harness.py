@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pika
 
 from appliance import config as configuration
 from appliance import credentials
+from appliance.broker import topology
 from appliance.drill.check import Stored
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
@@ -202,8 +205,13 @@ class Broker(Folder):
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.port = free_amqp_port()
         self.data = Path(settings.pop("APPLIANCE_DATA", folder / "data"))
+        self.process = Process("broker", {}, folder)
+        self.configure(settings)
+
+    def configure(self, settings: dict[str, str]) -> None:
+        """Take over the settings of the stack that uses it; a running node keeps its own."""
         self.env = environment(self.data, APPLIANCE_AMQP=f"127.0.0.1:{self.port}", **settings)
-        self.process = Process("broker", self.env, folder)
+        self.process.env = self.env
 
     @property
     def url(self) -> str:
@@ -226,17 +234,55 @@ class Broker(Folder):
             return link.recv(1) == b"\x01"  # a method frame: Connection.Start
         return False
 
+    def clear(self) -> bool:
+        """Empty the queues of a running node, and the data folder of all but the node's files.
+
+        Its API and workers must have ended. Returns False for a node that another stack must not
+        get: one that does not run, does not answer, or lacks a queue.
+        """
+        if not self.process.running:
+            return False
+        address = pika.URLParameters(self.url)
+        address.socket_timeout = address.stack_timeout = address.blocked_connection_timeout = 5
+        try:
+            with pika.BlockingConnection(address) as link:
+                for queue in (topology.QUEUE, topology.DEAD):
+                    wait_until(lambda q=queue: self._purged(link.channel(), q), f"{queue} is empty")
+        except (pika.exceptions.AMQPError, OSError, AssertionError):
+            return False
+        for path in self.data.iterdir():
+            if path.name != "broker":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return True
+
+    @staticmethod
+    def _purged(channel: pika.channel.Channel, queue: str) -> bool:
+        """Whether the queue has neither messages nor a consumer that may give some back."""
+        channel.queue_purge(queue)
+        queue_now = channel.queue_declare(queue, passive=True).method
+        channel.close()
+        return queue_now.message_count == queue_now.consumer_count == 0
+
 
 class Stack(Folder):
-    """Broker, API and workers on one data folder."""
+    """Broker, API and workers on one data folder.
 
-    def __init__(self, folder: Path, workers: int, settings: dict[str, Any]) -> None:
+    `broker` may be one that runs already and was cleared.
+    """
+
+    def __init__(
+        self, folder: Path, workers: int, settings: dict[str, Any], broker: Broker | None = None
+    ) -> None:
         values = {f"APPLIANCE_{name.upper()}": str(value) for name, value in settings.items()}
         self.token = values.setdefault("APPLIANCE_TOKEN", "a-token-for-tests")
         address = values.setdefault("APPLIANCE_HTTP", f"127.0.0.1:{free_port()}")
         self.url = f"http://{address}"
         self.folder = folder
-        self.broker = Broker(folder, values)
+        if broker is None:
+            self.broker = Broker(folder, values)
+        else:
+            self.broker = broker
+            broker.configure(values)
         self.env = self.broker.env
         self.data = self.broker.data
         self.api = Process("api", self.env, folder)
@@ -254,7 +300,8 @@ class Stack(Folder):
 
     def start(self) -> "Stack":
         """Start everything at once, as a supervisor does, and wait until it is ready."""
-        self.broker.start()
+        if not self.broker.process.running:
+            self.broker.start()
         self.cli("migrate").check_returncode()
         for process in (self.api, *self.workers):
             process.start()
@@ -284,8 +331,13 @@ class Stack(Folder):
 
     def close(self) -> None:
         """End every process for good; the data is thrown away anyway."""
+        self.close_but_broker()
+        self.broker.process.kill()
+
+    def close_but_broker(self) -> None:
+        """End API and workers for good."""
         self.client.close()
-        for process in self.processes:
+        for process in (self.api, *self.workers):
             process.kill()
 
     def publish(

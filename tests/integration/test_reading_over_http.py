@@ -189,11 +189,7 @@ def test_an_export_whose_client_has_gone_ends(appliance):
     assert cpu_seconds(appliance.api) - before < 0.5
 
 
-def test_an_export_that_breaks_off_does_not_look_complete(stack):
-    appliance = stack()
-    lines = b"".join(b"%09d %s\n" % (n, b"x" * 190) for n in range(30_000))
-    appliance.publish("big", lines, {"split": "lines"}).raise_for_status()
-    appliance.wait_rows(30_000, "big")
+def test_an_export_that_breaks_off_does_not_look_complete(appliance):
     with connect(appliance, buffer=4096) as link:
         link.sendall(head(appliance, b"/v1/topics/big/messages?format=ndjson"))
         received = link.recv(1000)

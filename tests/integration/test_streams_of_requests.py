@@ -247,9 +247,19 @@ def test_a_request_whose_sender_has_gone_is_kept_all_the_same(running):
     assert "Traceback" not in running.api.log
 
 
-def test_a_stop_answers_who_waits_for_the_broker(stack):
+@pytest.fixture
+def stoppable(running):
+    """The stack of this module; what a test has stopped is started again."""
+    yield running
+    for process in running.processes:
+        if not process.running:
+            process.start()
+    running.wait_ready()
+
+
+def test_a_stop_answers_who_waits_for_the_broker(stoppable):
     """What is on its way to the broker is answered honestly before the API ends."""
-    running = stack()
+    running = stoppable
     with contextlib.ExitStack() as dialled:
         links = [dialled.enter_context(dial(running)) for _ in range(10)]
         running.broker.process.signal(signal.SIGSTOP)
@@ -272,9 +282,11 @@ def is_stopped(pid):
     return all((t / "stat").read_text().rpartition(")")[2].split()[0] == "T" for t in threads)
 
 
-def test_a_stop_does_not_wait_for_rows(stack):
+def test_a_stop_does_not_wait_for_rows(stoppable):
     """Who asked to wait for the row is told that the message is kept."""
-    running = stack(workers=0)
+    running = stoppable
+    wait_until(lambda: "broker connected" in running.workers[0].log_now, "it consumes", 30)
+    assert running.workers[0].stop() == 0
     wait_accepting(running)
     with dial(running) as link:
         link.sendall(request(running, "stop", b"x", more="Prefer: wait=60\r\n"))

@@ -46,7 +46,7 @@ print(stored)
 CHECKPOINT = """
 import select, sys
 from pathlib import Path
-from appliance.store import upkeep
+from appliance.store.sqlite import upkeep
 count = 0
 while not select.select([sys.stdin], [], [], 0.02)[0]:
     upkeep.checkpoint(Path(sys.argv[1]))

@@ -36,14 +36,19 @@ START_SECONDS = 90.0
 def wait_until(
     check: Callable[[], Any], what: str, timeout: float = 30.0, more: Callable[[], str] = str
 ) -> Any:
-    """Return the first true value of `check`; fail with `what` after `timeout` seconds."""
-    end = time.monotonic() + timeout
+    """Return the first true value of `check`; fail with `what` after `timeout` seconds.
+
+    What is there soon is seen soon; while something starts for seconds, looking for it again and
+    again would take the processor away from it.
+    """
+    begin = time.monotonic()
     while True:
         if value := check():
             return value
-        if time.monotonic() > end:
+        passed = time.monotonic() - begin
+        if passed > timeout:
             raise AssertionError(f"not within {timeout:g} s: {what}\n{more()}")
-        time.sleep(0.02)
+        time.sleep(0.02 if passed < 1 else 0.1)
 
 
 #: Below what the system gives to clients (32768 and up), and apart from the brokers' ports.

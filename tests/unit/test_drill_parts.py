@@ -76,7 +76,8 @@ def test_a_folder_that_cannot_be_made_is_refused_with_words(tmp_path):
         make_folder(tmp_path / "file" / "drill", tmp_path)
 
 
-def test_a_scratch_appliance_shares_neither_place_nor_secret_nor_broker(tmp_path):
+def test_a_scratch_appliance_shares_neither_place_nor_secret_nor_broker(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("s")  # a short path: a long one gets its sockets elsewhere
     real = {
         "APPLIANCE_DATA": "/srv/inbox",
         "APPLIANCE_RUN": "/run/inbox",
@@ -87,8 +88,8 @@ def test_a_scratch_appliance_shares_neither_place_nor_secret_nor_broker(tmp_path
         "APPLIANCE_URL": "http://elsewhere",
         "APPLIANCE_WORKERS": "3",
     }
-    config = Scratch(tmp_path, real).config
-    assert config.data == tmp_path / "data"
+    config = Scratch(folder, real).config
+    assert config.data == folder / "data"
     assert config.run is None
     assert config.http.host == "127.0.0.1"
     assert (config.token, config.broker_url, config.url) == ("", "", "")

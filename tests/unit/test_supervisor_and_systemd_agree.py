@@ -234,7 +234,7 @@ def test_the_readme_names_every_unit(unit: Path):
 
 def test_systemd_has_nothing_to_say_against_the_units():
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "setup_host.py", "--lint"],
+        [sys.executable, ROOT / "tools" / "setup_host.py", "--units"],
         capture_output=True,
         text=True,
         check=False,

@@ -6,8 +6,9 @@ VENV := .venv
 PYTHON ?= python3
 # On a terminal pip shows how far it is.
 PIP := $(VENV)/bin/pip --disable-pip-version-check install $(if $(MAKE_TERMOUT),,--quiet) --require-hashes
-# Tests that run side by side in `make test`; each starts processes of its own.
-JOBS ?= 2
+# Files of tests that run side by side; most of the time each waits for what it has started.
+JOBS ?= 3
+SIDE_BY_SIDE = --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 IMAGE ?= queue-appliance
 BASE ?= debian:trixie-slim
 SYSTEMD_IMAGE ?= queue-appliance-systemd
@@ -19,7 +20,7 @@ PREFIX ?= /opt/appliance
 
 .PHONY: help run migrate lint format test test-faults faults test-powercut powercut test-image \
   test-systemd test-vm check-all bench bench-full image base-image image-for-tests \
-  packages-for-tests deb install lock clean
+  systemd-images-for-tests images-for-tests deb install lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -61,16 +62,16 @@ format: $(VENV)/dev.stamp ## let ruff format the code
 	$(VENV)/bin/ruff format .
 
 test: need-broker-test $(VENV)/dev.stamp ## unit and integration tests, with a real RabbitMQ
-	$(VENV)/bin/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 
 test-faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## break every part under load and count what is stored; as root
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest tests/faults -m 'not long' $(FAULTS)
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/faults -m 'not long' $(FAULTS)
 
 faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## the same with the long storms
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest tests/faults $(FAULTS)
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/faults $(FAULTS)
 
 test-powercut: need-broker-disks-containers $(VENV)/dev.stamp image-for-tests ## cut the power under load, CUTS=16 times, and count; as root
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest tests/powercut --cuts $(CUTS)
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/powercut --cuts $(CUTS)
 
 powercut: ## the same 120 times
 	$(MAKE) test-powercut CUTS=120
@@ -99,26 +100,35 @@ image-for-tests: need-containers
 	@$(MAKE) --no-print-directory image
 
 # Two packages of the code as it is, the later one newer than any release.
-packages-for-tests: need-package $(VENV)/run.stamp
+build/deb.stamp: $(VENV)/run.stamp README.md LICENSE Makefile $(shell find \
+    appliance packaging rootfs supervisor systemd tools -type f -not -name '*.pyc')
 	@rm -rf build/deb
 	@$(VENV)/bin/python tools/build_deb.py --output build/deb 0.0.1 $(DEB_TEST_VERSION)
+	@touch $@
 
 test-image: need-containers $(VENV)/dev.stamp image-for-tests ## build the image and test its container from outside, as a user would
 	IMAGE=$(IMAGE) $(VENV)/bin/pytest tests/image
 
-test-systemd: need-package-containers $(VENV)/dev.stamp image-for-tests packages-for-tests ## install the package on Debian 12 and 13 (systemd in containers) and use it
+# Debian hosts with systemd, which change only with their script: made once.
+systemd-images-for-tests: need-containers
 	@for suite in bookworm trixie; do \
 	  docker image inspect $(SYSTEMD_IMAGE):$$suite >/dev/null 2>&1 \
 	    || tests/systemd/make-image.sh $$suite $(SYSTEMD_IMAGE):$$suite; \
 	done
-	IMAGE=$(IMAGE) SYSTEMD_IMAGE=$(SYSTEMD_IMAGE) PREVIOUS_DEB=$$(ls build/deb/*_0.0.1_*) \
-	  CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) $(VENV)/bin/pytest tests/systemd $(SYSTEMD)
 
 build/guest-bookworm.tar: tests/vm/make-root.sh
 	@mkdir -p build
 	tests/vm/make-root.sh bookworm $@
 
-test-vm: need-package-vm $(VENV)/dev.stamp packages-for-tests build/guest-bookworm.tar ## install the package on a whole machine (QEMU): reboot it, cut its power
+# All that the tests of the image, the package and the machine are run on.
+images-for-tests: need-containers-package-vm image-for-tests systemd-images-for-tests \
+  build/guest-bookworm.tar build/deb.stamp
+
+test-systemd: need-package-containers $(VENV)/dev.stamp image-for-tests systemd-images-for-tests build/deb.stamp ## install the package on Debian 12 and 13 (systemd in containers) and use it
+	IMAGE=$(IMAGE) SYSTEMD_IMAGE=$(SYSTEMD_IMAGE) PREVIOUS_DEB=$$(ls build/deb/*_0.0.1_*) \
+	  CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) $(VENV)/bin/pytest tests/systemd $(SYSTEMD)
+
+test-vm: need-package-vm $(VENV)/dev.stamp build/deb.stamp build/guest-bookworm.tar ## install the package on a whole machine (QEMU): reboot it, cut its power
 	GUEST_ROOT=build/guest-bookworm.tar CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) \
 	  $(VENV)/bin/pytest tests/vm -x -s $(VM)
 

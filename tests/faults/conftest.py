@@ -23,6 +23,7 @@ from fixtures import (
     pytest_runtest_makereport,
     stack,
 )
+from order import longest_first
 from watched import Figures, WatchedLoad, table
 
 __all__ = [
@@ -34,6 +35,10 @@ __all__ = [
     "pytest_runtest_makereport",
     "stack",
 ]
+
+#: Under this name a test's figures travel with its report: the test may run in another process
+#: than the one that shows them.
+FIGURES = "figures"
 
 _figures: list[Figures] = []
 
@@ -68,10 +73,20 @@ def under_load(request) -> Iterator[Callable[..., WatchedLoad]]:
         load.sending.stop()
         if load.figures:
             load.figures.test = request.node.name
-            _figures.append(load.figures)
+            request.node.user_properties.append((FIGURES, asdict(load.figures)))
     unverified = [load for load in made if not load.figures]
     if request.node.stash[PASSED]:
         assert not unverified, "a test of a fault verifies what became of its load"
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes minutes."""
+    longest_first(items, ("test_full_disk.py", "test_killed.py", "test_hanging.py"))
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "teardown":
+        _figures.extend(Figures(**each) for name, each in report.user_properties if name == FIGURES)
 
 
 def pytest_terminal_summary(terminalreporter, config):

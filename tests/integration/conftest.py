@@ -1,5 +1,11 @@
 """Fixtures of these tests: support/fixtures.py."""
 
 from fixtures import broker, idle_brokers, module_stack, pytest_runtest_makereport, stack
+from order import longest_first
 
 __all__ = ["broker", "idle_brokers", "module_stack", "pytest_runtest_makereport", "stack"]
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes a minute and more."""
+    longest_first(items, ("test_run.py", "test_promise.py", "test_verify.py", "test_drill.py"))

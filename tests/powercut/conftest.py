@@ -7,13 +7,20 @@
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 import pytest
 from cuts import Bench, Cut, Outcome
+from order import longest_first
+
+#: Under this name what became of a cut travels with its test's report: the test may run in another
+#: process than the one that shows it.
+OUTCOME = "outcome of a cut"
 
 #: phase -> what became of its cuts
-_figures: dict[str, list[Outcome]] = {}
+_figures: dict[str, list[Outcome]] = defaultdict(list)
 
 
 def pytest_addoption(parser):
@@ -21,7 +28,11 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Allow for a machine that is busy: a cut costs a start of the whole appliance."""
+    """Allow for a machine that is busy: a cut costs a start of the whole appliance.
+
+    Begins with what takes minutes.
+    """
+    longest_first(items, ("test_cuts.py", "test_upkeep_cuts.py"))
     for item in items:
         item.add_marker(pytest.mark.timeout(300 + 40 * config.getoption("--cuts")))
 
@@ -48,15 +59,19 @@ def bench(tmp_path) -> Iterator[Callable[..., Bench]]:
 
 @pytest.fixture
 def examine(request) -> Callable[..., list[Outcome]]:
-    outcomes = _figures.setdefault(request.node.name, [])
-
     def run(bench: Bench, cuts: list[Cut], **options) -> list[Outcome]:
         bench.power_off()
         found = [bench.examine(cut, **options) for cut in cuts]
-        outcomes.extend(found)
+        request.node.user_properties.extend((OUTCOME, asdict(outcome)) for outcome in found)
         return found
 
     return run
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "teardown":
+        outcomes = [Outcome(**each) for name, each in report.user_properties if name == OUTCOME]
+        _figures[report.nodeid.rpartition("::")[2]].extend(outcomes)
 
 
 def pytest_terminal_summary(terminalreporter):

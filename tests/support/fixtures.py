@@ -45,7 +45,8 @@ def idle_brokers() -> Iterator[list[Broker]]:
         each.process.kill()
 
 
-def _factory(tmp_path_factory, idle_brokers: list[Broker]) -> Iterator[Callable[..., Stack]]:
+def stacks(tmp_path_factory, idle_brokers: list[Broker]) -> Iterator[Callable[..., Stack]]:
+    """Yield what makes stacks; those that were made end when the generator goes on."""
     made: list[Stack] = []
     shareable: list[Broker] = []
 
@@ -71,12 +72,12 @@ def _factory(tmp_path_factory, idle_brokers: list[Broker]) -> Iterator[Callable[
 
 @pytest.fixture
 def stack(tmp_path_factory, idle_brokers):
-    yield from _factory(tmp_path_factory, idle_brokers)
+    yield from stacks(tmp_path_factory, idle_brokers)
 
 
 @pytest.fixture(scope="module")
 def module_stack(tmp_path_factory, idle_brokers):
-    yield from _factory(tmp_path_factory, idle_brokers)
+    yield from stacks(tmp_path_factory, idle_brokers)
 
 
 def _appliances(tmp_path_factory) -> Iterator[Callable[..., Appliance]]:

@@ -2,7 +2,6 @@
 
 import json
 
-import httpx
 import pytest
 from harness import START_SECONDS, wait_until
 from rabbitmq import rabbitmqctl
@@ -42,18 +41,17 @@ def test_an_alarm_refuses_and_when_it_is_over_messages_are_accepted_again(
 
 def readiness(one):
     """The reasons for which it is not ready."""
-    answer = httpx.get(f"{one.url}/readyz", trust_env=False, timeout=30)
+    answer = one.client.get("/readyz")
     assert answer.status_code == 503
     return json.loads(answer.content)["reasons"]
 
 
 def drained(one):
     """The workers go on: what was accepted is stored while nothing more is accepted."""
-    status = f"{one.url}/v1/status"
     headers = {"Authorization": f"Bearer {one.token}"}
 
     def empty():
-        found = httpx.get(status, headers=headers, trust_env=False, timeout=30).json()
+        found = one.client.get("/v1/status", headers=headers).json()
         return found["broker"]["depth"] == 0
 
     wait_until(empty, "the queue is drained during the alarm", 60, one.logs)

@@ -71,7 +71,7 @@ class OnSmallDisks:
     def refused_for(self, name: str) -> bool:
         """Whether readiness names this disk as the reason."""
         try:
-            answer = httpx.get(f"{self.one.url}/readyz", trust_env=False, timeout=10).json()
+            answer = self.one.client.get("/readyz", timeout=10).json()
         except httpx.TransportError:
             return False
         words = {"store": "the data's disk", "broker": "the broker's disk"}[name]

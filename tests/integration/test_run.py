@@ -151,7 +151,7 @@ def test_a_second_one_on_the_same_data_is_refused(running):
     assert done.returncode == 78
     assert "APPLIANCE_DATA" in done.stderr
     assert f"process {running.popen.pid}" in done.stderr
-    assert running.ready()
+    running.wait_ready()
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(appliance):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -60,7 +61,11 @@ def test_a_worker_frozen_past_the_heartbeat_is_relieved_by_the_standby(stack, un
     wait_until(lambda: "broker connected" in other.log_now, "it stands by", 30, two.logs)
     with under_load(two, rate=300) as load:
         load.wait_accepted(200)
+        # Frozen amid a transaction, it would keep the database's lock, and nobody could store.
+        lock = sqlite3.connect(two.database, isolation_level=None, timeout=30)
+        lock.execute("BEGIN IMMEDIATE")
         with frozen(one.pid):
+            lock.close()
             time.sleep(1)
             stood, began = two.count(), time.monotonic()
             wait_until(lambda: two.count() > stood + 200, "the other one stores", 90, two.logs)

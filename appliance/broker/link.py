@@ -298,7 +298,7 @@ class Link:
         connection.add_on_close_callback(done)
         connection.add_on_open_error_callback(done)
         if not connection.is_closing:
-            connection.close()
+            connection.close_in_order()
         await asyncio.wait([closed], timeout=_DISCONNECT_TIMEOUT)
 
 

@@ -27,6 +27,17 @@ class FrameConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no t
             frames = [b"".join(frames)]
         self._output_marshaled_frames(frames)
 
+    def close_in_order(self) -> None:
+        """Close, and let the broker put unacknowledged messages back before anyone gets others.
+
+        pika's own close cancels each consumer before its channel: the broker would at once make
+        the next worker the active one, which would store later messages before those that come
+        back from here.
+        """
+        for channel in self._channels.values():
+            channel._cancelled.update(channel._consumers)  # noqa: SLF001
+        self.close()
+
 
 def receive_more() -> None:
     """Let pika read much at a time: it reads 4 KiB, and copies what it has for each of them."""

@@ -8,8 +8,10 @@ import pika
 import pika.data
 import pika.spec
 import pytest
-from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import io_services_utils
+from pika.callback import CallbackManager
+from pika.channel import Channel
+from pika.connection import Connection as PikaConnection
 
 from appliance.broker import pika_patches
 
@@ -17,27 +19,27 @@ MOVED = "pika has moved a part that appliance/broker/pika_patches.py uses: "
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "use"),
+    ("user", "use"),
     [
-        (io_services_utils._AsyncTransportBase, "_MAX_RECV_BYTES", "self._MAX_RECV_BYTES"),
-        (AsyncioConnection, "_output_marshaled_frames", "marshaled_frames"),
-        (pika.data, "decode_table", "data.decode_table("),
+        (io_services_utils._AsyncTransportBase, "_MAX_RECV_BYTES = "),
+        (io_services_utils._AsyncTransportBase, ", self._MAX_RECV_BYTES)"),
+        (PikaConnection, "def _output_marshaled_frames("),
+        (PikaConnection, "self._channels[channel_number] = "),
+        (Channel, "self._consumers: dict"),
+        (Channel.close, "in list(self._consumers.keys())"),
+        (Channel, "self._cancelled: set"),
+        (Channel.close, "not in self._cancelled"),
+        (pika.data, "def decode_table("),
+        (pika.spec, "data.decode_table("),
     ],
-    ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_each_private_part_is_there_and_in_use(owner, name, use):
-    assert hasattr(owner, name), f"{MOVED}{owner.__name__}.{name}"
-    users = {
-        "_MAX_RECV_BYTES": io_services_utils,
-        "_output_marshaled_frames": AsyncioConnection._output_marshaled_frames,
-        "decode_table": pika.spec,
-    }
-    assert use in inspect.getsource(users[name]), f"{MOVED}nothing of pika uses {name} any more"
+def test_each_private_part_is_there_and_in_use(user, use):
+    assert use in inspect.getsource(user), f"{MOVED}{user.__name__} has no longer {use!r}"
 
 
 def test_only_one_module_names_private_parts_of_pika():
     package = inspect.getfile(pika_patches).rpartition("/broker/")[0]
-    names = ("_MAX_RECV_BYTES", "_output_marshaled_frames", "decode_table")
+    names = ("_MAX_RECV_BYTES", "_output_marshaled_frames", "decode_table", "._cancelled")
     for path in sorted(Path(package).rglob("*.py")):
         if path.name != "pika_patches.py":
             assert not [name for name in names if name in path.read_text()], path
@@ -65,6 +67,33 @@ def test_frames_are_joined_for_one_system_call_and_large_ones_sent_as_they_are()
     large = [b"x" * 2**17, b"y"]
     connection.send_together(large)
     assert sent == [[b"abc"], large]
+
+
+class Closing(pika_patches.FrameConnection):
+    """A connection with an open channel that consumes; `close` closes the channels, as pika's."""
+
+    def __init__(self):
+        self.callbacks = CallbackManager()
+        self.sent = []
+        channel = Channel(self, 1, None)
+        channel._set_state(Channel.OPEN)
+        channel._consumers["tag"] = print
+        self._channels = {1: channel}
+
+    def close(self):
+        self._channels[1].close()
+
+    def _send_method(self, _, method, __=None):
+        self.sent.append(type(method).__name__)
+
+
+def test_a_close_in_order_cancels_no_consumer():
+    connection = Closing()
+    connection.close()
+    assert connection.sent == ["Cancel", "Close"]  # pika's own close, which breaks the order
+    connection = Closing()
+    connection.close_in_order()
+    assert connection.sent == ["Close"]
 
 
 def table(*fields: bytes) -> bytes:

@@ -12,7 +12,10 @@ from typing import Final, NamedTuple
 
 from appliance.config import Config
 from appliance.errors import RedriveError, RefusedError, TopicError
-from appliance.model.messages import Envelope, check_topic, is_id, key_prefix, now, single
+from appliance.model.ids import is_id, key_prefix
+from appliance.model.timestamps import now
+from appliance.model.topics import check_topic
+from appliance.model.wire import Envelope, single
 from appliance.store.sqlite.dead_letters import DeadLetters, Letter
 
 #: Redrives at once. Each holds a thread while the broker confirms; the others must stay free to

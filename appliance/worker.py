@@ -33,7 +33,8 @@ from appliance.broker.base import Consumer, Delivery
 from appliance.config import Config
 from appliance.errors import SchemaError, StoreError, StoreFullError, UnstorableError
 from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
-from appliance.model.messages import Content, Envelope, Report
+from appliance.model.contents import Content, LedgerReport
+from appliance.model.wire import Envelope
 from appliance.store.sqlite.salvage import store_each
 from appliance.store.sqlite.writer import Writer
 
@@ -69,7 +70,7 @@ class Worker:
         self._deliveries: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._consumer = consumer
         self._stopping = threading.Event()
-        self._owed: list[Report] = []  # one for each envelope stored and not acknowledged
+        self._owed: list[LedgerReport] = []  # one for each envelope stored and not acknowledged
         self._accounted_at = 0.0
 
     async def run(self) -> None:
@@ -219,8 +220,8 @@ class Worker:
             if account:
                 self._owed, self._accounted_at = [], time.monotonic()
             else:
-                self._owed += [Report(c.ledger, c.received_at) for c in contents]
-            dead = sum(not isinstance(content, Envelope | Report) for content in contents)
+                self._owed += [LedgerReport(c.ledger, c.received_at) for c in contents]
+            dead = sum(not isinstance(content, Envelope | LedgerReport) for content in contents)
             self._stored += len(group)
             _log.debug("stored", envelopes=len(group), dead=dead)
         return stored

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from appliance.model.contents import Content
 from appliance.model.ledger import LedgerEntry
-from appliance.model.messages import Content, Envelope
+from appliance.model.wire import Envelope
 
 #: The topic exchange that everything is published to, with the topic as routing key.
 EXCHANGE: Final = "appliance"

@@ -14,7 +14,7 @@ from appliance.broker.envelopes import EnvelopeReader, given_up
 from appliance.broker.link import Link
 from appliance.config import Config
 from appliance.errors import BrokerError
-from appliance.model.messages import Content
+from appliance.model.contents import Content
 
 #: Envelopes delivered and not acknowledged. Enough that the next transaction fills while one
 #: commits; few, because each can be as large as a request.

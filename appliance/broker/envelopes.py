@@ -8,22 +8,11 @@ import structlog
 
 from appliance.errors import EnvelopeError, TopicError
 from appliance.model import ledger
-from appliance.model.messages import (
-    PREFIX_LENGTH,
-    REPORT,
-    Content,
-    DeadEnvelope,
-    DeadLetter,
-    Envelope,
-    IdSource,
-    Kind,
-    Report,
-    check_topic,
-    is_id,
-    is_time,
-    key_prefix,
-    now,
-)
+from appliance.model.contents import REPORT, Content, DeadEnvelope, DeadLetter, LedgerReport
+from appliance.model.ids import PREFIX_LENGTH, IdSource, is_id, key_prefix
+from appliance.model.timestamps import is_time, now
+from appliance.model.topics import check_topic
+from appliance.model.wire import Envelope, Kind
 
 #: RabbitMQ's word for the reason of a death -> the reason in words for people.
 _DEATHS: Final = {
@@ -129,11 +118,11 @@ def _death(headers: dict[str, Any]) -> str:
     return word if isinstance(word, str) and word in _DEATHS else "unknown"
 
 
-def _report(body: bytes) -> Report:
+def _report(body: bytes) -> LedgerReport:
     entry = ledger.read(body)
     if entry is None or entry.number is not None:
         raise EnvelopeError("undecodable", f"{REPORT}: not a source's last ledger entry")
-    return Report(body)
+    return LedgerReport(body)
 
 
 def _ledger(headers: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from appliance import readiness
 from appliance.api.services import Services
 from appliance.broker.base import BrokerState
 from appliance.config import Config
-from appliance.model.messages import Envelope
+from appliance.model.wire import Envelope
 from appliance.redrive import Redriver
 from appliance.store.sqlite import backup
 from appliance.store.sqlite.dead_letters import DeadLetters

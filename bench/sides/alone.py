@@ -15,7 +15,9 @@ from pathlib import Path
 from appliance import config as configuration
 from appliance.broker.link import Link
 from appliance.broker.publish.frames import FrameWriter
-from appliance.model.messages import IdSource, batch, now
+from appliance.model.ids import IdSource
+from appliance.model.timestamps import now
+from appliance.model.wire import batch
 from appliance.store.sqlite.writer import Writer
 from bench import database
 from bench.harness import BenchError, Program, python

@@ -9,7 +9,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from appliance.model.messages import IdSource, ids_from, now
+from appliance.model.ids import IdSource, ids_from
+from appliance.model.timestamps import now
 from bench import database
 from bench.harness import BenchError, Program, find, free_port, listening, python, wait_until
 from bench.load import Bodies, Load

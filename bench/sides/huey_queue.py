@@ -10,7 +10,7 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
-from appliance.model.messages import now
+from appliance.model.timestamps import now
 from appliance.store.sqlite.connection import connect
 from bench import database
 from bench.harness import Program, free_port, listening, python, wait_until

@@ -20,7 +20,7 @@ import pika
 import waitress
 from flask import Flask, Response, jsonify, request
 
-from appliance.model.messages import now
+from appliance.model.timestamps import now
 from appliance.store.sqlite.connection import connect
 from bench import database
 from bench.harness import Program, free_port, listening, python, wait_until

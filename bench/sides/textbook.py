@@ -17,7 +17,7 @@ from pathlib import Path
 import pika
 from flask import Flask, Response, jsonify, request
 
-from appliance.model.messages import now
+from appliance.model.timestamps import now
 from appliance.store.sqlite.connection import sqlite3
 from bench import database
 from bench.harness import Program, free_port, listening, python, wait_until

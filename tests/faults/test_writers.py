@@ -20,7 +20,8 @@ WRITE = """
 import select, sys, uuid
 from pathlib import Path
 from appliance.errors import StoreError
-from appliance.model.messages import Envelope, Kind, now
+from appliance.model.timestamps import now
+from appliance.model.wire import Envelope, Kind
 from appliance.store.sqlite.writer import Writer
 
 path, name = Path(sys.argv[1]), sys.argv[2]

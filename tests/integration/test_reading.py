@@ -15,7 +15,7 @@ from harness import wait_until
 from appliance import config as configuration
 from appliance.broker.base import BrokerState
 from appliance.machine.pulse import Pulse
-from appliance.model import messages
+from appliance.model import ids, timestamps, wire
 from appliance.store.sqlite.connection import connect
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.paging import PAGE_BYTES
@@ -37,15 +37,15 @@ class Store:
 
     def __init__(self, path):
         self.path = path
-        self.ids = messages.IdSource()
+        self.ids = ids.IdSource()
         self._connection = connect(path, readonly=False)
 
     def close(self):
         self._connection.close()
 
     def add(self, topic, *bodies, at=None):
-        moment = messages.now() if at is None else messages.timestamp(at.timestamp())
-        rows = [(self.ids.new(), topic, messages.as_text(body), moment) for body in bodies]
+        moment = timestamps.now() if at is None else timestamps.timestamp(at.timestamp())
+        rows = [(self.ids.new(), topic, wire.as_text(body), moment) for body in bodies]
         link = self._connection
         link.execute("BEGIN IMMEDIATE")
         link.executemany(
@@ -163,7 +163,7 @@ def test_a_dead_letter_is_shown_with_its_reason(store, client):
 
 def test_an_unknown_id_is_404_and_says_when_to_ask_again(client):
     for path in ("", "/body"):
-        answer = client.get(f"/v1/messages/{messages.IdSource().new()}{path}")
+        answer = client.get(f"/v1/messages/{ids.IdSource().new()}{path}")
         assert answer.status_code == 404
         assert answer.headers["Retry-After"] == "1"
         assert answer.content_type == "application/problem+json"
@@ -351,7 +351,7 @@ def test_since_reads_few_rows_of_many(store, reader):
     steps = []
     reader.check()
     reader._local.connection.set_progress_handler(lambda: steps.append(1), 1000)
-    since = messages.timestamp((start + timedelta(hours=99)).timestamp())
+    since = timestamps.timestamp((start + timedelta(hours=99)).timestamp())
     assert len(reader.page(Window("t", since=since), 1000).rows) == 1000
     assert len(steps) < 50  # thousands of steps of SQLite's machine; a scan of all takes 1000
 

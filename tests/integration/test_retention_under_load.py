@@ -9,7 +9,9 @@ import pytest
 from harness import Process, wait_until
 from load import Load
 
-from appliance.model.messages import IdSource, pack, timestamp
+from appliance.model.ids import IdSource
+from appliance.model.timestamps import timestamp
+from appliance.model.wire import pack
 from appliance.store.sqlite.writer import Writer
 
 

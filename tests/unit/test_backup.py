@@ -11,7 +11,8 @@ from flask_app import app_of
 
 from appliance import config as configuration
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError
-from appliance.model.messages import IdSource, single
+from appliance.model.ids import IdSource
+from appliance.model.wire import single
 from appliance.store.sqlite import backup
 from appliance.store.sqlite.connection import connect, sqlite3
 from appliance.store.sqlite.migrations import migrate

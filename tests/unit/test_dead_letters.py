@@ -7,7 +7,9 @@ import pytest
 from appliance import config as configuration
 from appliance.broker.envelopes import given_up
 from appliance.errors import RedriveError, RefusedError, StoreError, TopicError, UnstorableError
-from appliance.model.messages import DeadEnvelope, DeadLetter, IdSource, batch, pack, single
+from appliance.model.contents import DeadEnvelope, DeadLetter
+from appliance.model.ids import IdSource
+from appliance.model.wire import batch, pack, single
 from appliance.redrive import Redriver
 from appliance.store.sqlite import writer
 from appliance.store.sqlite.connection import connect

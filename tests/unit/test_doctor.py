@@ -17,7 +17,9 @@ from appliance import config as configuration
 from appliance.doctor import checks, disk
 from appliance.doctor.findings import Level
 from appliance.errors import HostError
-from appliance.model.messages import IdSource, single, timestamp
+from appliance.model.ids import IdSource
+from appliance.model.timestamps import timestamp
+from appliance.model.wire import single
 from appliance.store.sqlite.connection import sqlite3
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import Writer

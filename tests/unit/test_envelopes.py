@@ -4,9 +4,10 @@ import pika
 import pytest
 
 from appliance.broker.envelopes import EnvelopeReader
-from appliance.model import messages
+from appliance.model import contents, ids
+from appliance.model.contents import DeadLetter
 from appliance.model.ledger import LedgerEntry
-from appliance.model.messages import DeadLetter, Envelope, Kind
+from appliance.model.wire import Envelope, Kind
 
 READER = EnvelopeReader(100)
 OURS = {"received_at": "2026-11-21T01:25:21.132Z", "count": 1, "bytes": 4, "ledger": "an entry"}
@@ -18,7 +19,7 @@ def read(topic="orders", body=b"body", **properties):
 
 def test_an_envelope_of_ours_keeps_its_id_its_time_and_its_ledger_entry():
     kind = Kind.MESSAGE.value
-    message_id = messages.IdSource().new()
+    message_id = ids.IdSource().new()
     content = read(type=kind, message_id=message_id, headers=OURS)
     assert content == Envelope(
         "orders", Kind.MESSAGE, message_id, OURS["received_at"], 1, 4, b"body", "an entry"
@@ -30,7 +31,7 @@ def test_an_envelope_of_ours_keeps_its_id_its_time_and_its_ledger_entry():
     [{"count": 2}, {"count": 0}, {"bytes": 5}, {"bytes": "4"}, {"received_at": "yesterday"}],
 )
 def test_an_envelope_with_properties_that_are_not_ours_is_a_dead_letter(headers):
-    message_id = messages.IdSource().new()
+    message_id = ids.IdSource().new()
     content = read(type=Kind.MESSAGE.value, message_id=message_id, headers=OURS | headers)
     assert isinstance(content, DeadLetter)
     assert (content.reason, content.body, content.ledger) == ("undecodable", b"body", "an entry")
@@ -65,10 +66,10 @@ def test_a_routing_key_that_is_not_utf_8_is_a_dead_letter_that_shows_its_bytes()
 
 def test_a_ledger_report_is_read_and_any_other_text_in_its_place_is_a_dead_letter():
     text = LedgerEntry("0123456789abcdef", None, 7, []).encode().encode()
-    assert read(body=text, type=messages.REPORT).body == text
+    assert read(body=text, type=contents.REPORT).body == text
     numbered = LedgerEntry("0123456789abcdef", 8, 7, []).encode().encode()
     for body in (numbered, b"x", b""):
-        content = read(body=body, type=messages.REPORT)
+        content = read(body=body, type=contents.REPORT)
         assert isinstance(content, DeadLetter)
         assert content.reason == "undecodable"
 

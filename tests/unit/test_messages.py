@@ -9,23 +9,10 @@ import orjson
 import pytest
 
 from appliance.errors import EnvelopeError, TopicError
-from appliance.model.messages import (
-    Envelope,
-    IdSource,
-    Kind,
-    as_text,
-    batch,
-    check_topic,
-    ids_from,
-    is_id,
-    is_time,
-    key_prefix,
-    now,
-    pack,
-    single,
-    timestamp,
-    unpack,
-)
+from appliance.model.ids import IdSource, ids_from, is_id, key_prefix
+from appliance.model.timestamps import is_time, now, timestamp
+from appliance.model.topics import check_topic
+from appliance.model.wire import Envelope, Kind, as_text, batch, pack, single, unpack
 
 TIME = "2026-01-02T03:04:05.678Z"
 NASTY = [

@@ -12,7 +12,7 @@ from appliance.api.http import problems
 from appliance.api.openapi import describe
 from appliance.api.views import dead_letters, topics
 from appliance.broker.base import BrokerState
-from appliance.model import messages
+from appliance.model import topics as model_topics
 from appliance.store.sqlite.paging import PAGE_BYTES
 from appliance.store.sqlite.reader import Topic, Totals
 
@@ -136,7 +136,7 @@ def test_names_in_the_file_are_those_that_are_filled_in(config):
 
 def test_numbers_that_are_not_filled_in_are_those_of_the_code(description):
     pattern = description["paths"]["/v1/topics/{topic}/messages"]["parameters"][0]["schema"]
-    assert pattern["pattern"] == f"^{messages._TOPIC.pattern}$"
+    assert pattern["pattern"] == f"^{model_topics._TOPIC.pattern}$"
     sizes = set(re.findall(r"(\d+) MiB", openapi.source()))
     assert sizes == {str(PAGE_BYTES // 2**20)}
 

@@ -10,7 +10,7 @@ from appliance.broker.publish.numbering import Numbering
 from appliance.broker.publish.outbox import Outbox
 from appliance.errors import DeadlineError, RefusedError
 from appliance.model import ledger
-from appliance.model.messages import Envelope, Kind
+from appliance.model.wire import Envelope, Kind
 
 TIMEOUT = 5.0
 

@@ -9,7 +9,7 @@ from harness import free_port
 from appliance.broker.publish.publisher import AmqpPublisher
 from appliance.config import load
 from appliance.errors import RefusedError
-from appliance.model.messages import Envelope, Kind
+from appliance.model.wire import Envelope, Kind
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ import os
 import pytest
 
 from appliance.errors import BackupError, BackupRoomError, InUseError, SchemaError
-from appliance.model.messages import DeadLetter, IdSource, single
+from appliance.model.contents import DeadLetter
+from appliance.model.ids import IdSource
+from appliance.model.wire import single
 from appliance.store.sqlite import backup, migrations, restore, usage
 from appliance.store.sqlite.connection import connect, sqlite3
 from appliance.store.sqlite.migrations import migrate

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
-from appliance.model.messages import IdSource, pack, timestamp
+from appliance.model.ids import IdSource
 from appliance.model.retention import Rule, parse_rules
+from appliance.model.timestamps import timestamp
+from appliance.model.wire import pack
 from appliance.store.sqlite import sweeper
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.sweeper import Sweeper

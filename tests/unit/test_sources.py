@@ -9,7 +9,10 @@ import pytest
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import StoreError, UnstorableError
 from appliance.model import ledger
-from appliance.model.messages import DeadLetter, Envelope, IdSource, Kind, Report, single, timestamp
+from appliance.model.contents import DeadLetter, LedgerReport
+from appliance.model.ids import IdSource
+from appliance.model.timestamps import timestamp
+from appliance.model.wire import Envelope, Kind, single
 from appliance.store.sqlite import sources
 from appliance.store.sqlite.connection import connect
 from appliance.store.sqlite.migrations import migrate
@@ -124,7 +127,7 @@ def test_a_source_bears_the_times_of_its_envelopes(writer, path):
     times = [timestamp(1.7e9 + n) for n in range(3)]
     for number, time in enumerate(times, 1):
         writer.store([replace(envelope(number), received_at=time)])
-    writer.store([Report(entry(None, 3).encode())])
+    writer.store([LedgerReport(entry(None, 3).encode())])
     link = connect(path, readonly=True)
     ((first, last),) = link.execute("SELECT first_at, last_at FROM sources").fetchall()
     link.close()
@@ -134,7 +137,7 @@ def test_a_source_bears_the_times_of_its_envelopes(writer, path):
 
 def test_a_report_settles_what_was_before_it(writer, source_rows):
     writer.store([envelope(1)])
-    assert writer.store([Report(entry(None, 3, [[2, 2]]).encode())]) == 1
+    assert writer.store([LedgerReport(entry(None, 3, [[2, 2]]).encode())]) == 1
     assert source_rows() == [(SOURCE, "[[1,2]]", 3, 1, 1)]
 
 
@@ -193,7 +196,7 @@ def test_what_is_accounted_for_later_is_in_no_row_before(writer, source_rows, pa
     assert writer.store([first], account=False) == 0
     assert writer.store([second], account=False) == 0
     assert source_rows() == [(SOURCE, "[[1,1]]", 0, 0, 0)]
-    later = [Report(each.ledger, each.received_at) for each in (first, second)]
+    later = [LedgerReport(each.ledger, each.received_at) for each in (first, second)]
     assert writer.store([*later, envelope(5, 3)]) == 0
     assert source_rows() == [(SOURCE, "[[1,3],[5,5]]", 3, 0, 0)]
     link = connect(path, readonly=True)
@@ -295,7 +298,7 @@ class Broker:
             if self.chance.random() < 0.3:
                 self.queue, self.owed = self.owed + self.queue, []
         else:
-            writer.store([*(Report(text, TIME) for _, text in self.owed), *new])
+            writer.store([*(LedgerReport(text, TIME) for _, text in self.owed), *new])
             self.owed = []
 
 
@@ -309,7 +312,9 @@ def test_exactly_what_was_confirmed_and_lost_is_missing(writer, source_rows, see
     for number in [*broker.sent, *broker.again]:
         broker.numbering.settle(number, [], kept=False)
     writer.store([envelope_of(text) for _, text in broker.owed + broker.queue])
-    writer.store([Report(entry.encode().encode()) for entry in broker.numbering.final_entries()])
+    writer.store(
+        [LedgerReport(entry.encode().encode()) for entry in broker.numbering.final_entries()]
+    )
     missing = missing_now(source_rows)
     assert broker.lost <= missing <= broker.lost | broker.untold
     assert sum(row[-1] for row in source_rows()) == len(missing)

@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from appliance.errors import StoreError
+from appliance.model.contents import DeadLetter
+from appliance.model.ids import IdSource
 from appliance.model.ledger import LedgerEntry
-from appliance.model.messages import DeadLetter, Envelope, IdSource, batch, single
+from appliance.model.wire import Envelope, batch, single
 from appliance.store.sqlite import verify as checks
 from appliance.store.sqlite.connection import connect
 from appliance.store.sqlite.migrations import migrate

@@ -8,7 +8,8 @@ from harness import Folder, environment
 from watched import WatchedLoad
 
 from appliance.drill.journal import Attempt, text
-from appliance.model.messages import Envelope, Kind, now
+from appliance.model.timestamps import now
+from appliance.model.wire import Envelope, Kind
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import Writer
 

@@ -6,20 +6,10 @@ import orjson
 import pytest
 
 from appliance.errors import SchemaError, StoreError, StoreFullError
-from appliance.model.messages import (
-    DeadLetter,
-    Envelope,
-    IdSource,
-    Kind,
-    as_text,
-    batch,
-    ids_from,
-    key_prefix,
-    pack,
-    single,
-    timestamp,
-    unpack,
-)
+from appliance.model.contents import DeadLetter
+from appliance.model.ids import IdSource, ids_from, key_prefix
+from appliance.model.timestamps import timestamp
+from appliance.model.wire import Envelope, Kind, as_text, batch, pack, single, unpack
 from appliance.store.sqlite.connection import connect
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import Writer

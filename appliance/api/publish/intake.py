@@ -10,7 +10,9 @@ from appliance.api.publish.receipt import Receipt
 from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError
-from appliance.model.messages import PREFIX_LENGTH, IdSource, as_text, batch, key_prefix, now
+from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
+from appliance.model.timestamps import now
+from appliance.model.wire import as_text, batch
 from appliance.store.sqlite.commits import Watch
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from appliance.api.http.head import Head
 from appliance.config import Config
 from appliance.errors import EncodingError, InputError, TooLargeError
-from appliance.model.messages import check_topic
+from appliance.model.topics import check_topic
 
 #: Headers whose value is an idempotency key; the first that is there counts.
 _KEY_HEADERS: Final = (b"idempotency-key", b"webhook-id", b"x-github-delivery")

@@ -9,7 +9,7 @@ from appliance.api.services import Services
 from appliance.api.views import formats, pages, parameters
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
 from appliance.errors import AmbiguousError, InputError
-from appliance.model.messages import is_id
+from appliance.model.ids import is_id
 from appliance.store.sqlite.dead_letters import Choice, DeadLetters, Letter
 
 PARAMETERS = ("reason", "topic", "after", "before", "limit", "format")

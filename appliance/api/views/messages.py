@@ -7,7 +7,7 @@ from appliance.api.services import Services
 from appliance.api.views import formats, parameters
 from appliance.api.views.answers import json_answer, problem_answer
 from appliance.errors import InputError
-from appliance.model.messages import is_id
+from appliance.model.ids import is_id
 from appliance.store.sqlite.dead_letters import Letter
 from appliance.store.sqlite.reader import Row
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from appliance.errors import InputError
-from appliance.model import messages, quantities
+from appliance.model import quantities, timestamps
 
 #: Rows on a page by default, and at most.
 DEFAULT_LIMIT: Final = 100
@@ -103,7 +103,7 @@ def since(text: str | None, now: float | None = None) -> str | None:
         seconds = max(0.0, (time.time() if now is None else now) - quantities.span(text))
     except ValueError:
         seconds = _unix_time(text)
-    return messages.timestamp(min(seconds, _LAST_SECOND))
+    return timestamps.timestamp(min(seconds, _LAST_SECOND))
 
 
 def _unix_time(text: str) -> float:

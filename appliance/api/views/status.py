@@ -12,7 +12,7 @@ from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.pulse import Sign, signs
-from appliance.model import messages
+from appliance.model import timestamps
 from appliance.store.sqlite.reader import SQLITE_VERSION, Reader
 
 
@@ -27,7 +27,7 @@ def blueprint(services: Services) -> Blueprint:
         return json_answer(
             {
                 "version": services.version,
-                "time": messages.now(),
+                "time": timestamps.now(),
                 "ready": readiness.ready,
                 "reasons": readiness.reasons,
                 "processes": [asdict(process) for process in services.processes()],

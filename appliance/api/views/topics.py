@@ -8,7 +8,7 @@ from appliance.api.http import problems
 from appliance.api.services import Services
 from appliance.api.views import formats, pages, parameters
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
-from appliance.model.messages import check_topic
+from appliance.model.topics import check_topic
 from appliance.store.sqlite.reader import Reader, Window
 
 TOPIC_PARAMETERS = ("after", "limit")

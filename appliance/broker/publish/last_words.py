@@ -32,8 +32,8 @@ from appliance.errors import BrokerError
 from appliance.machine import locks
 from appliance.machine.complaint import Complaint
 from appliance.model import ledger
+from appliance.model.contents import REPORT
 from appliance.model.ledger import LedgerEntry
-from appliance.model.messages import REPORT
 
 #: Seconds between two looks whether the record has changed: envelopes that are confirmed in the
 #: last one before a kill stay unknown.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import BrokerError, DeadlineError, RefusedError
-from appliance.model.messages import Envelope, pack, single
+from appliance.model.wire import Envelope, pack, single
 
 if TYPE_CHECKING:
     from asyncio import Future

@@ -18,7 +18,7 @@ from appliance.broker.publish.outbox import Outbox
 from appliance.broker.topology import Topology
 from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError
-from appliance.model.messages import Envelope
+from appliance.model.wire import Envelope
 
 #: Seconds between two looks for parcels past their deadline.
 _SWEEP: Final = 0.05

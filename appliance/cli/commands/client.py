@@ -17,7 +17,7 @@ from appliance.cli.text.terminal import printable
 from appliance.client import Client
 from appliance.config import Config
 from appliance.errors import ApplianceError, InputError, TopicError
-from appliance.model.messages import check_topic
+from appliance.model.topics import check_topic
 
 #: Seconds between two looks for new messages: prompt to a person, nothing to the API.
 _POLL_SECONDS: Final = 0.5

@@ -14,7 +14,7 @@ from appliance.cli.text.terminal import printable
 from appliance.client import Client
 from appliance.config import Config
 from appliance.errors import InputError, TopicError
-from appliance.model.messages import check_topic
+from appliance.model.topics import check_topic
 
 #: Characters of a letter's error in a list, and of its body where it is shown.
 _SHORT: Final = 60

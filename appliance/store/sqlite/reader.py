@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from appliance.errors import StoreError
-from appliance.model import messages
+from appliance.model import timestamps
 from appliance.store.sqlite import migrations
 from appliance.store.sqlite.connection import connect, sqlite3, store_error
 from appliance.store.sqlite.paging import PAGE_BYTES, Page, Span, pieces, take
@@ -241,7 +241,7 @@ def _floor(connection: Any, since: str) -> int:
     only such before it that were taken before `since`.
     """
     earliest = datetime.fromisoformat(since) - _DISORDER
-    bound = messages.timestamp(max(0.0, earliest.timestamp()))
+    bound = timestamps.timestamp(max(0.0, earliest.timestamp()))
     low, high = connection.execute(
         "SELECT (SELECT min(seq) FROM messages), (SELECT max(seq) FROM messages)"
     ).fetchone()

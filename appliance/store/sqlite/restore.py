@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from appliance.errors import BackupError, StoreError
 from appliance.machine import files
-from appliance.model import messages
+from appliance.model import timestamps
 from appliance.store.sqlite import backup, migrations, usage
 from appliance.store.sqlite.backup import Watch
 from appliance.store.sqlite.connection import connect, sqlite3, store_error
@@ -100,7 +100,7 @@ class Ready:
         with _both(self.draft, None) as link:
             link.execute(
                 "INSERT INTO restores VALUES (?, ?, ?, ?, ?)",
-                (messages.now(), str(self.source), replaced, *left),
+                (timestamps.now(), str(self.source), replaced, *left),
             )
 
     def _go_on_from_present(self) -> None:

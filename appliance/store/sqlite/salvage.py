@@ -14,7 +14,8 @@ from typing import Any, Final
 import structlog
 
 from appliance.errors import StoreError, UnstorableError
-from appliance.model.messages import Content, DeadEnvelope, DeadLetter, Envelope, Report
+from appliance.model.contents import Content, DeadEnvelope, DeadLetter, LedgerReport
+from appliance.model.wire import Envelope
 from appliance.store.sqlite.writer import Writer
 
 #: `dead_letters.reason` of what the database refuses.
@@ -40,7 +41,7 @@ def _store(path: Path, content: Content) -> int:
         for form in _lesser(content, str(refusal)):
             with contextlib.suppress(UnstorableError):
                 return _attempt(path, form)
-        if isinstance(content, Report):
+        if isinstance(content, LedgerReport):
             return 0  # it holds no message
         raise StoreError(f"not even a dead letter can be stored: {refusal}") from refusal
 
@@ -55,7 +56,7 @@ def _attempt(path: Path, content: Content) -> int:
 
 def _lesser(content: Content, error: str) -> Iterator[Content]:
     """Yield what may be stored instead: first what loses least."""
-    if isinstance(content, Report):
+    if isinstance(content, LedgerReport):
         return
     if content.ledger:
         yield _without_ledger(content)

@@ -15,7 +15,7 @@ import orjson
 from appliance.errors import StoreError
 from appliance.model import ledger
 from appliance.model.ledger import LedgerEntry, Ranges
-from appliance.model.messages import now
+from appliance.model.timestamps import now
 
 #: Sources kept: a year of ten restarts a day. Those that miss nothing are forgotten first.
 _SOURCES: Final = 4000

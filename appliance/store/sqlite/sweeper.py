@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from appliance.model import messages
+from appliance.model import timestamps
 from appliance.model.retention import Rule, Rules
 from appliance.store.sqlite.connection import connect, sqlite3, store_error
 
@@ -111,8 +111,8 @@ class _Excess:
     def __init__(self, rule: Rule, count: int, size: int, now: float) -> None:
         self._rows = 0 if rule.rows is None else count - rule.rows
         self._bytes = 0 if rule.bytes is None else size - rule.bytes
-        self._fresh = messages.timestamp(now - _FRESH)
-        self._old = "" if rule.age is None else messages.timestamp(now - rule.age)
+        self._fresh = timestamps.timestamp(now - _FRESH)
+        self._old = "" if rule.age is None else timestamps.timestamp(now - rule.age)
 
     def any(self, first_at: str) -> bool:
         return self._rows > 0 or self._bytes > 0 or first_at < self._old

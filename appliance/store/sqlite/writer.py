@@ -7,20 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import EnvelopeError, StoreError, UnstorableError
-from appliance.model.messages import (
-    PREFIX_LENGTH,
-    Content,
-    DeadEnvelope,
-    DeadLetter,
-    Envelope,
-    Kind,
-    Message,
-    Report,
-    as_bytes,
-    as_text,
-    now,
-    unpack,
-)
+from appliance.model.contents import Content, DeadEnvelope, DeadLetter, LedgerReport
+from appliance.model.ids import PREFIX_LENGTH
+from appliance.model.timestamps import now
+from appliance.model.wire import Envelope, Kind, Message, as_bytes, as_text, unpack
 from appliance.store.sqlite import migrations, sources
 from appliance.store.sqlite.connection import connect, sqlite3, store_error
 
@@ -153,7 +143,7 @@ class _Transaction:
         for content in contents:
             if content.ledger:
                 ledgers.append((content.ledger, content.received_at))
-            if isinstance(content, Report):
+            if isinstance(content, LedgerReport):
                 continue
             if isinstance(content, DeadLetter):
                 self._dead.append(content)

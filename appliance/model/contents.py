@@ -1,0 +1,84 @@
+"""Contents of a delivery: an envelope, a dead letter, an envelope that died, a ledger report.
+
+Each has `body`, `received_at` and `ledger`: the text of the ledger entry that came with it
+(`ledger.read` reads it), empty where there was none.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.errors import EnvelopeError
+from appliance.model.wire import Envelope, as_bytes, unpack
+
+#: The AMQP `type` of a ledger report.
+REPORT: Final = "appliance.report"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A body that can't be stored as a message.
+
+    `reason` is a stable word, `error` explains it to people. `ledger` came with its envelope.
+    """
+
+    topic: str
+    id: str
+    received_at: str
+    body: bytes
+    reason: str
+    error: str
+    ledger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEnvelope:
+    """An envelope of which every message is a dead letter, for a reason that is no message's."""
+
+    envelope: Envelope
+    reason: str
+    error: str
+
+    @property
+    def body(self) -> bytes:
+        """Body of the envelope."""
+        return self.envelope.body
+
+    @property
+    def ledger(self) -> str:
+        """Ledger entry of the envelope."""
+        return self.envelope.ledger
+
+    @property
+    def received_at(self) -> str:
+        """Time of the envelope's first message."""
+        return self.envelope.received_at
+
+    def letters(self) -> list[DeadLetter]:
+        """Return a letter for each message, or one for all where they can't be told apart."""
+        envelope, reason, error = self.envelope, self.reason, self.error
+        try:
+            messages = [(m.id, m.received_at, as_bytes(m.body)) for m in unpack(envelope)]
+        except EnvelopeError as cause:
+            messages = [(envelope.id, envelope.received_at, envelope.body)]
+            reason, error = cause.reason, f"{cause}; {error}"
+        return [DeadLetter(envelope.topic, i, at, body, reason, error) for i, at, body in messages]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerReport:
+    """A ledger entry without a message: `body` is the entry.
+
+    A source sends one when it ends. And an envelope that is stored leaves one, with its
+    `received_at`, where its entry is written later.
+    """
+
+    body: str | bytes
+    received_at: str = ""
+
+    @property
+    def ledger(self) -> str | bytes:
+        """The entry, under the name that an envelope has it."""
+        return self.body
+
+
+Content = Envelope | DeadLetter | DeadEnvelope | LedgerReport

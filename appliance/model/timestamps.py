@@ -1,0 +1,30 @@
+"""Times as the store, the wire and the API write them: ISO 8601, UTC, milliseconds. No I/O."""
+
+import functools
+import re
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+
+
+def now() -> str:
+    """Return the time of the call."""
+    return _of_millisecond(time.time_ns() // 1_000_000)
+
+
+@functools.lru_cache(maxsize=4)
+def _of_millisecond(milliseconds: int) -> str:
+    """Write a time; many messages come within one millisecond."""
+    return timestamp(milliseconds / 1000)
+
+
+def timestamp(seconds: float) -> str:
+    """Write a Unix time in seconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def is_time(text: str) -> bool:
+    """Whether `text` is a time as `timestamp` writes it."""
+    return _TIME.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Whether a message sent now would be kept and stored, and if not, why not."""
+"""Readiness: whether a message sent now would be kept and stored, and if not, why not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from appliance.config import Config
 from appliance.errors import SchemaError, StoreError
 from appliance.machine import disk_space
 from appliance.machine.pulse import TROUBLE, Sign, signs
-from appliance.store.sqlite.reader import Reader
+from appliance.store.base import Reader
 
-#: Seconds after which what was last heard of the queue counts as unknown: several times the pause
-#: between two looks at it.
+#: Seconds after which the last look at the queue, or a sign of life, is out of date: several times
+#: the pause between two of them.
 _STALE_SECONDS: Final = 15.0
 
 
@@ -29,19 +29,19 @@ class Readiness:
         return all(self.checks.values())
 
     def add(self, name: str, passed: bool, reason: str) -> None:
-        """Record one check; `reason` says why it failed, should it have."""
+        """Record one check; `reason` counts only where it failed."""
         self.checks[name] = passed
         if not passed:
             self.reasons.append(reason)
 
 
 def assess(config: Config, reader: Reader, broker: BrokerState) -> Readiness:
-    """Check everything a message needs on its way to a row."""
+    """Check everything that a message needs on its way to a row."""
     readiness = Readiness()
-    living = signs(config)
+    live_signs = signs(config)
     _check_broker(readiness, broker)
-    _check_probe(readiness, living)
-    _check_workers(readiness, living)
+    _check_probe(readiness, live_signs)
+    _check_workers(readiness, live_signs)
     _check_disks(readiness, config)
     _check_store(readiness, reader)
     return readiness
@@ -50,7 +50,7 @@ def assess(config: Config, reader: Reader, broker: BrokerState) -> Readiness:
 def _check_broker(readiness: Readiness, broker: BrokerState) -> None:
     readiness.add("broker_connected", broker.connected, "the broker is not connected")
     if not broker.connected:
-        return  # the rest is not known
+        return  # the other checks have no answer
     readiness.add("broker_not_blocked", not broker.blocked, "the broker blocks publishers")
     readiness.add(
         "broker_accepts",
@@ -60,27 +60,27 @@ def _check_broker(readiness: Readiness, broker: BrokerState) -> None:
     readiness.add("queue_has_room", not broker.full, "the queue is full")
     age = broker.checked_seconds_ago
     if age is None or age > _STALE_SECONDS or broker.consumers is None:
-        heard = "never" if age is None else f"{age:.0f} s ago"
-        readiness.add("queue_seen", False, f"the queue was last looked at {heard}")
+        last_look = "never" if age is None else f"{age:.0f} s ago"
+        readiness.add("queue_seen", False, f"the queue was last looked at {last_look}")
         return
     readiness.add("queue_seen", True, "")
     readiness.add("worker_attached", broker.consumers >= 1, "no worker is attached to the queue")
 
 
-def _check_probe(readiness: Readiness, living: Sequence[Sign]) -> None:
-    """Heed what the probe found, where one runs and is not stopped itself."""
-    for sign in living:
-        found = sign.facts.get(PROBE_FACT)
-        if found and sign.seconds_ago < _STALE_SECONDS:
-            reason = f"the broker runs and does not serve: {found['reason']}"
-            readiness.add("broker_serves", found["state"] != ProbeState.FAILS, reason)
+def _check_probe(readiness: Readiness, live_signs: Sequence[Sign]) -> None:
+    """Use the probe's last result, unless the process that probes is stopped itself."""
+    for sign in live_signs:
+        result = sign.facts.get(PROBE_FACT)
+        if result and sign.seconds_ago < _STALE_SECONDS:
+            reason = f"the broker runs and does not serve: {result['reason']}"
+            readiness.add("broker_serves", result["state"] != ProbeState.FAILS, reason)
 
 
-def _check_workers(readiness: Readiness, living: Sequence[Sign]) -> None:
-    """Look whether one works at all, and whether any holds what it can't store."""
-    workers = [sign for sign in living if sign.process == "worker"]
+def _check_workers(readiness: Readiness, live_signs: Sequence[Sign]) -> None:
+    """Check that a worker is alive, and that none holds messages that it can't store."""
+    workers = [sign for sign in live_signs if sign.process == "worker"]
     if not workers:
-        return  # not there, or just starting: whether one is attached says more
+        return  # none runs, or it is just starting: `worker_attached` says more
     silent = min(sign.seconds_ago for sign in workers)
     readiness.add(
         "worker_alive", silent < _STALE_SECONDS, f"no worker gave a sign of life for {silent:.0f} s"
@@ -95,9 +95,9 @@ def _check_disks(readiness: Readiness, config: Config) -> None:
     except StoreError:
         readiness.add("disk_free", False, "the data's disk can't be asked for its free space")
         return
-    for found in disks:
-        if found.lacks:
-            readiness.add("disk_free", False, found.lacks)
+    for disk in disks:
+        if disk.lacks:
+            readiness.add("disk_free", False, disk.lacks)
     readiness.checks.setdefault("disk_free", True)
 
 

@@ -1,9 +1,9 @@
-"""Send a dead letter's message again.
+"""Redrive: send a dead letter's message again, so that it is stored exactly once.
 
-Never none, never two, whatever is killed when: the message has an id that follows from the letter,
-so however often it is sent it is one row; and the letter is removed only after the broker has the
-message on disk. Killed in between, both are there until the redrive is asked for again, or the
-letter is discarded.
+That holds whatever is killed meanwhile. The message has an id that follows from the letter, so that
+it is one row however often it is sent; and the letter is removed only after the broker has the
+message on disk. After a kill in between both are there, until the redrive is repeated or the letter
+is discarded.
 """
 
 import threading
@@ -16,13 +16,14 @@ from appliance.model.ids import is_id, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.topics import check_topic
 from appliance.model.wire import Envelope, single
-from appliance.store.sqlite.dead_letters import DeadLetters, Letter
+from appliance.store.base import DeadLetters
+from appliance.store.rows import Letter
 
-#: Redrives at once. Each holds a thread while the broker confirms; the others must stay free to
-#: answer whether the broker is well.
+#: Redrives at once. Each holds a thread while the broker confirms; other threads must stay free for
+#: the health checks.
 _AT_ONCE: Final = 3
 
-#: How the reasons begin that lie not in the message: no other has its id.
+#: How reasons begin that are not the message's fault: no other message has its id.
 _NEVER_STORED: Final = ("broker-", "unstorable")
 
 
@@ -35,7 +36,10 @@ class Redriven(NamedTuple):
 
 
 class Redriver:
-    """`publish` returns when the broker has an envelope on disk, or raises BrokerError."""
+    """Publishes the messages of dead letters; used by any thread.
+
+    `publish` returns when the broker has an envelope on disk, or raises BrokerError.
+    """
 
     def __init__(
         self, config: Config, letters: DeadLetters, publish: Callable[[Envelope], None]
@@ -48,8 +52,9 @@ class Redriver:
     def redrive(self, letter: Letter, topic: str | None = None) -> Redriven:
         """Publish the letter's body to `topic` (None: its own), then remove the letter.
 
-        Raises RedriveError where it would only die again, TopicError where `topic` is none,
-        BrokerError and StoreError where it can't be done now.
+        Raises RedriveError where the message would only die again, TopicError where `topic` is no
+        topic's name, RefusedError where too many redrives are under way, BrokerError or StoreError
+        where the broker or the database can't be used now.
         """
         envelope = self._envelope(letter, topic)
         if not self._free.acquire(blocking=False):
@@ -67,30 +72,30 @@ class Redriver:
                 topic = check_topic(letter.topic)
             except TopicError as error:
                 raise RedriveError(
-                    "its topic is still no topic's name; say where it is to go: ?topic=NAME"
+                    "the letter's topic name is invalid; choose a target with ?topic=NAME"
                 ) from error
         else:
             check_topic(topic)
         if not letter.size:
-            raise RedriveError("it has no body, and a message has at least one byte")
+            raise RedriveError("the letter has no body, and a message needs at least one byte")
         if letter.size > self._max_message_bytes:
             raise RedriveError(
-                f"it has {letter.size} bytes; APPLIANCE_MAX_MESSAGE_BYTES allows a message "
-                f"{self._max_message_bytes}"
+                f"the letter has {letter.size} bytes; APPLIANCE_MAX_MESSAGE_BYTES allows "
+                f"{self._max_message_bytes} for a message"
             )
         body = letter.body if letter.body is not None else self._letters.body(letter.seq)
         if body is None:
-            raise RedriveError("it is gone: redriven or discarded meanwhile")
+            raise RedriveError("the letter is gone: it was redriven or discarded meanwhile")
         return single(topic, _id(letter), now(), body)
 
 
 def _id(letter: Letter) -> str:
-    """Return the id of the letter's message; the same however often it is asked for.
+    """Return the id of the letter's message: the same one each time.
 
-    What was never stored keeps the id that its sender was told. Any other letter's id may be that
-    of another message: it gets one that no key of a client's has, since no topic is empty. The
-    topic has no part in it, so that a redrive that was cut off and is asked for again with another
-    topic makes no second row.
+    A message that was never stored keeps the id that its sender got. Any other letter's id can be
+    that of another message, so the message gets an id that no client's key can have, because no
+    topic is empty. The topic has no part in it, so that a redrive that was cut off and is repeated
+    with another topic makes no second row.
     """
     if letter.reason.startswith(_NEVER_STORED) and is_id(letter.id):
         return letter.id

@@ -1,20 +1,20 @@
 """The worker: consume, store, acknowledge.
 
-Two threads. One runs the event loop: it speaks AMQP, so that heartbeats are answered whatever the
-disk does. The other stores: it takes all that has come, in one transaction, and only when that is
-on disk has the loop acknowledge it. While one transaction commits, the next one gathers; so there
-is no waiting for more when little comes, and few commits when much does.
+It has two threads. One runs the event loop and speaks AMQP, so that heartbeats are answered
+whatever the disk does. The other stores all deliveries that have arrived, in one transaction; once
+that is on disk, the loop acknowledges them. While one transaction commits, the next one gathers. So
+the worker never waits for more when few messages come, and makes few commits when many come.
 
-The envelopes' numbers are written down, and the envelopes acknowledged, not with every transaction
-but up to twenty times a second: under load that spares a page of the database and an entry of the
-broker's log each time. What is stored and not acknowledged yet comes again after a crash, is not
-stored again, and is accounted for then.
+The ledger entries are written, and the envelopes acknowledged, up to twenty times a second and not
+with every transaction: under load that saves a page of the database and an entry of the broker's
+log each time. An envelope that is stored and not acknowledged yet comes again after a crash, is not
+stored again, and gets its ledger entry then.
 
-Each thread beats for itself, so a hang of either shows (see `pulse`).
+Each thread beats for itself, so that a hang of either shows (see `machine.pulse`).
 
-The store failing (a full disk, a lock, an I/O error) loses nothing: what was taken is held and
-tried again, on a fresh connection, for as long as it takes. What the store refuses for itself, and
-would for ever, becomes a dead letter instead (`store/salvage.py`).
+No failure of the store (a full disk, a lock, an I/O error) loses a message: the worker holds its
+deliveries and tries again, on a fresh connection, for as long as it takes. A message that the
+database would refuse for ever becomes a dead letter instead (see `store.salvage`).
 """
 
 import asyncio
@@ -30,21 +30,21 @@ from typing import Any, Final
 import structlog
 
 from appliance.broker.base import Consumer, Delivery
-from appliance.config import Config
 from appliance.errors import SchemaError, StoreError, StoreFullError, UnstorableError
+from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
 from appliance.model.contents import Content, LedgerReport
 from appliance.model.wire import Envelope
-from appliance.store.sqlite.salvage import store_each
-from appliance.store.sqlite.writer import Writer
+from appliance.store.base import Writer
+from appliance.store.salvage import store_each
 
-#: The loops whose beats make the worker's pulse.
+#: Names of the two loops whose beats make the worker's pulse.
 CONSUMING: Final = "consuming"
 STORING: Final = "storing"
-#: Bytes of envelopes stored in one transaction: it bounds how long the writer is held.
+#: Bytes of envelopes stored in one transaction: they bound how long the writer is held.
 _GROUP_BYTES: Final = 8 * 2**20
-#: Envelopes stored and not accounted for yet, seconds for which they may be, and bytes of a
-#: transaction that is so large that writing their numbers down with it costs nothing.
+#: Owed ledger entries are those of envelopes that are stored. They are written once there are this
+#: many, or after so many seconds, or with a transaction of so many bytes that they add nothing.
 _OWED_ENVELOPES: Final = 16
 _OWED_SECONDS: Final = 0.05
 _OWED_BYTES: Final = 64 * 1024
@@ -53,25 +53,29 @@ _BACKOFF_FIRST: Final = 0.1
 _BACKOFF_LAST: Final = 5.0
 #: Seconds that a stop waits for the transaction under way; the supervisor kills after 8.
 _DRAIN: Final = 6.0
-#: Beats in a minute, for which the status tells what was stored.
+#: Beats in a minute: the status shows how many envelopes were stored in the last one.
 _MINUTE: Final = int(60 / BEAT_SECONDS)
 
 _log: Any = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Runs until SIGTERM or SIGINT; then stores and acknowledges what it has taken."""
+    """Runs until SIGTERM or SIGINT; then stores and acknowledges the deliveries that it has."""
 
-    def __init__(self, config: Config, consumer: Consumer, pulse: Pulse) -> None:
-        self._config = config
+    def __init__(self, pulse: Pulse, consumer: Consumer, open_writer: Callable[[], Writer]) -> None:
         self._pulse = pulse
+        self._consumer = consumer
+        self._open_writer = open_writer
         self._stored = 0  # envelopes
         self._trouble = ""
         self._deliveries: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
-        self._consumer = consumer
         self._stopping = threading.Event()
         self._owed: list[LedgerReport] = []  # one for each envelope stored and not acknowledged
         self._accounted_at = 0.0
+        self._storing = Complaint(_log, "storing failed", "storing works again", level="error")
+        self._opening = Complaint(
+            _log, "waiting for the database", "database usable", level="error"
+        )
 
     async def run(self) -> None:
         """Consume and store until told to stop."""
@@ -84,9 +88,9 @@ class Worker:
         stopped = asyncio.create_task(stop.wait())
         living = asyncio.create_task(self._live())
         await asyncio.wait({storing, consuming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        # Not cancelled: the broker would at once make the next worker the active one, which would
-        # store what comes after while this one still commits. What is delivered behind the None
-        # is left alone and goes back, in its place, when the connection ends.
+        # The consumer is not cancelled: the broker would at once make the next worker the active
+        # one, which would store later messages while this one still commits. Deliveries behind the
+        # None go back to their places in the queue when the connection ends.
         self._pulse.stopping()
         self._stopping.set()
         self._deliveries.put(None)
@@ -100,16 +104,16 @@ class Worker:
             task.result()
 
     async def _live(self) -> None:
-        """Beat for the event loop, and say what the worker does."""
+        """Beat for the event loop, and show in the status what the worker does."""
         earlier: deque[int] = deque([0], maxlen=_MINUTE)
         while True:
             self._pulse.beat(CONSUMING)
             if self._consumer.consuming:
                 self._pulse.ready()
-                doing = f"{self._stored - earlier[0]} envelopes stored in the last minute"
+                activity = f"{self._stored - earlier[0]} envelopes stored in the last minute"
             else:
-                doing = "waiting for the queue"
-            self._pulse.status(self._trouble or doing)
+                activity = "waiting for the queue"
+            self._pulse.status(self._trouble or activity)
             earlier.append(self._stored)
             await asyncio.sleep(BEAT_SECONDS)
 
@@ -121,7 +125,7 @@ class Worker:
             await self._consumer.run(self._deliveries.put)
 
     def _store_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Store what comes, in the order in which it came, until the None that ends it."""
+        """Store the deliveries in the order of their arrival, until a None among them."""
         writer: Writer | None = None
         acknowledge = self._consumer.acknowledge
         latest: Delivery | None = None
@@ -142,7 +146,7 @@ class Worker:
             writer.close()
 
     def _is_time_to_account(self, group: list[Delivery]) -> bool:
-        """Whether what is owed, and this, is to be accounted for and acknowledged now."""
+        """Whether to write the owed ledger entries, and to acknowledge, with this group."""
         return (
             len(self._owed) + len(group) >= _OWED_ENVELOPES
             or time.monotonic() >= self._accounted_at + _OWED_SECONDS
@@ -150,9 +154,10 @@ class Worker:
         )
 
     def _gather(self) -> tuple[list[Delivery], bool]:
-        """Wait for one delivery, and take all that is there with it.
+        """Wait for one delivery, and take all others that have arrived with it.
 
-        Nothing where none comes before what is owed is to be accounted for.
+        Returns them, and whether they are the last. There are none where owed ledger entries are
+        due before a delivery arrives.
         """
         group: list[Delivery] = []
         size = 0
@@ -163,7 +168,8 @@ class Worker:
         while True:
             if delivery is None:
                 return group, True
-            if self._consumer.is_current(delivery):  # else it comes again, perhaps elsewhere
+            # One of an earlier connection comes again, perhaps to another worker.
+            if self._consumer.is_current(delivery):
                 group.append(delivery)
                 size += len(delivery.content.body)
             if size >= _GROUP_BYTES:
@@ -174,9 +180,9 @@ class Worker:
                 return group, False
 
     def _next(self) -> Delivery | None:
-        """Wait for what comes next, beating meanwhile; with something owed no longer than due.
+        """Wait for the next delivery, and beat meanwhile.
 
-        Raises queue.Empty then.
+        Raises queue.Empty when owed ledger entries are due first.
         """
         while True:
             self._pulse.beat(STORING)
@@ -189,77 +195,71 @@ class Worker:
     def _store(
         self, group: list[Delivery], writer: Writer | None, *, account: bool
     ) -> Writer | None:
-        """Store a group, however long it takes; None where the stop came first."""
+        """Store a group, however long it takes; return None where the stop came first."""
         contents: list[Content] = [delivery.content for delivery in group]
         owed: list[Content] = [*self._owed, *contents]
 
         def attempt() -> Writer:
             nonlocal writer
-            writer = writer or Writer(self._config.database)
+            writer = writer or self._open_writer()
             try:
                 missing = writer.store(owed if account else contents, account=account)
             except UnstorableError:
                 writer.close()
                 writer = None
-                # It accounts for each: what came before is owed first.
-                missing = store_each(self._config.database, owed)
-                writer = Writer(self._config.database)
+                # This writes every ledger entry, so the owed ones come first.
+                missing = store_each(self._open_writer, owed)
+                writer = self._open_writer()
             except StoreError:
                 writer.close()
                 writer = None
                 raise
             if missing:
-                _log.error(
-                    "envelopes that were confirmed did not come; see appliance verify",
-                    missing=missing,
-                )
+                # `appliance verify` names them.
+                _log.error("confirmed envelopes missing", missing=missing)
             return writer
 
-        stored = self._until_it_works(attempt, "can't store, holding what was taken")
-        if stored is not None:
+        open_writer = self._until_it_works(attempt, self._storing, "can't store, holding messages")
+        if open_writer is not None:
             if account:
                 self._owed, self._accounted_at = [], time.monotonic()
             else:
                 self._owed += [LedgerReport(c.ledger, c.received_at) for c in contents]
             dead = sum(not isinstance(content, Envelope | LedgerReport) for content in contents)
             self._stored += len(group)
-            _log.debug("stored", envelopes=len(group), dead=dead)
-        return stored
+            _log.debug("envelopes stored", envelopes=len(group), dead=dead)
+        return open_writer
 
     def _open(self) -> Writer | None:
-        return self._until_it_works(
-            lambda: Writer(self._config.database), "waiting for the database"
-        )
+        return self._until_it_works(self._open_writer, self._opening, "waiting for the database")
 
-    def _until_it_works(self, attempt: Callable[[], Writer], complaint: str) -> Writer | None:
-        """Try again with back-off; complain once, and say when it is over."""
-        delay, told, since = _BACKOFF_FIRST, "", time.monotonic()
+    def _until_it_works(
+        self, attempt: Callable[[], Writer], complaint: Complaint, doing: str
+    ) -> Writer | None:
+        """Try again with back-off until it works; return None where the stop came first."""
+        delay = _BACKOFF_FIRST
         while True:
             self._pulse.beat(STORING)
             try:
-                result = attempt()
+                writer = attempt()
             except StoreError as error:
-                self._trouble = f"{complaint}: {error}"
-                self._pulse.tell(TROUBLE, _in_words(error))
-                kind = type(error).__name__
-                if kind != told:
-                    level = _log.info if isinstance(error, SchemaError) else _log.error
-                    level(complaint, error=str(error))
-                    told = kind
+                self._trouble = f"{doing}: {error}"
+                self._pulse.tell(TROUBLE, _public_reason(error))
+                level = "info" if isinstance(error, SchemaError) else None
+                complaint.fails(kind=type(error).__name__, level=level, error=str(error))
             else:
                 if self._trouble:
                     self._trouble = ""
                     self._pulse.tell(TROUBLE, "")
-                if told:
-                    _log.info("works again", after_seconds=round(time.monotonic() - since, 1))
-                return result
+                complaint.works()
+                return writer
             if self._stopping.wait(delay):
                 return None
             delay = min(delay * 2, _BACKOFF_LAST)
 
 
-def _in_words(error: StoreError) -> str:
-    """Say it without a path."""
+def _public_reason(error: StoreError) -> str:
+    """Return the error in words that name no path: `/readyz` shows them to everyone."""
     if isinstance(error, StoreFullError):
         return "the store's disk is full"
     if isinstance(error, SchemaError):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pika
 
-from appliance.store.sqlite.connection import sqlite3
+from appliance.store.sqlite.database import sqlite3
 from bench import scenarios
 from bench.harness import REPOSITORY, BenchError, MissingError, file_system, find, fsync_ms
 from bench.large import large

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from appliance.store.sqlite.connection import connect
+from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.migrations import migrate
 from bench.load import TAG_LENGTH
 

@@ -22,7 +22,7 @@ from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.pulse import BEAT_SECONDS, Pulse
-from appliance.store.sqlite.commits import Watch
+from appliance.store.base import Commits
 
 #: Seconds that a stop waits for the requests under way.
 _GRACE_SECONDS: Final = 7.0
@@ -37,7 +37,7 @@ _log: Any = structlog.get_logger(__name__)
 def serve(
     config: Config,
     publisher: Publisher,
-    watch: Watch,
+    commits: Commits,
     app: Flask,
     pulse: Pulse,
     *,
@@ -50,13 +50,13 @@ def serve(
     # What is loaded now stays; the collector need not look at it again and again under load.
     gc.freeze()
     allow_files()
-    uvloop.run(_serve(config, publisher, watch, app, pulse, stopping=stopping))
+    uvloop.run(_serve(config, publisher, commits, app, pulse, stopping=stopping))
 
 
 async def _serve(
     config: Config,
     publisher: Publisher,
-    watch: Watch,
+    commits: Commits,
     app: Flask,
     pulse: Pulse,
     *,
@@ -64,7 +64,7 @@ async def _serve(
 ) -> None:
     gate = Gate(
         Authorizer(credentials.token(config)),
-        PublishRoute(config, Intake(config, publisher, watch)),
+        PublishRoute(config, Intake(config, publisher, commits)),
         WsgiBridge(app, _FLASK_THREADS),
     )
     listener = listen("APPLIANCE_HTTP", config.http)
@@ -89,7 +89,7 @@ async def _serve(
         task.cancel()
     await publisher.stop()
     await publishing
-    watch.close()
+    commits.close()
 
 
 async def _live(publisher: Publisher, pulse: Pulse) -> None:

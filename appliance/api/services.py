@@ -4,14 +4,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import BinaryIO
 
 from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
-from appliance.store.sqlite.dead_letters import DeadLetters
-from appliance.store.sqlite.reader import Reader
+from appliance.store.base import Backups, DeadLetters, Reader
 from appliance.supervision.state import ProcessState
 
 
@@ -29,10 +27,7 @@ class Services:
     processes: Callable[[], list[ProcessState]]
     #: Returns the checks that a message sent now must pass to become a row.
     readiness: Callable[[], Readiness]
-    #: Returns an open copy of the database that has no name. Its argument is called now and then
-    #: with the step and the share of it that is done (0 to 1, or None if unknown), and returns
-    #: whether to go on. Raises BackupError and StoreError.
-    backup: Callable[[Callable[[str, float | None], bool]], BinaryIO]
+    backup: Backups
     #: Set when the process stops; a long answer is given up then.
     stopping: threading.Event
     version: str = field(default_factory=lambda: metadata.version("queue-appliance"))

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from typing import BinaryIO
 
 from appliance import readiness
 from appliance.api.services import Services
@@ -10,14 +9,13 @@ from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.model.wire import Envelope
 from appliance.redrive import Redriver
-from appliance.store.sqlite import backup
-from appliance.store.sqlite.dead_letters import DeadLetters
-from appliance.store.sqlite.reader import Reader
+from appliance.store.base import Store
 from appliance.supervision import processes
 
 
 def api_services(
     config: Config,
+    store: Store,
     broker: Callable[[], BrokerState],
     publish: Callable[[Envelope], None],
     stopping: threading.Event,
@@ -26,14 +24,7 @@ def api_services(
 
     `publish` returns when the broker has an envelope on disk, or raises BrokerError.
     """
-    reader = Reader(config.database)
-    dead_letters = DeadLetters(config.database, reader)
-
-    def copy(progress: backup.Watch) -> BinaryIO:
-        folder = config.backup_folder
-        backup.make_folder(folder, config.database)
-        return backup.download(config.database, folder, config.min_free_bytes, progress)
-
+    reader, dead_letters = store.reader, store.dead_letters
     return Services(
         config=config,
         reader=reader,
@@ -42,6 +33,6 @@ def api_services(
         broker=broker,
         processes=lambda: processes.read(config),
         readiness=lambda: readiness.assess(config, reader, broker()),
-        backup=copy,
+        backup=store.backup,
         stopping=stopping,
     )

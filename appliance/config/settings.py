@@ -232,11 +232,6 @@ class Config:
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def database(self) -> Path:
-        """Path of the SQLite file."""
-        return self.data / "appliance.db"
-
-    @property
     def broker_urls(self) -> list[str]:
         """Addresses of an outside broker; empty where our own is used."""
         return _URL_SEPARATOR.split(self.broker_url) if self.broker_url else []

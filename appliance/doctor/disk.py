@@ -5,13 +5,14 @@ import pwd
 import stat
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from appliance.doctor.findings import Finding, error, ok, warning
 
 #: Kinds that are served over a network or by a program: they break the shared memory or the locks
-#: that SQLite's write-ahead log needs, or tell of an fsync that did not happen.
+#: that the database's write-ahead log needs, or tell of an fsync that did not happen.
 _REMOTE: Final = frozenset(
     [
         "nfs",
@@ -86,7 +87,7 @@ def mount_of(path: Path, mountinfo: str) -> Mount | None:
 
 
 def file_system(folder: Path, mountinfo: str | None = None) -> Finding:
-    """Refuse what SQLite can't rely on."""
+    """Refuse a file system that the database can't rely on."""
     check = "file system"
     place = existing(folder)
     try:
@@ -105,10 +106,10 @@ def file_system(folder: Path, mountinfo: str | None = None) -> Finding:
     return ok(check, found)
 
 
-def owner(folder: Path, database: Path) -> Finding:
+def owner(folder: Path, files: Sequence[Path]) -> Finding:
     """Check that this user, and only this user, may read and write."""
     try:
-        return _owner(folder, database)
+        return _owner(folder, files)
     except OSError as trouble:  # a folder above that may not be entered
         user = os.geteuid()
         return error(
@@ -119,7 +120,7 @@ def owner(folder: Path, database: Path) -> Finding:
         )
 
 
-def _owner(folder: Path, database: Path) -> Finding:
+def _owner(folder: Path, files: Sequence[Path]) -> Finding:
     check = "folder"
     user = os.geteuid()
     if not folder.exists():
@@ -131,7 +132,6 @@ def _owner(folder: Path, database: Path) -> Finding:
     if not folder.is_dir():
         return error(check, f"{folder} is not a folder", "set APPLIANCE_DATA to a folder")
     status = folder.stat()
-    files = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm")]
     for path in [folder, *files]:
         needed = os.R_OK | os.W_OK | (os.X_OK if path == folder else 0)
         if not os.access(path, os.F_OK, effective_ids=True) and path != folder:

@@ -1,1 +1,1 @@
-"""What everything talks about: messages, ids, the ledger, quantities. Pure, no I/O."""
+"""Messages, ids, the ledger, retention rules, quantities: pure, no I/O."""

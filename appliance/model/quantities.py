@@ -1,4 +1,4 @@
-"""Sizes and spans of time as people write them. Pure."""
+"""Sizes and spans of time as people write them. No I/O."""
 
 import re
 from typing import Final

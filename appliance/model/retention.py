@@ -1,10 +1,11 @@
-"""Which messages are kept: rules as a setting writes them. Pure.
+"""Retention rules: how many messages of each topic are kept. No I/O.
 
     logs.*: age=7d rows=1000000; audit: keep; *: bytes=10GiB
 
 Rules are separated by `;`. Each has a pattern (`*` stands for any characters), a colon, and limits
-for *each* topic that it matches: `age` (since it was received), `rows`, `bytes` (of bodies). The
-first rule that matches a topic counts; `keep`, and a topic that no rule matches, keeps everything.
+for *each* topic that it matches: `age` (since a message was received), `rows`, `bytes` (of bodies).
+The first rule that matches a topic counts. `keep` keeps everything, and so does a topic that no
+rule matches.
 """
 
 import re
@@ -15,7 +16,7 @@ from typing import Final
 from appliance.model import quantities
 
 _PATTERN: Final = re.compile(r"[a-z0-9._*-]{1,100}", re.ASCII)
-#: Seconds below which no age is taken: what came in the last minute is never deleted.
+#: The shortest age in seconds: messages of the last minute are never deleted.
 _LEAST_AGE: Final = 60
 _EXAMPLE: Final = "logs.*: age=7d rows=1000000; *: bytes=10GiB"
 
@@ -30,7 +31,7 @@ class Rule:
     bytes: int | None = None
 
     def matches(self, topic: str) -> bool:
-        """Whether the rule is about `topic`."""
+        """Whether the pattern matches `topic`."""
         return re.fullmatch(".*".join(map(re.escape, self.pattern.split("*"))), topic) is not None
 
 
@@ -52,7 +53,7 @@ class Rules:
 
 
 def parse_rules(text: str) -> Rules:
-    """Return the rules in `text`. Raises ValueError, in words that quote what is wrong."""
+    """Return the rules in `text`. Raises ValueError, in words that quote the faulty part."""
     rules: list[Rule] = []
     for part in text.split(";"):
         if part.strip():
@@ -110,9 +111,9 @@ _LIMITS: Final[dict[str, Callable[[str], int]]] = {
 
 
 def _limits(rule: Rule) -> str:
-    found = [
+    limits = [
         f"age={rule.age}s" if rule.age is not None else "",
         f"rows={rule.rows}" if rule.rows is not None else "",
         f"bytes={rule.bytes}" if rule.bytes is not None else "",
     ]
-    return " ".join(filter(None, found)) or "keep"
+    return " ".join(filter(None, limits)) or "keep"

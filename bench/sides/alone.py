@@ -18,7 +18,7 @@ from appliance.broker.publish.frames import FrameWriter
 from appliance.model.ids import IdSource
 from appliance.model.timestamps import now
 from appliance.model.wire import batch
-from appliance.store.sqlite.writer import Writer
+from appliance.store.sqlite.writer import SqliteWriter
 from bench import database
 from bench.harness import BenchError, Program, python
 from bench.load import Bodies, Load
@@ -168,7 +168,7 @@ def _store(folder: Path, lines: int, lines_each: int) -> float:
         for number in range(lines // lines_each)
     ]
     path = database.make(folder / "alone.db")
-    writer = Writer(path)
+    writer = SqliteWriter(path)
     began = time.monotonic()
     for start in range(0, len(envelopes), _GROUP):
         writer.store(envelopes[start : start + _GROUP])

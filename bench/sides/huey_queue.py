@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from appliance.model.timestamps import now
-from appliance.store.sqlite.connection import connect
+from appliance.store.sqlite.database import connect
 from bench import database
 from bench.harness import Program, free_port, listening, python, wait_until
 from bench.sides.base import Side

@@ -21,7 +21,7 @@ import waitress
 from flask import Flask, Response, jsonify, request
 
 from appliance.model.timestamps import now
-from appliance.store.sqlite.connection import connect
+from appliance.store.sqlite.database import connect
 from bench import database
 from bench.harness import Program, free_port, listening, python, wait_until
 from bench.sides.base import Side

@@ -67,7 +67,7 @@ class Appliance:
             path="/v1/topics/{topic}/messages",
             batch_path="/v1/topics/{topic}/messages?split=lines",
             headers={"Authorization": f"Bearer {self.env['APPLIANCE_TOKEN']}"},
-            database=self.config.database,
+            database=self.config.data / "appliance.db",
             programs={"api": [api], "worker": workers, "broker": [self.broker]},
         )
 

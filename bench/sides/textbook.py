@@ -18,7 +18,7 @@ import pika
 from flask import Flask, Response, jsonify, request
 
 from appliance.model.timestamps import now
-from appliance.store.sqlite.connection import sqlite3
+from appliance.store.sqlite.database import sqlite3
 from bench import database
 from bench.harness import Program, free_port, listening, python, wait_until
 from bench.sides.base import Side

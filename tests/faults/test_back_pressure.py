@@ -19,12 +19,12 @@ SENDERS = 8
 STORES_SLOWLY = """
 import time
 from appliance.cli import main
-from appliance.store.sqlite.writer import Writer
-store = Writer.store
+from appliance.store.sqlite.writer import SqliteWriter
+store = SqliteWriter.store
 def store_slowly(self, contents, **options):
     time.sleep(0.3)
     store(self, contents, **options)
-Writer.store = store_slowly
+SqliteWriter.store = store_slowly
 main()
 """
 
@@ -90,7 +90,7 @@ def test_a_store_that_is_locked_fills_the_queue_and_readiness_says_both(stack, u
         small.wait_ready()
         load.wait_accepted(200)
     load.verify()
-    assert small.workers[0].log.count("can't store, holding what was taken") == 1
+    assert small.workers[0].log.count("storing failed") == 1
 
 
 @pytest.mark.slow

@@ -203,10 +203,10 @@ def test_a_database_that_has_no_room_to_be_opened_is_waited_for(tmp_path, what):
         assert migrate.popen.wait(30) == 0
         getattr(disk, what)()
         migrate.start()
-        wait_until(lambda: "waiting for room for the database" in migrate.log_now, "it waits", 30)
+        wait_until(lambda: "database waiting for space" in migrate.log_now, "it waits", 30)
         time.sleep(2.5)
         assert migrate.running
-        assert migrate.log_now.count("waiting for room") == 1
+        assert migrate.log_now.count("database waiting for space") == 1
         disk.make_room()
         assert migrate.popen.wait(30) == 0
     finally:

@@ -20,12 +20,12 @@ WRITE = """
 import select, sys, uuid
 from pathlib import Path
 from appliance.errors import StoreError
-from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Kind
-from appliance.store.sqlite.writer import Writer
+from appliance.model.timestamps import now
+from appliance.store.sqlite.writer import SqliteWriter
 
 path, name = Path(sys.argv[1]), sys.argv[2]
-writer, stored = Writer(path), 0
+writer, stored = SqliteWriter(path), 0
 while not select.select([sys.stdin], [], [], 0)[0]:
     group = []
     for topic in (f"writer-{name}", "all") * 5:
@@ -40,7 +40,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
             break
         except StoreError:
             writer.close()
-            writer = Writer(path)
+            writer = SqliteWriter(path)
 print(stored)
 """
 #: Checkpoints as the janitor does, but over and over.

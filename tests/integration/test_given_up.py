@@ -33,12 +33,12 @@ main()
 STORES_AND_DIES = """
 import os, signal
 from appliance.cli import main
-from appliance.store.sqlite.writer import Writer
-store = Writer.store
+from appliance.store.sqlite.writer import SqliteWriter
+store = SqliteWriter.store
 def store_and_die(self, contents, **options):
     store(self, contents, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-Writer.store = store_and_die
+SqliteWriter.store = store_and_die
 main()
 """
 

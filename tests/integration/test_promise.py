@@ -25,24 +25,24 @@ SLACK = 1.5
 STORES_AND_DIES = """
 import os, signal
 from appliance.cli import main
-from appliance.store.sqlite.writer import Writer
-store = Writer.store
+from appliance.store.sqlite.writer import SqliteWriter
+store = SqliteWriter.store
 def store_and_die(self, contents, **options):
     store(self, contents, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-Writer.store = store_and_die
+SqliteWriter.store = store_and_die
 main()
 """
 #: A worker that is slow to commit, so that whatever is to happen amid a transaction can happen.
 STORES_SLOWLY = """
 import time
 from appliance.cli import main
-from appliance.store.sqlite.writer import Writer
-store = Writer.store
+from appliance.store.sqlite.writer import SqliteWriter
+store = SqliteWriter.store
 def store_slowly(self, contents, **options):
     time.sleep(0.5)
     store(self, contents, **options)
-Writer.store = store_slowly
+SqliteWriter.store = store_slowly
 main()
 """
 

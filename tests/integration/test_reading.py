@@ -16,10 +16,9 @@ from appliance import config as configuration
 from appliance.broker.base import BrokerState
 from appliance.machine.pulse import Pulse
 from appliance.model import ids, timestamps, wire
-from appliance.store.sqlite.connection import connect
-from appliance.store.sqlite.migrations import migrate
-from appliance.store.sqlite.paging import PAGE_BYTES
-from appliance.store.sqlite.reader import Reader, Window
+from appliance.store import open_store
+from appliance.store.rows import PAGE_BYTES, Window
+from appliance.store.sqlite.database import connect
 
 HEALTHY = BrokerState(
     connected=True,
@@ -32,8 +31,8 @@ HEALTHY = BrokerState(
 )
 
 
-class Store:
-    """A database that a test fills as the worker would."""
+class Filler:
+    """Fills a database as the worker would."""
 
     def __init__(self, path):
         self.path = path
@@ -73,17 +72,22 @@ def config(tmp_path):
 
 @pytest.fixture
 def store(config):
-    migrate(config.database)
-    made = Store(config.database)
+    open_store(config).migrate()
+    made = Filler(config.data / "appliance.db")
     yield made
     made.close()
 
 
 @pytest.fixture
-def reader(config):
-    made = Reader(config.database)
+def opened(config):
+    made = open_store(config)
     yield made
-    made.close()
+    made.reader.close()
+
+
+@pytest.fixture
+def reader(opened):
+    return opened.reader
 
 
 @pytest.fixture
@@ -544,7 +548,7 @@ def test_without_a_database_reads_are_503_and_recover(config, broker):
     assert answer.headers["Retry-After"]
     assert str(config.data) not in answer.text
     assert client.get("/v1/status").json["store"] is None
-    migrate(config.database)
+    open_store(config).migrate()
     assert client.get("/v1/topics").json["topics"] == []
 
 
@@ -554,14 +558,14 @@ def test_a_database_put_in_place_of_the_old_one_is_read(config, store, client):
     store.close()
     for path in config.data.glob("appliance.db*"):
         path.unlink()
-    migrate(config.database)
+    open_store(config).migrate()
     assert client.get("/v1/topics").json["topics"] == []
 
 
 def test_a_damaged_database_is_503(config, store, client):
     store.add("t", b"x" * 100_000)
     store.run("PRAGMA wal_checkpoint(TRUNCATE)")
-    with config.database.open("r+b") as file:
+    with (config.data / "appliance.db").open("r+b") as file:
         file.write(b"not a database " * 4000)
     answer = client.get("/v1/topics")
     assert answer.status_code == 503

@@ -6,6 +6,7 @@ import threading
 from appliance.api.app import create_app
 from appliance.broker.base import BrokerState
 from appliance.cli.composition import api_services
+from appliance.store import open_store
 
 #: A broker that is not connected.
 AWAY = BrokerState(
@@ -21,7 +22,7 @@ AWAY = BrokerState(
 
 def services_of(config, broker=lambda: AWAY, **changes):
     """Return the services with this function for the broker's state, and no supervisor."""
-    services = api_services(config, broker, lambda _: None, threading.Event())
+    services = api_services(config, open_store(config), broker, lambda _: None, threading.Event())
     return dataclasses.replace(services, **{"processes": list, **changes})
 
 

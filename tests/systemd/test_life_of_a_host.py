@@ -114,7 +114,7 @@ def test_the_journal_has_levels_and_fields(host):
 
     database = "APPLIANCE_PATH=/var/lib/appliance/appliance.db"
     ready = entries("SYSLOG_IDENTIFIER=appliance-migrate", database)[0]
-    assert ready["MESSAGE"].startswith("database is ready")
+    assert ready["MESSAGE"].startswith("database ready")
     assert ready["PRIORITY"] == "6"
     # Ours about it are of level info; RabbitMQ's own begin at warning.
     broker = entries("_SYSTEMD_UNIT=appliance-broker.service", "SYSLOG_IDENTIFIER=appliance-broker")

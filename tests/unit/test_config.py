@@ -140,7 +140,7 @@ def test_a_bad_value_is_refused_and_the_message_begins_with_the_name(name, raw):
 def test_the_defaults_pass_their_own_checks():
     config = load({})
     assert config.http == Address("127.0.0.1", 8080)
-    assert config.database == Path.cwd() / "var" / "appliance.db"
+    assert config.data == Path.cwd() / "var"
     assert set(config.sources.values()) == {"default"}
 
 

@@ -20,9 +20,11 @@ from appliance.errors import HostError
 from appliance.model.ids import IdSource
 from appliance.model.timestamps import timestamp
 from appliance.model.wire import single
-from appliance.store.sqlite.connection import sqlite3
+from appliance.store import open_store
+from appliance.store.sqlite import health
+from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.migrations import migrate
-from appliance.store.sqlite.writer import Writer
+from appliance.store.sqlite.writer import SqliteWriter
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 IDS = IdSource()
@@ -48,7 +50,7 @@ def load(data, **values):
 
 def store(data, age):
     migrate(data / "appliance.db")
-    writer = Writer(data / "appliance.db")
+    writer = SqliteWriter(data / "appliance.db")
     writer.store([single("t", IDS.new(), timestamp(time.time() - age), b"x" * 2000)])
     return writer
 
@@ -72,7 +74,9 @@ def listening():
 
 
 def found(config, check):
-    (finding,) = [each for each in checks.examine(config) if each.check == check]
+    (finding,) = [
+        each for each in checks.examine(config, open_store(config)) if each.check == check
+    ]
     return finding
 
 
@@ -91,7 +95,7 @@ def test_a_real_fuse_file_system_is_refused(tmp_path):
         assert level(finding) is Level.ERROR
         assert "FUSE" in finding.found
         with pytest.raises(HostError, match="network or FUSE file system"):
-            checks.at_start(load(folder / "data"), broker=False)
+            checks.at_start(config := load(folder / "data"), open_store(config), broker=False)
         done = subprocess.run(
             [APPLIANCE, "migrate"],
             env={**os.environ, "APPLIANCE_DATA": str(folder / "data")},
@@ -184,7 +188,7 @@ def test_what_another_user_made_is_an_error():
         os.chown(ours, NOBODY, NOBODY)
         os.seteuid(NOBODY)
         try:
-            results = [disk.owner(f, f / "appliance.db") for f in (mine, ours, place / "new")]
+            results = [disk.owner(f, [f / "appliance.db"]) for f in (mine, ours, place / "new")]
         finally:
             os.seteuid(0)
     finally:
@@ -198,7 +202,7 @@ def test_what_another_user_made_is_an_error():
 
 def test_a_file_in_the_folders_place_is_an_error(tmp_path):
     (tmp_path / "file").touch()
-    finding = disk.owner(tmp_path / "file", tmp_path / "file" / "appliance.db")
+    finding = disk.owner(tmp_path / "file", [tmp_path / "file" / "appliance.db"])
     assert level(finding) is Level.ERROR
 
 
@@ -231,7 +235,7 @@ def test_an_old_sqlite_is_warned_of(config, monkeypatch):
 
 
 def test_a_reader_that_keeps_the_log_is_named(config, data, monkeypatch):
-    monkeypatch.setattr(checks, "_LARGE_WAL", 1000)
+    monkeypatch.setattr(health, "_LARGE_WAL", 1000)
     writer = store(data, 0)
     reader = sqlite3.connect(data / "appliance.db")
     reader.execute("BEGIN")
@@ -273,13 +277,14 @@ def test_a_port_that_something_else_listens_on_is_an_error(data):
 
 
 def test_an_outside_broker_needs_no_port(data):
-    outside = list(checks.examine(load(data, broker_url="amqp://elsewhere")))
+    other = load(data, broker_url="amqp://elsewhere")
+    outside = list(checks.examine(other, open_store(other)))
     assert "AMQP port" not in [each.check for each in outside]
 
 
 def test_a_clock_that_was_never_set_is_an_error(config, monkeypatch):
     monkeypatch.setattr(checks.time, "time", lambda: 86_400.0)
-    assert level(checks._clock(config)) is Level.ERROR
+    assert level(checks._clock(open_store(config).health)) is Level.ERROR
 
 
 def test_a_clock_behind_the_newest_message_is_warned_of(config, data):

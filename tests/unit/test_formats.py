@@ -5,11 +5,11 @@ import json
 import pytest
 
 from appliance.api.views import formats
-from appliance.store.sqlite.reader import Row
+from appliance.store.rows import StoredMessage
 
 
 def row(body, text=1):
-    return Row(1, "an-id", "a-topic", "2026-01-31T12:00:00.000Z", text, body)
+    return StoredMessage(1, "an-id", "a-topic", "2026-01-31T12:00:00.000Z", text, body)
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])

@@ -1,6 +1,7 @@
 """Imports go one way, and each third-party library of weight is known to one part only."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,13 @@ LAYERS = {part: layer for layer, parts in enumerate(ORDER) for part in parts}
 #: Packages within a part that never import each other, in either direction.
 APART = [("broker.node", "broker.publish")]
 
+#: Packages that only the part above them imports, by name and only where it is needed: the engines
+#: of the store.
+ENGINES = {"store.sqlite": "store"}
+
+#: A string that names a module of ours, or a library that is imported by its name.
+NAMED = re.compile(r"appliance(\.\w+){2,}|sqlite3|pysqlite3|sqlite_utils")
+
 #: Library -> the parts that may know it.
 KNOWN_TO = {
     "pika": {"broker"},
@@ -58,8 +66,10 @@ def modules() -> list[tuple[str, Path]]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that is imported anywhere in the file, also within functions."""
+    """Every module that is imported anywhere in the file, within functions and by strings too."""
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and NAMED.fullmatch(str(node.value)):
+            yield node.value
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -99,3 +109,25 @@ def test_packages_that_are_apart_never_import_each_other(one: str, other: str):
                 checked += 1
                 assert not [i for i in imported(path) if i.startswith(f"appliance.{theirs}")]
     assert checked
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])
+def test_an_engine_of_the_store_is_imported_by_the_store_only(name: str, path: Path):
+    for engine, part in ENGINES.items():
+        if name == part or name.startswith(f"{part}."):
+            continue
+        assert not [i for i in imported(path) if i.startswith(f"appliance.{engine}")]
+
+
+def test_the_seam_of_the_store_imports_no_engine():
+    for name, path in modules():
+        if name.startswith("store.") and not name.startswith("store.sqlite"):
+            assert not [i for i in imported(path) if i.startswith("appliance.store.sqlite")], name
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])
+def test_a_file_of_the_database_is_named_by_its_engine_only(name: str, path: Path):
+    if name.startswith("store.sqlite"):
+        return
+    text = path.read_text()
+    assert not re.search(r"config\.database|\"-(wal|shm)\"|appliance\.db\b", text)

@@ -8,10 +8,10 @@ import pytest
 
 from appliance.errors import SchemaError, StoreError
 from appliance.store.sqlite import migrations
-from appliance.store.sqlite.connection import connect, sqlite3
+from appliance.store.sqlite.database import connect, sqlite3
 from appliance.store.sqlite.migrations import check, migrate
 from appliance.store.sqlite.upkeep import checkpoint
-from appliance.store.sqlite.writer import Writer
+from appliance.store.sqlite.writer import SqliteWriter
 
 RACER = """
 import sys
@@ -57,7 +57,7 @@ def test_processes_that_migrate_at_once_make_one_database(path):
     applied = sorted(int(out) for out, _ in answers)
     assert applied[:-1] == [0] * 5
     assert applied[-1] >= 1  # only one of them did it
-    Writer(path).close()
+    SqliteWriter(path).close()
 
 
 def test_a_second_time_changes_nothing(path):
@@ -82,7 +82,7 @@ def test_an_empty_file_becomes_a_database_too(path):
     path.touch()
     migrate(path)
     assert pragma(path, "page_size") == 8192
-    Writer(path).close()
+    SqliteWriter(path).close()
 
 
 def test_the_schema_is_what_the_documentation_says(path):
@@ -116,7 +116,7 @@ def test_a_newer_schema_is_refused_and_left_alone(path):
     with pytest.raises(SchemaError, match="99 is newer"):
         migrate(path)
     with pytest.raises(SchemaError, match="99 is newer"):
-        Writer(path)
+        SqliteWriter(path)
     assert path.read_bytes() == before
 
 
@@ -135,7 +135,7 @@ def test_a_version_lost_between_two_steps_is_set_again(path):
     link.execute("PRAGMA user_version = 0")
     link.close()
     assert migrate(path) == []
-    Writer(path).close()
+    SqliteWriter(path).close()
 
 
 def test_what_is_no_database_is_refused_and_left_alone(path):
@@ -216,7 +216,7 @@ def plain_memory():
 
 def test_the_shell_of_any_sqlite_reads_it(path: Path):
     migrate(path)
-    writer = Writer(path)  # so that there is a WAL
+    writer = SqliteWriter(path)  # so that there is a WAL
     code = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]))"
     question = "SELECT count(*), (SELECT count(*) FROM topics) FROM messages"
     done = subprocess.run(

@@ -13,8 +13,8 @@ from appliance.api.openapi import describe
 from appliance.api.views import dead_letters, topics
 from appliance.broker.base import BrokerState
 from appliance.model import topics as model_topics
-from appliance.store.sqlite.paging import PAGE_BYTES
-from appliance.store.sqlite.reader import Topic, Totals
+from appliance.store import open_store
+from appliance.store.rows import PAGE_BYTES, Topic, Totals
 
 ROOT = Path(__file__).parents[2]
 #: Served by the connection, before Flask.
@@ -33,6 +33,14 @@ def config(tmp_path):
 @pytest.fixture
 def description(config):
     return describe(config, "1.2.3")
+
+
+@pytest.fixture
+def opened(config):
+    store = open_store(config)
+    store.migrate()
+    yield store
+    store.reader.close()
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ def test_limits_in_force_are_described(tmp_path):
 @pytest.mark.parametrize(
     ("schema", "kind"), [("store", Totals), ("broker", BrokerState), ("topics", Topic)]
 )
-def test_shapes_have_the_fields_of_what_they_show(description, schema, kind):
+def test_shapes_have_the_fields_of_what_they_show(description, opened, schema, kind):
     schemas = description["components"]["schemas"]
     shapes = {
         "store": schemas["Status"]["properties"]["store"],
@@ -119,7 +127,8 @@ def test_shapes_have_the_fields_of_what_they_show(description, schema, kind):
         "topics": schemas["Topics"]["properties"]["topics"]["items"],
     }
     fields = getattr(kind, "_fields", None) or list(kind.__dataclass_fields__)
-    assert list(shapes[schema]["properties"]) == list(fields)
+    details = list(opened.reader.details()) if kind is Totals else []
+    assert list(shapes[schema]["properties"]) == [*fields, *details]
 
 
 def test_description_is_served_as_json(app, description):

@@ -14,7 +14,7 @@ from appliance.model.wire import pack
 from appliance.store.sqlite import sweeper
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.sweeper import Sweeper
-from appliance.store.sqlite.writer import Writer
+from appliance.store.sqlite.writer import SqliteWriter
 
 IDS = IdSource()
 HOUR = 3600
@@ -29,7 +29,7 @@ def path(tmp_path):
 def store(path, topic, *ages, size=10):
     """Store a message of each age in seconds, in this order."""
     now = time.time()
-    writer = Writer(path)
+    writer = SqliteWriter(path)
     for start in range(0, len(ages), 1000):
         found = [
             (IDS.new(), timestamp(now - age), random.randbytes(size))

@@ -11,7 +11,7 @@ from appliance.drill.journal import Attempt, text
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Kind
 from appliance.store.sqlite.migrations import migrate
-from appliance.store.sqlite.writer import Writer
+from appliance.store.sqlite.writer import SqliteWriter
 
 
 class Target(Folder):
@@ -37,7 +37,7 @@ def load(folder):
     """A load whose twenty messages of two topics are all stored."""
     migrate(folder.database)
     made = WatchedLoad(folder, "load")
-    writer = Writer(folder.database)
+    writer = SqliteWriter(folder.database)
     for number in range(10):
         for topic in ("load-0", "load-1"):
             body = text(topic, number).encode()

@@ -13,13 +13,13 @@ from appliance.errors import BodyError, KeyReusedError
 from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.wire import as_text, batch
-from appliance.store.sqlite.commits import Watch
+from appliance.store.base import Commits
 
 
 class Intake:
     """Accepts requests on the event loop."""
 
-    def __init__(self, config: Config, publisher: Publisher, commits: Watch) -> None:
+    def __init__(self, config: Config, publisher: Publisher, commits: Commits) -> None:
         self._config = config
         self._publisher = publisher
         self._commits = commits
@@ -79,7 +79,7 @@ class Intake:
         self, options: PublishOptions, body: bytes, prefix: str
     ) -> Receipt:
         """Accept a request whose key this process does not remember; the store may."""
-        stored = await self._commits.stored(prefix, self._config.max_batch_messages + 1)
+        stored = await self._commits.with_prefix(prefix, self._config.max_batch_messages + 1)
         if not stored:
             return await self._publish(options, body, prefix)
         bodies = [body] if options.form is Form.WHOLE else lines.split(body)

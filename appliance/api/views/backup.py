@@ -8,34 +8,32 @@ from flask import Blueprint, Response, request
 
 from appliance.api.services import Services
 from appliance.api.views import parameters
-from appliance.store.sqlite import backup
+from appliance.store.base import Backups
 
-#: The media type of a SQLite database, as registered with IANA.
-_SQLITE: Final = "application/vnd.sqlite3"
 #: Bytes of one piece; each piece costs a hop between threads.
 _PIECE: Final = 2**20
 
 
 def blueprint(services: Services) -> Blueprint:
     """Serve /v1/backup; a copy in the making is given up when the process stops."""
-    views = Blueprint("backup", __name__)
+    views, backups = Blueprint("backup", __name__), services.backup
 
     @views.get("/v1/backup")
     def send_backup() -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
         if request.method == "HEAD":  # nothing is sent, so no copy is made
-            return _answer(iter(()), None)
-        copy = services.backup(lambda _step, _share: not services.stopping.is_set())
-        answer = _answer(_pieces(copy), os.fstat(copy.fileno()).st_size)
+            return _answer(backups, iter(()), None)
+        copy = backups.download(lambda _step, _share: not services.stopping.is_set())
+        answer = _answer(backups, _pieces(copy), os.fstat(copy.fileno()).st_size)
         answer.call_on_close(copy.close)
         return answer
 
     return views
 
 
-def _answer(pieces: Iterator[bytes], length: int | None) -> Response:
-    answer = Response(pieces, content_type=_SQLITE)
-    answer.headers["Content-Disposition"] = f'attachment; filename="{backup.name()}"'
+def _answer(backups: Backups, pieces: Iterator[bytes], length: int | None) -> Response:
+    answer = Response(pieces, content_type=backups.media_type)
+    answer.headers["Content-Disposition"] = f'attachment; filename="{backups.name()}"'
     if length is not None:
         answer.headers["Content-Length"] = str(length)
     return answer

@@ -10,7 +10,8 @@ from appliance.api.views import formats, pages, parameters
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
 from appliance.errors import AmbiguousError, InputError
 from appliance.model.ids import is_id
-from appliance.store.sqlite.dead_letters import Choice, DeadLetters, Letter
+from appliance.store.base import DeadLetters
+from appliance.store.rows import Choice, Letter
 
 PARAMETERS = ("reason", "topic", "after", "before", "limit", "format")
 FORMATS = ("json", "ndjson", "csv")

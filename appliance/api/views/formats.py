@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from appliance.store.sqlite.dead_letters import Letter
-from appliance.store.sqlite.reader import Row
+from appliance.store.rows import Letter, StoredMessage
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
@@ -34,7 +33,7 @@ def dump(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def message(row: Row) -> dict[str, object]:
+def message(row: StoredMessage) -> dict[str, object]:
     """Return a message as the API shows it; bytes that are not text are shown as base64."""
     body, encoding = _body(row.body, text=bool(row.text))
     return {
@@ -66,7 +65,7 @@ def letter(row: Letter) -> dict[str, object]:
     }
 
 
-def message_cells(row: Row) -> tuple[object, ...]:
+def message_cells(row: StoredMessage) -> tuple[object, ...]:
     """Return the cells of a message in a CSV export."""
     body, encoding = _body(row.body, text=bool(row.text))
     return (row.id, row.topic, row.received_at, encoding, cell(body))

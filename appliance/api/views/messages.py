@@ -8,8 +8,7 @@ from appliance.api.views import formats, parameters
 from appliance.api.views.answers import json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.model.ids import is_id
-from appliance.store.sqlite.dead_letters import Letter
-from appliance.store.sqlite.reader import Row
+from appliance.store.rows import Letter, StoredMessage
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -39,7 +38,7 @@ def blueprint(services: Services) -> Blueprint:
     return views
 
 
-def _find(services: Services, message_id: str) -> Row | Letter | None:
+def _find(services: Services, message_id: str) -> StoredMessage | Letter | None:
     """Return the message, or the newest dead letter that has its id."""
     parameters.read(request.args.to_dict(flat=False), ())
     if not is_id(message_id):

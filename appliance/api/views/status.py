@@ -13,7 +13,7 @@ from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.pulse import Sign, signs
 from appliance.model import timestamps
-from appliance.store.sqlite.reader import SQLITE_VERSION, Reader
+from appliance.store.base import Reader
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -36,7 +36,7 @@ def blueprint(services: Services) -> Blueprint:
                 "broker": asdict(services.broker()),
                 "store": _store(services.reader),
                 "disk": _disk(services.config),
-                "sqlite": SQLITE_VERSION,
+                services.reader.engine.name: services.reader.engine.version,
             }
         )
 
@@ -55,7 +55,7 @@ def _pulse(sign: Sign) -> dict[str, object]:
 
 def _store(reader: Reader) -> dict[str, object] | None:
     try:
-        return asdict(reader.totals())
+        return {**asdict(reader.totals()), **reader.details()}
     except StoreError:
         return None
 

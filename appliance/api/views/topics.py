@@ -9,7 +9,8 @@ from appliance.api.services import Services
 from appliance.api.views import formats, pages, parameters
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
 from appliance.model.topics import check_topic
-from appliance.store.sqlite.reader import Reader, Window
+from appliance.store.base import Reader
+from appliance.store.rows import Window
 
 TOPIC_PARAMETERS = ("after", "limit")
 MESSAGE_PARAMETERS = ("after", "before", "since", "limit", "format")

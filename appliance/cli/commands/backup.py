@@ -2,17 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from appliance.cli.text.status_text import size
 from appliance.config import Config
-from appliance.store.sqlite import backup as copies
-from appliance.store.sqlite import restore as restoring
-from appliance.store.sqlite import usage
-from appliance.store.sqlite.restore import Ready
+from appliance.store import open_store
+from appliance.store.base import Progress, Restoration
 
 
 @click.command()
@@ -38,21 +35,23 @@ def backup(config: Config, to: Path | None, scheduled: bool, as_json: bool) -> N
     """
     if scheduled and to:
         raise click.UsageError("--scheduled goes into the folder for backups: leave out TO")
-    target = (to or config.backup_folder).absolute()
+    store = open_store(config)
+    backups = store.backup
+    target = (to or backups.folder).absolute()
     if to is None:
-        copies.make_folder(target, config.database)
+        backups.make_folder()
     if target.is_dir():
-        target /= copies.name(scheduled=scheduled)
-    with usage.shared(config.database):
-        made = copies.make(config.database, target, config.min_free_bytes, _progress())
+        target /= backups.name(scheduled=scheduled)
+    with store.in_use():
+        copy = backups.make(target, _progress())
     if scheduled:
-        copies.prune(config.backup_folder, config.backup_keep)
+        backups.prune(config.backup_keep)
     if as_json:
-        click.echo(json.dumps({**made._asdict(), "path": str(made.path)}))
+        click.echo(json.dumps({**copy._asdict(), "path": str(copy.path)}))
         return
-    click.echo(str(made.path))
-    told = f"{made.messages:,} messages, {size(made.bytes)}, checked, in {made.seconds:.1f} s"
-    click.echo(told, err=True)
+    click.echo(str(copy.path))
+    summary = f"{copy.messages:,} messages, {size(copy.bytes)}, checked, in {copy.seconds:.1f} s"
+    click.echo(summary, err=True)
 
 
 @click.command()
@@ -73,21 +72,21 @@ def restore(config: Config, source: Path, yes: bool) -> None:
       appliance restore var/backups/appliance-20261121T093000Z.db
       docker run --rm -it -v appliance:/data queue-appliance appliance restore /data/backups/X.db
     """
-    floor, watch = config.min_free_bytes, _progress()
-    with restoring.prepared(source.absolute(), config.database, floor, watch) as ready:
-        for line in _told(source, ready):
+    store = open_store(config)
+    with store.restore(source.absolute(), _progress()) as restoration:
+        for line in _summary(source, restoration):
             click.echo(line, err=True)
         if not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError("there is no terminal to ask on; give --yes to restore")
             click.confirm("Restore?", abort=True, err=True)
-        kept = ready.put_in_place()
-    click.echo(f"restored {config.database}", err=True)
-    if kept:
-        click.echo(f"the replaced database is {kept}; delete it when you are sure", err=True)
+        replaced = restoration.put_in_place()
+    click.echo(f"restored {store.location}", err=True)
+    if replaced:
+        click.echo(f"the replaced database is {replaced}; delete it when you are sure", err=True)
 
 
-def _told(source: Path, ready: Ready) -> list[str]:
+def _summary(source: Path, ready: Restoration) -> list[str]:
     """Return what a restore would do, in words."""
     last = f", the last of {ready.last_at}" if ready.last_at else ""
     lines = [f"{source}: {ready.messages:,} messages, {size(ready.bytes)}, sound{last}"]
@@ -110,16 +109,16 @@ def _told(source: Path, ready: Ready) -> list[str]:
     return lines
 
 
-def _progress() -> Callable[[str, float | None], bool]:
-    """Return what shows a person who watches how far it is."""
+def _progress() -> Progress:
+    """Return a function that shows the progress on a terminal."""
     shown = ""
 
-    def show(what: str, done: float | None) -> bool:
+    def show(step: str, share: float | None) -> bool:
         nonlocal shown
-        text = what if done is None else f"{what} {done:4.0%}"
+        text = step if share is None else f"{step} {share:4.0%}"
         if text != shown:
             click.echo(f"\r{text:<20}\r", nl=False, err=True)
             shown = text
         return True
 
-    return show if sys.stderr.isatty() else lambda _what, _done: True
+    return show if sys.stderr.isatty() else lambda _step, _share: True

@@ -9,6 +9,7 @@ import click
 from appliance.config import Config
 from appliance.doctor.checks import examine
 from appliance.doctor.findings import Finding, Level
+from appliance.store import open_store
 
 
 @click.command()
@@ -28,7 +29,7 @@ def doctor(config: Config, as_json: bool) -> None:
       appliance doctor --json | jq '.findings[] | select(.level != "ok")'
     """
     findings = []
-    for finding in examine(config):
+    for finding in examine(config, open_store(config)):
         findings.append(finding)
         if not as_json:
             click.echo(_line(finding))

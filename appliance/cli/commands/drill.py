@@ -15,8 +15,8 @@ import click
 from appliance.config import Config
 from appliance.drill.drill import Drill, Plan, Report
 from appliance.drill.scratch import Scratch, make_folder
-from appliance.store.sqlite import scan
-from appliance.store.sqlite.verify import verify
+from appliance.store import open_store
+from appliance.store.base import Store
 
 #: Seconds between two lines of progress where no terminal watches.
 _LINE_SECONDS: Final = 10.0
@@ -81,13 +81,13 @@ def drill(
         signal.signal(number, lambda *_: stop.set())
     folder = make_folder(wanted, config.data)
     scratch = Scratch(folder, os.environ)
-    database = scratch.config.database
+    store = open_store(scratch.config)
     show = _Progress()
     try:
         report = Drill(
             scratch,
             Plan(seconds, connections, rate),
-            rows=lambda: scan.rows(database), problems=lambda: problems(database),
+            rows=store.rows, problems=lambda: problems(store),
             show=show, stop=stop,
         ).run()  # fmt: skip
     finally:
@@ -103,9 +103,9 @@ def drill(
         sys.exit(1)
 
 
-def problems(database: Path) -> list[str]:
-    """Return what `appliance verify` finds wrong in it."""
-    return verify(database, quick=False, alone=True, progress=lambda *_: None).problems
+def problems(store: Store) -> list[str]:
+    """Return the problems that `appliance verify` reports."""
+    return store.verify(quick=False, alone=True, progress=lambda *_: None).problems
 
 
 class _Progress:

@@ -39,35 +39,37 @@ def broker(config: Config) -> None:
 def migrate(config: Config) -> None:
     """Bring the database to this program's schema; make it if there is none. Ends at once."""
     from appliance.doctor import checks
+    from appliance.machine.complaint import Complaint
+    from appliance.store import open_store
 
     setup.configure(config, "migrate")
     log = structlog.get_logger(__name__)
-    for finding in checks.at_start(config, broker=False):
-        log.warning(finding.found, check=finding.check, advice=finding.advice)
-    told = False
+    store = open_store(config)
+    for finding in checks.at_start(config, store, broker=False):
+        log.warning(
+            "start check failed",
+            finding=finding.found,
+            check=finding.check,
+            advice=finding.advice,
+        )
+    no_space = Complaint(
+        log, "database waiting for space", "database has space again", level="error"
+    )
     while True:
         try:
-            applied = _migrate(config)
-            break
+            with store.in_use():
+                applied = store.migrate()
         except StoreError as error:
-            # Else everything would end for want of a few pages, and not come back by itself.
+            # Otherwise everything would end for want of a few pages, and not come back by itself.
             lacks = disk_space.disk(config.data, "the data's disk", _ROOM_BYTES, _ROOM_INODES).lacks
             if not lacks:
                 raise
-            if not told:
-                words = "waiting for room for the database"
-                log.error(words, error=str(error), reason=lacks)  # noqa: TRY400  # one line
-            told = True
+            no_space.fails(error=str(error), reason=lacks)
             time.sleep(_ROOM_PAUSE)
-    log.info("database is ready", path=str(config.database), applied=applied)
-
-
-def _migrate(config: Config) -> list[str]:
-    from appliance.store.sqlite import usage
-    from appliance.store.sqlite.migrations import migrate
-
-    with usage.shared(config.database):
-        return migrate(config.database)
+        else:
+            break
+    no_space.works()
+    log.info("database ready", path=store.location, applied=applied)
 
 
 @click.command()
@@ -81,14 +83,16 @@ def api(config: Config) -> None:
     from appliance.broker.publish.publisher import AmqpPublisher
     from appliance.cli.composition import api_services
     from appliance.machine.pulse import Pulse
-    from appliance.store.sqlite import usage
-    from appliance.store.sqlite.commits import Watch
+    from appliance.store import open_store
 
     setup.configure(config, "api")
-    publisher, stopping = AmqpPublisher(config), threading.Event()
-    app = create_app(api_services(config, publisher.state, publisher.publish_and_wait, stopping))
-    with usage.shared(config.database), Pulse(config, "api") as pulse:
-        serve(config, publisher, Watch(config.database), app, pulse, stopping=stopping)
+    publisher, store = AmqpPublisher(config), open_store(config)
+    stopping = threading.Event()
+    app = create_app(
+        api_services(config, store, publisher.state, publisher.publish_and_wait, stopping)
+    )
+    with store.in_use(), Pulse(config, "api") as pulse:
+        serve(config, publisher, store.commits, app, pulse, stopping=stopping)
 
 
 @click.command()
@@ -99,15 +103,17 @@ def worker(config: Config) -> None:
 
     from appliance.broker.consumer import AmqpConsumer
     from appliance.machine.pulse import Pulse
-    from appliance.store.sqlite import usage
+    from appliance.store import open_store
     from appliance.worker import CONSUMING, STORING, Worker
+
+    store = open_store(config)
 
     async def run() -> None:
         with Pulse(config, "worker", CONSUMING, STORING) as pulse:
-            await Worker(config, AmqpConsumer(config), pulse).run()
+            await Worker(pulse, AmqpConsumer(config), store.open_writer).run()
 
     setup.configure(config, "worker")
-    with usage.shared(config.database):
+    with store.in_use():
         uvloop.run(run())
 
 
@@ -118,15 +124,16 @@ def janitor(config: Config) -> None:
     from appliance import janitor
     from appliance.broker import probe
     from appliance.machine.pulse import Pulse
-    from appliance.store.sqlite import usage
+    from appliance.store import open_store
 
     setup.configure(config, "janitor")
+    store = open_store(config)
     with (
-        usage.shared(config.database),
+        store.in_use(),
         Pulse(config, "janitor", "chores", probe.LOOP) as pulse,
         probe.running(config, pulse),
     ):
-        janitor.run(config, pulse)
+        janitor.run(config, store, pulse)
 
 
 @click.command()

@@ -36,8 +36,9 @@ def _check(config: Config) -> None:
     child = os.fork()
     if not child:
         from appliance.doctor import checks
+        from appliance.store import open_store
 
-        checks.at_start(config, broker=True)  # what it warns of, `migrate` logs
+        checks.at_start(config, open_store(config), broker=True)  # what it warns of, `migrate` logs
         sys.exit()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status:

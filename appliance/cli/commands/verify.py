@@ -15,8 +15,9 @@ from appliance.client import Client
 from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.model.ledger import LedgerEntry
-from appliance.store.sqlite import verify as checks
-from appliance.store.sqlite.writer import Writer
+from appliance.store import open_store
+from appliance.store.base import Store
+from appliance.store.verification import LedgerSums, Verification
 
 #: Seconds for which what the API knows to be confirmed may still be on its way to a row, with
 #: nothing moving: longer than the broker needs to count its queue right after a crash.
@@ -57,17 +58,16 @@ def verify(
       appliance verify --database /backups/appliance-2026-11-21.db
     """
     began = time.monotonic()
-    path = database or config.database
+    store = open_store(config)
+    checked = store if database is None else store.of_backup(database)
     if accept:
-        writer = Writer(path)
-        count = writer.accept_missing()
-        writer.close()
+        count = checked.accept_missing()
         click.echo(f"missing envelopes that are now accepted as such: {count:,}", err=True)
-    found = checks.verify(
-        path, quick=quick, alone=database is not None, progress=_show if _watched() else _hide
+    found = checked.verify(
+        quick=quick, alone=database is not None, progress=_show if _watched() else _hide
     )
     if database is None:
-        queue = _look_at_queue(config, found)
+        queue = _look_at_queue(config, store, found)
     else:
         queue = Queue(reason="not looked at for a file")
     _judge_unknown(found)
@@ -83,7 +83,7 @@ def verify(
         sys.exit(1)
 
 
-def _look_at_queue(config: Config, found: checks.Findings) -> Queue:
+def _look_at_queue(config: Config, store: Store, found: Verification) -> Queue:
     """Ask the running API, and wait until what it knows to be confirmed is in the store."""
     client = Client(replace(config, url=""))  # the one beside this database
     try:
@@ -92,25 +92,23 @@ def _look_at_queue(config: Config, found: checks.Findings) -> Queue:
         entry = None if said is None else LedgerEntry(**said)
         if found.sources is not None and entry is not None:
             _excuse_running(found.sources, entry.source)
-            broker, not_stored = _wait(client, config.database, entry)
+            broker, not_stored = _wait(client, store, entry)
             _judge(found, broker, not_stored)
         else:
             not_stored = None
     except ApplianceError as error:
-        return Queue(reason=str(error), not_stored=_left(config, found))
+        return Queue(reason=str(error), not_stored=_left(config, store, found))
     finally:
         client.close()
     reason = None if broker["depth"] is not None else broker["reason"] or "not looked at yet"
     return Queue(broker["depth"], broker["consumers"], not_stored, reason)
 
 
-def _left(config: Config, found: checks.Findings) -> int | None:
+def _left(config: Config, store: Store, found: Verification) -> int | None:
     """Return how many envelopes are no rows, of those that API processes noted as confirmed."""
     if found.sources is None:
         return None
-    count = sum(
-        checks.unaccounted(config.database, entry) for entry in last_words.recorded(config.data)
-    )
+    count = sum(store.unaccounted(entry) for entry in last_words.recorded(config.data))
     if count:
         found.notes.append(
             f"confirmed envelopes that are not stored: {count:,}; while the API is away it is not "
@@ -127,7 +125,7 @@ def _broker(client: Client) -> dict[str, Any]:
     return broker
 
 
-def _wait(client: Client, database: Path, entry: LedgerEntry) -> tuple[dict[str, Any], int]:
+def _wait(client: Client, store: Store, entry: LedgerEntry) -> tuple[dict[str, Any], int]:
     """Return what the API says last, and how many envelopes are confirmed and no rows.
 
     Returns when there are none, or nothing has moved for a while.
@@ -135,7 +133,7 @@ def _wait(client: Client, database: Path, entry: LedgerEntry) -> tuple[dict[str,
     end = time.monotonic() + _PATIENCE
     state, since = (-1, -1), time.monotonic()
     while True:
-        not_stored = checks.unaccounted(database, entry)
+        not_stored = store.unaccounted(entry)
         broker = _broker(client)
         now = time.monotonic()
         if state != (not_stored, broker["depth"]):
@@ -147,7 +145,7 @@ def _wait(client: Client, database: Path, entry: LedgerEntry) -> tuple[dict[str,
         time.sleep(_LOOK)
 
 
-def _judge(found: checks.Findings, broker: dict[str, Any], not_stored: int) -> None:
+def _judge(found: Verification, broker: dict[str, Any], not_stored: int) -> None:
     """Say whether what is confirmed and no row can still become one."""
     depth = broker["depth"]
     if not not_stored:
@@ -166,7 +164,7 @@ def _judge(found: checks.Findings, broker: dict[str, Any], not_stored: int) -> N
         )
 
 
-def _excuse_running(sources: checks.Sources, running: str) -> None:
+def _excuse_running(sources: LedgerSums, running: str) -> None:
     """What a running API has sent and not settled is under way, not unknown."""
     for gap in sources.gaps:
         if gap.source == running:
@@ -175,7 +173,7 @@ def _excuse_running(sources: checks.Sources, running: str) -> None:
     sources.gaps = [gap for gap in sources.gaps if gap.missing or gap.unknown]
 
 
-def _judge_unknown(found: checks.Findings) -> None:
+def _judge_unknown(found: Verification) -> None:
     if found.sources is not None and found.sources.unknown:
         found.notes.append(
             "envelopes that have not come, and of which it is not known whether they were "

@@ -5,7 +5,7 @@ from typing import Any
 
 from appliance.cli.text.status_text import size
 from appliance.model.ledger import Ranges
-from appliance.store.sqlite.verify import Findings, Sources
+from appliance.store.verification import LedgerSums, Verification
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Queue:
     reason: str | None = None
 
 
-def lines(found: Findings, queue: Queue) -> list[str]:
+def lines(found: Verification, queue: Queue) -> list[str]:
     """Return the lines of `appliance verify`."""
     rows = [("database", found.database), ("schema", str(found.schema))]
     if (integrity := found.integrity) is not None:
@@ -51,7 +51,7 @@ def lines(found: Findings, queue: Queue) -> list[str]:
     return [*text, "all is well" if not found.problems else f"{len(found.problems)} wrong"]
 
 
-def _envelopes(sources: Sources) -> str:
+def _envelopes(sources: LedgerSums) -> str:
     missing = f"{sources.missing:,} MISSING" if sources.missing else "none missing"
     processes = "API process" if sources.total == 1 else "API processes"
     text = f"{sources.accounted - sources.not_kept:,} from {sources.total:,} {processes}, {missing}"
@@ -66,7 +66,7 @@ def _queue(queue: Queue) -> str:
     return f"{queue.depth:,} envelopes wait; workers attached: {queue.workers}"
 
 
-def _details(found: Findings) -> list[str]:
+def _details(found: Verification) -> list[str]:
     lines: list[str] = []
     if found.integrity is not None:
         lines += [f"  {error}" for error in found.integrity.errors]

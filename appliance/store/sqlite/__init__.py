@@ -1,1 +1,1 @@
-"""The store as a SQLite file; the only package that knows SQLite."""
+"""The store in a SQLite file: the only package that knows SQLite."""

@@ -1,7 +1,8 @@
-"""Ask the store on behalf of the event loop: is it committed, was this key used.
+"""Questions of the event loop: whether a message is committed, whether a key was used.
 
-SQLite tells other processes of a commit only when asked: `PRAGMA data_version` costs a few
-microseconds and changes when somebody else has committed. It is asked only while someone waits.
+SQLite tells other processes of a commit only when they ask: `PRAGMA data_version` costs a few
+microseconds and changes when another connection has committed. It is asked only while a request
+waits.
 """
 
 import asyncio
@@ -9,14 +10,16 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from appliance.errors import StoreError
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
+from appliance.machine.complaint import Complaint
+from appliance.store.rows import EarlierMessage
+from appliance.store.sqlite.database import connect, sqlite3, store_error
 
-#: Seconds between two looks while somebody waits.
+#: Seconds between two looks while a request waits.
 _POLL: Final = 0.002
 #: Ids asked for in one statement.
 _CHUNK: Final = 500
@@ -25,28 +28,21 @@ _T = TypeVar("_T")
 _log: Any = structlog.get_logger(__name__)
 
 
-class Stored(NamedTuple):
-    """A stored message, as far as an idempotency key's retry is compared with it."""
-
-    id: str
-    received_at: str
-    body: str | bytes
-
-
-class Watch:
-    """One read-only connection in a thread of its own; the methods are called on the loop."""
+class CommitWatch:
+    """Watches for commits on one read-only connection, in a thread of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._thread = ThreadPoolExecutor(1, "store-watch")
+        self._thread = ThreadPoolExecutor(1, "commit-watch")
         self._connection: Any = None
         self._version = -1
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._new: set[str] = set()
         self._poll: asyncio.Task[None] | None = None
+        self._complaint = Complaint(_log, "commits not visible", "commits visible again")
 
     async def committed(self, message_id: str, timeout: float) -> bool:  # noqa: ASYNC109
-        """Wait until a message is a row, at most `timeout` seconds; whether it is."""
+        """Wait until a message is stored, for `timeout` seconds at most; return whether it is."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(message_id, []).append(future)
         self._new.add(message_id)
@@ -62,62 +58,61 @@ class Watch:
                 del self._waiting[message_id]
         return False
 
-    async def stored(self, prefix: str, most: int) -> list[Stored]:
-        """Return the stored messages whose ids begin with `prefix`, in order, at most `most`.
+    async def with_prefix(self, prefix: str, limit: int) -> list[EarlierMessage]:
+        """Return up to `limit` stored messages whose ids begin with `prefix`, in order.
 
         Raises StoreError.
         """
         first, last = prefix + "00000000", prefix + "ffffffff"
 
-        def select(connection: Any) -> list[Stored]:
+        def select(connection: Any) -> list[EarlierMessage]:
             rows = connection.execute(
                 "SELECT id, received_at, body FROM messages WHERE id BETWEEN ? AND ? "
                 "ORDER BY id LIMIT ?",
-                (first, last, most),
+                (first, last, limit),
             )
-            return [Stored(*row) for row in rows]
+            return [EarlierMessage(*row) for row in rows]
 
         return await self._ask(select)
 
     def close(self) -> None:
-        """End the thread; waits for the question under way."""
+        """End the thread after the question under way."""
         if self._poll is not None:
             self._poll.cancel()
         self._thread.submit(self._disconnect)
         self._thread.shutdown()
 
     async def _look(self) -> None:
-        told = False
         while self._waiting:
-            asked = list(self._waiting)
+            ids = list(self._waiting)
             new, self._new = self._new, set()
             try:
-                found = await self._ask(functools.partial(self._find, asked=asked, new=new))
+                stored = await self._ask(functools.partial(self._select, ids=ids, new=new))
             except StoreError as error:
-                if not told:
-                    _log.warning("can't see what is stored", error=str(error))
-                told = True
+                self._complaint.fails(error=str(error))
                 self._new |= new
-                found = []
-            for message_id in found:
+                stored = []
+            else:
+                self._complaint.works()
+            for message_id in stored:
                 for future in self._waiting.pop(message_id, []):
                     if not future.done():
                         future.set_result(None)
             await asyncio.sleep(_POLL)
 
-    def _find(self, connection: Any, asked: list[str], new: set[str]) -> list[str]:
-        """Return which of the ids are stored; look only at the new ones if nothing has changed."""
+    def _select(self, connection: Any, ids: list[str], new: set[str]) -> list[str]:
+        """Return the ids that are stored; where nothing was committed, look only at new ones."""
         version = connection.execute("PRAGMA data_version").fetchone()[0]
         if version == self._version:
-            asked = [message_id for message_id in asked if message_id in new]
-        found: list[str] = []
-        for start in range(0, len(asked), _CHUNK):
-            ids = asked[start : start + _CHUNK]
-            marks = ",".join("?" * len(ids))
-            rows = connection.execute(f"SELECT id FROM messages WHERE id IN ({marks})", ids)  # noqa: S608  # only question marks
-            found += [row[0] for row in rows]
+            ids = [message_id for message_id in ids if message_id in new]
+        stored: list[str] = []
+        for start in range(0, len(ids), _CHUNK):
+            chunk = ids[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            rows = connection.execute(f"SELECT id FROM messages WHERE id IN ({marks})", chunk)  # noqa: S608  # only question marks
+            stored += [row[0] for row in rows]
         self._version = version
-        return found
+        return stored
 
     async def _ask(self, question: Callable[[Any], _T]) -> _T:
         def ask() -> _T:

@@ -1,22 +1,20 @@
-"""Dead letters: reading them page by page, and removing one.
+"""Dead letters: reads page by page, and the removal of one.
 
-A letter is named by its `seq`: several may carry the same message's id, since an idempotency key
-that came with a third body is a second conflict.
+A letter is named by its `seq`: several letters can carry the same message's id, because an
+idempotency key that comes with a third body makes a second conflict.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
-from appliance.store.sqlite.paging import PAGE_BYTES, Page, Span, pieces, take
-from appliance.store.sqlite.reader import Reader
+from appliance.store.paging import pieces, take
+from appliance.store.rows import PAGE_BYTES, SHOWN_BYTES, Choice, Letter, Page
+from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.reader import SqliteReader
 
-#: Bytes of a body that is shown with its letter; a longer one is asked for by itself. What another
-#: client publishes may be a hundred times what the appliance takes.
-SHOWN_BYTES: Final = PAGE_BYTES
-#: Milliseconds to wait for another's write before a removal.
+#: Milliseconds to wait for another process's write before a removal.
 _BUSY_TIMEOUT_MS: Final = 1500
 
 _COLUMNS: Final = f"""
@@ -25,38 +23,10 @@ _COLUMNS: Final = f"""
 """
 
 
-class Letter(NamedTuple):
-    """One dead letter: `reason` is a stable word, `error` the same for people.
+class SqliteDeadLetters:
+    """Reads through `reader`, and removes in short transactions on connections of their own."""
 
-    `body` is None where its `size` in bytes is more than SHOWN_BYTES.
-    """
-
-    seq: int
-    id: str
-    topic: str
-    received_at: str
-    dead_at: str
-    reason: str
-    error: str
-    size: int
-    body: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Choice(Span):
-    """Which letters: those of the span that have this reason and topic."""
-
-    reason: str | None = None
-    topic: str | None = None
-
-
-class DeadLetters:
-    """Reads through `reader`; writes, in short transactions, on a connection made for each.
-
-    Every method raises StoreError where the database can't be used.
-    """
-
-    def __init__(self, path: Path, reader: Reader) -> None:
+    def __init__(self, path: Path, reader: SqliteReader) -> None:
         self._path = path
         self._reader = reader
 
@@ -70,12 +40,12 @@ class DeadLetters:
             return take(cursor, Letter._make, limit, max_bytes)
 
     def pieces(self, choice: Choice, limit: int | None = None) -> Iterator[list[Letter]]:
-        """Yield up to `limit` letters (None: all that are there now) in lists of some 256 KiB."""
+        """Yield up to `limit` letters (None: all that are stored now) in lists of some 256 KiB."""
         newest = self.page(Choice(), 1).rows
         return pieces(self.page, choice, newest[0].seq if newest else 0, limit)
 
     def count(self, choice: Choice) -> int:
-        """Return how many letters there are of the choice's reason and topic, wherever they are."""
+        """Return the number of letters with the choice's reason and topic, whatever its span."""
         where, values = _where(replace(choice, before=None, after=None))
         with self._reader.reading() as connection:
             query = f"SELECT count(*) FROM dead_letters {where}"  # noqa: S608  # ours
@@ -102,16 +72,16 @@ class DeadLetters:
         return None if row is None else row[0]
 
     def remove(self, letter: Letter) -> bool:
-        """Remove a letter; whether it was there as it was read.
+        """Remove a letter; return whether it was still there as it was read.
 
-        One that has died again since then (its `dead_at` has changed) is another one and stays.
+        A letter that has died again since then has another `dead_at`, and stays.
         """
         try:
             connection = connect(self._path, readonly=False)
             try:
                 # Longer than any transaction of ours takes, short for a thread of the API.
                 connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-                # A checkpoint may take long; the worker and the janitor see to it.
+                # A checkpoint can take long; the worker and the janitor make them.
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
                 connection.execute("BEGIN IMMEDIATE")
                 removed = connection.execute(
@@ -134,7 +104,6 @@ def _where(choice: Choice) -> tuple[str, dict[str, Any]]:
         "before": "seq < :before",
         "after": "seq > :after",
     }
-    values = {name: getattr(choice, name) for name in conditions}
-    given = {name: value for name, value in values.items() if value is not None}
-    text = " AND ".join(conditions[name] for name in given)
-    return (f"WHERE {text}" if text else ""), given
+    values = {name: value for name in conditions if (value := getattr(choice, name)) is not None}
+    text = " AND ".join(conditions[name] for name in values)
+    return (f"WHERE {text}" if text else ""), values

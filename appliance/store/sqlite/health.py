@@ -1,29 +1,108 @@
-"""What a look at the database tells of its health."""
+"""Checks of the database for `appliance doctor`."""
 
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import StoreError
-from appliance.store.sqlite import migrations
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
+from appliance.errors import SchemaError, StoreError
+from appliance.store.base import HealthCheck
+from appliance.store.sqlite import migrations, paths, upkeep
+from appliance.store.sqlite.database import connect, sqlite3, store_error
 
 #: The first version that is free of the WAL-reset race.
 _SAFE: Final = (3, 51, 3)
-#: Seconds for which a database is looked through; a very large one takes longer.
+#: Seconds for which a database is checked; a very large one takes longer.
 _CHECK_SECONDS: Final = 60.0
 #: Steps of SQLite's machine between two looks at the clock.
 _STEPS: Final = 100_000
+#: Bytes of a write-ahead log that could not be emptied: SQLite starts it over at 40 MB.
+_LARGE_WAL: Final = 128 * 2**20
 
 
-def version() -> str:
-    """Return the version of the SQLite in use."""
-    return str(sqlite3.sqlite_version)
+class SqliteHealth:
+    """Checks the database at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def engine(self) -> HealthCheck:
+        """Check that this SQLite can't damage a database."""
+        version = str(sqlite3.sqlite_version)
+        if is_safe():
+            return HealthCheck("SQLite", "ok", version)
+        return HealthCheck(
+            "SQLite",
+            "warning",
+            f"{version} can damage a database when two connections meet in a rare way (WAL reset)",
+            "install pysqlite3, which has 3.51.3 or later: pip install pysqlite3",
+        )
+
+    def database(self) -> Iterator[HealthCheck]:
+        """Check the schema, the structure and the write-ahead log."""
+        yield self._schema()
+        yield self._structure()
+        yield self._wal()
+
+    def newest(self) -> float | None:
+        """Return when the message stored last was received, as Unix time; None if unknown."""
+        try:
+            connection = connect(self._path, readonly=True)
+        except StoreError:
+            return None
+        try:
+            row: Any = connection.execute(
+                "SELECT received_at FROM messages ORDER BY seq DESC LIMIT 1"
+            ).fetchone()
+            return datetime.fromisoformat(row[0]).timestamp() if row else None
+        except (sqlite3.Error, ValueError):
+            return None  # `database` reports why
+        finally:
+            connection.close()
+
+    def files(self) -> list[Path]:
+        """Return the database and the files that SQLite makes beside it."""
+        return [paths.with_suffix(self._path, suffix) for suffix in ("", *paths.BESIDE)]
+
+    def _schema(self) -> HealthCheck:
+        try:
+            return HealthCheck("schema", "ok", schema(self._path))
+        except SchemaError as error:
+            return HealthCheck(
+                "schema", "error", str(error), "run the program version that the message names"
+            )
+        except StoreError as error:
+            return HealthCheck(
+                "schema",
+                "error",
+                str(error),
+                "restore a backup: appliance restore (see the check `database`)",
+            )
+
+    def _structure(self) -> HealthCheck:
+        try:
+            return HealthCheck("database", "ok", quick_check(self._path))
+        except StoreError as error:
+            advice = "stop the appliance, keep a copy of the folder, and restore a backup"
+            return HealthCheck("database", "error", str(error), f"{advice}: appliance restore")
+
+    def _wal(self) -> HealthCheck:
+        size = upkeep.wal_size(self._path)
+        shown = f"{size / 2**20:,.1f} MiB"
+        if size < _LARGE_WAL:
+            return HealthCheck("write-ahead log", "ok", shown)
+        readers = ", ".join(upkeep.readers(self._path)) or "none that can be seen"
+        return HealthCheck(
+            "write-ahead log",
+            "warning",
+            f"{shown}, not emptied: a program holds a read open; reading now: {readers}",
+            "end that program, or its transaction",
+        )
 
 
 def is_safe() -> bool:
-    """Whether that version is free of the WAL-reset race."""
+    """Whether this SQLite is free of the WAL-reset race."""
     return bool(sqlite3.sqlite_version_info >= _SAFE)
 
 
@@ -32,7 +111,7 @@ def schema(path: Path) -> str:
 
     Raises SchemaError where it is newer than this program, StoreError where it can't be read.
     """
-    if not path.exists() or not path.stat().st_size:
+    if not paths.size(path):
         return "there is no database yet"
     connection = connect(path, readonly=True)
     try:
@@ -46,8 +125,8 @@ def schema(path: Path) -> str:
 
 
 def quick_check(path: Path) -> str:
-    """Return in words how the database's structure is. Raises StoreError where it is damaged."""
-    if not path.exists() or not path.stat().st_size:
+    """Return in words that the structure is sound. Raises StoreError where it is damaged."""
+    if not paths.size(path):
         return "there is none yet"
     began = time.monotonic()
     late = False
@@ -60,30 +139,13 @@ def quick_check(path: Path) -> str:
     connection = connect(path, readonly=True)
     try:
         connection.set_progress_handler(look, _STEPS)
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as error:
         if late:
             return f"nothing wrong in the first {_CHECK_SECONDS:.0f} s; appliance verify looks on"
         raise store_error(error, path) from error
     finally:
         connection.close()
-    if found != "ok":
-        raise StoreError(f"{path} is damaged: {found}")
+    if answer != "ok":
+        raise StoreError(f"{path} is damaged: {answer}")
     return f"sound, checked in {time.monotonic() - began:.1f} s"
-
-
-def newest(path: Path) -> float | None:
-    """Return when the message that was stored last was received, in seconds since 1970."""
-    try:
-        connection = connect(path, readonly=True)
-    except StoreError:
-        return None
-    try:
-        row: Any = connection.execute(
-            "SELECT received_at FROM messages ORDER BY seq DESC LIMIT 1"
-        ).fetchone()
-        return datetime.fromisoformat(row[0]).timestamp() if row else None
-    except (sqlite3.Error, ValueError):
-        return None  # the check of the database says more
-    finally:
-        connection.close()

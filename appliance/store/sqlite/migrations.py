@@ -1,11 +1,10 @@
 """The schema, and every change it ever had.
 
-Each change is one function below; sqlite-utils records which were applied. They are never edited
-once released. `PRAGMA user_version` counts them, so that a program can tell with one read whether
-the database is its own age.
+Each change is one function below; sqlite-utils records which were applied. A function is never
+edited once it is released. `PRAGMA user_version` counts the changes, so that a program can tell
+with one read whether it fits the database.
 """
 
-import fcntl
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -14,16 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import SchemaError, StoreError
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
+from appliance.machine import locks
+from appliance.store.sqlite import paths
+from appliance.store.sqlite.database import connect, sqlite3, store_error
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 
 class Migrations:
-    """sqlite-utils' registry of changes, made when it is asked for.
+    """A list of changes that becomes sqlite-utils' registry only where it is needed.
 
-    Who stores or reads has only to count them, and is 4 MB smaller without the library.
+    A process that stores or reads only counts the changes, and is 4 MB smaller without the library.
     """
 
     def __init__(self, name: str) -> None:
@@ -42,21 +43,21 @@ class Migrations:
     def __len__(self) -> int:
         return len(self._changes)
 
-    def _made(self) -> Any:
+    def _registry(self) -> Any:
         from sqlite_utils.migrations import Migrations as Registry  # noqa: PLC0415
 
-        made = Registry(self._name)
+        registry = Registry(self._name)
         for change in self._changes:
-            made()(change)
-        return made
+            registry()(change)
+        return registry
 
     def pending(self, db: "Database") -> list[Any]:
         """Return the changes that `db` has not had yet."""
-        return list(self._made().pending(db))
+        return list(self._registry().pending(db))
 
     def apply(self, db: "Database", **options: Any) -> None:
         """Bring `db` to the newest schema."""
-        self._made().apply(db, **options)
+        self._registry().apply(db, **options)
 
 
 _migrations: Final = Migrations("appliance")
@@ -107,7 +108,7 @@ def m001_messages_topics_and_dead_letters(db: "Database") -> None:
 
 @_migrations()
 def m002_sources(db: "Database") -> None:
-    """Keep which of each API process's numbered envelopes came."""
+    """Add the ledger: which of each API process's numbered envelopes came."""
     db.execute(
         """
         CREATE TABLE sources (                      -- API processes, and what came of each
@@ -126,7 +127,7 @@ def m002_sources(db: "Database") -> None:
 
 @_migrations()
 def m003_restores(db: "Database") -> None:
-    """Keep when a backup took the database's place, and what it left behind."""
+    """Add when a backup took the database's place, and how much it left behind."""
     db.execute(
         """
         CREATE TABLE restores (                     -- backups that took this database's place
@@ -148,8 +149,9 @@ def _count() -> int:
 def migrate(path: Path) -> list[str]:
     """Bring the database at `path` to this program's schema; make it if there is none.
 
-    Processes that do so at once wait for one another. Returns the names of what was applied.
-    Raises SchemaError for a database newer than this program, StoreError for any other failure.
+    Processes that migrate at once wait for one another. Returns the names of the changes that were
+    applied. Raises SchemaError for a database newer than this program, StoreError for any other
+    failure.
     """
     with _alone(path):
         try:
@@ -160,16 +162,18 @@ def migrate(path: Path) -> list[str]:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock of our own: two processes that create a database in WAL mode at once get
-    "database is locked" whatever their timeout.
-    """  # noqa: D205
+    """Hold a lock of our own.
+
+    Two processes that create a database in WAL mode at once get "database is locked", whatever
+    their timeout.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path.with_name(path.name + ".migrate"), os.O_CREAT | os.O_RDWR, 0o600)
+        descriptor = locks.open_file(paths.with_suffix(path, ".migrate"))
     except OSError as error:
         raise StoreError(f"{path}: can't be made: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locks.take(descriptor, patience=None)
         yield
     finally:
         os.close(descriptor)
@@ -195,7 +199,7 @@ def _apply(path: Path) -> list[str]:
 
 
 def _create(path: Path) -> None:
-    """Make an empty database with what can't be changed later without copying it."""
+    """Make an empty database with the settings that can't be changed later without a copy."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
@@ -225,21 +229,21 @@ def versions(connection: Any) -> tuple[int, int]:
 
 
 def differences(connection: Any) -> list[str]:
-    """Say which tables and indexes of ours are gone or changed; others may be there as well."""
+    """Name the tables and indexes of ours that are gone or changed; others are left alone."""
     from sqlite_utils import Database  # noqa: PLC0415
 
     db = Database(memory=True)
     _migrations.apply(db)
     question = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
-    wanted, found = (
+    wanted, present = (
         {(kind, name): sql for kind, name, sql in each.execute(question)}
         for each in (db.conn, connection)
     )
     db.close()
     return [
-        f"the {kind} {name} is " + ("changed" if (kind, name) in found else "gone")
+        f"the {kind} {name} is " + ("changed" if (kind, name) in present else "gone")
         for (kind, name), sql in sorted(wanted.items())
-        if (kind, name) not in found or found[kind, name] != sql
+        if (kind, name) not in present or present[kind, name] != sql
     ]
 
 

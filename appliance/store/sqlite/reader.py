@@ -1,86 +1,40 @@
-"""Reading the database: topics, pages of messages, exports, sizes.
+"""Reads from the database: topics, pages of messages, exports, sizes.
 
-Every read is short. A reader that stays open keeps the write-ahead log from being emptied, so even
-an export of everything is a row of small reads, each going on where the last one ended.
+Every read is short. A read that stays open keeps the write-ahead log from being emptied, so even an
+export of everything is a series of small reads, each going on where the last one ended.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from appliance.errors import StoreError
 from appliance.model import timestamps
-from appliance.store.sqlite import migrations
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
-from appliance.store.sqlite.paging import PAGE_BYTES, Page, Span, pieces, take
+from appliance.store.paging import pieces, take
+from appliance.store.rows import PAGE_BYTES, Engine, Page, StoredMessage, Topic, Totals, Window
+from appliance.store.sqlite import migrations, paths
+from appliance.store.sqlite.database import connect, sqlite3, store_error
 
-#: Version of the SQLite in use.
-SQLITE_VERSION: Final[str] = sqlite3.sqlite_version
-#: KiB of page cache for each connection; there is one for each thread that reads, and the
-#: operating system caches the file anyway.
+#: KiB of page cache for each connection. Each thread that reads has a connection, and the operating
+#: system caches the file anyway.
 _CACHE_KIB: Final = 2000
-#: By how much the order of `received_at` may differ from that of `seq`: more than any message
-#: waits between being taken and being put into the queue.
+#: The most by which the order of `received_at` differs from that of `seq`: longer than any message
+#: waits between being received and being put into the queue.
 _DISORDER: Final = timedelta(minutes=10)
 
 _COLUMNS: Final = "seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB)"
 
 
-class Row(NamedTuple):
-    """One stored message. `body` is its bytes; `text` says that they were stored as TEXT."""
+class SqliteReader:
+    """Reads the database at `path`, with a connection for each thread.
 
-    seq: int
-    id: str
-    topic: str
-    received_at: str
-    text: int
-    body: bytes
-
-
-class Topic(NamedTuple):
-    """What is known of one topic; `bytes` are those of the bodies."""
-
-    topic: str
-    messages: int
-    bytes: int
-    first_at: str
-    last_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Window(Span):
-    """Which messages of a topic: those of the span that were taken at `since` or later."""
-
-    topic: str
-    since: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """How much is stored. Sizes in bytes; `free_pages` are inside the file and used again."""
-
-    messages: int
-    bytes: int
-    topics: int
-    dead_letters: int
-    last_at: str | None
-    database_bytes: int
-    wal_bytes: int
-    page_size: int
-    pages: int
-    free_pages: int
-
-
-class Reader:
-    """Reads the database at `path`, from any number of threads; each gets its own connection.
-
-    The file need not exist yet. Every method raises StoreError where the database can't be read;
-    the next call opens it anew.
+    A connection that failed is closed, and the next call opens a new one.
     """
+
+    engine: Final = Engine("sqlite", sqlite3.sqlite_version)
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -113,19 +67,19 @@ class Reader:
         return [Topic._make(row) for row in rows]
 
     def has_topic(self, topic: str) -> bool:
-        """Whether anything of `topic` was ever stored."""
+        """Whether a message of the topic was ever stored; it may be deleted since."""
         with self.reading() as connection:
             query = "SELECT 1 FROM topics WHERE topic = ?"
             return connection.execute(query, (topic,)).fetchone() is not None
 
-    def page(self, window: Window, limit: int, max_bytes: int = PAGE_BYTES) -> Page[Row]:
+    def page(self, window: Window, limit: int, max_bytes: int = PAGE_BYTES) -> Page[StoredMessage]:
         """Return up to `limit` messages with up to `max_bytes` of bodies; at least one if any.
 
-        `since` has no index of its own: it would cost every insertion, and times follow `seq`
-        nearly. So the first `seq` that can matter is looked for by halving, ten minutes earlier
-        than asked for, and what comes after is filtered exactly. A message is missed only where
-        the order of times and that of storing differ by more than that, which takes a clock that
-        was set back.
+        `since` has no index of its own: an index would slow down every insertion, and times nearly
+        follow `seq`. So a binary search finds the first `seq` that can matter, for a time ten
+        minutes before `since`, and the rows after it are filtered exactly. A message is missed
+        only where the order of times differs from the order of storing by more than ten minutes,
+        after a clock was set back.
         """
         where, values = ["topic = :topic"], {"topic": window.topic, "limit": limit + 1}
         with self.reading() as connection:
@@ -144,54 +98,62 @@ class Reader:
                 f"SELECT {_COLUMNS} FROM messages INDEXED BY messages_topic "  # noqa: S608  # ours
                 f"WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT :limit"
             )
-            return take(connection.execute(query, values), Row._make, limit, max_bytes)
+            return take(connection.execute(query, values), StoredMessage._make, limit, max_bytes)
 
-    def pieces(self, window: Window, limit: int | None = None) -> Iterator[list[Row]]:
-        """Yield up to `limit` messages (None: all that are there now) in lists of some 256 KiB."""
+    def pieces(self, window: Window, limit: int | None = None) -> Iterator[list[StoredMessage]]:
+        """Yield up to `limit` messages (None: all that are stored now) in lists of some 256 KiB."""
         return pieces(self.page, window, self.last_seq(), limit)
 
     def last_seq(self) -> int:
-        """Return the `seq` of what was stored last; 0 if there is nothing."""
+        """Return the `seq` of the message stored last; 0 where there is none."""
         with self.reading() as connection:
             row = connection.execute("SELECT max(seq) FROM messages").fetchone()
         return int(row[0] or 0)
 
-    def message(self, message_id: str) -> Row | None:
+    def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""
         with self.reading() as connection:
             query = f"SELECT {_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  # ours
             row = connection.execute(query, (message_id,)).fetchone()
-        return None if row is None else Row._make(row)
+        return None if row is None else StoredMessage._make(row)
 
     def totals(self) -> Totals:
-        """Return how much is stored, from the table of topics; nothing large is counted."""
+        """Return the size of the store, from the table of topics; no large table is counted."""
         with self.reading() as connection:
             topics = connection.execute(
                 "SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0), count(*), max(last_at)"
                 " FROM topics"
             ).fetchone()
             dead = connection.execute("SELECT count(*) FROM dead_letters").fetchone()[0]
-            page_size, pages, free_pages = (
-                connection.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("page_size", "page_count", "freelist_count")
-            )
-        wal = self._path.with_name(self._path.name + "-wal")
         return Totals(
             messages=topics[0],
             bytes=topics[1],
             topics=topics[2],
             dead_letters=dead,
             last_at=topics[3],
-            database_bytes=_size(self._path),
-            wal_bytes=_size(wal),
-            page_size=page_size,
-            pages=pages,
-            free_pages=free_pages,
+            database_bytes=paths.size(self._path),
         )
+
+    def details(self) -> Mapping[str, int | str]:
+        """Return the bytes of the write-ahead log, and the file's pages.
+
+        `free_pages` are inside the file and used again.
+        """
+        with self.reading() as connection:
+            page_size, pages, free_pages = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+        return {
+            "wal_bytes": paths.size(paths.wal(self._path)),
+            "page_size": page_size,
+            "pages": pages,
+            "free_pages": free_pages,
+        }
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
-        """Lend this thread's connection to a short read; SQLite's errors become StoreError."""
+        """Lend this thread's connection to a short read, whose errors become StoreError."""
         connection = self._connection()
         try:
             yield connection
@@ -202,7 +164,7 @@ class Reader:
     def _connection(self) -> Any:
         """Return this thread's connection to the file that is at the path now.
 
-        A restored backup is another file under the same name; a connection would go on reading
+        A restored backup is another file of the same name; an open connection would go on reading
         the old one.
         """
         try:
@@ -235,10 +197,10 @@ class Reader:
 
 
 def _floor(connection: Any, since: str) -> int:
-    """Return a `seq` at or below which no message was taken at `since` or later.
+    """Return a `seq` at or below which no message was received at `since` or later.
 
-    Where the orders differ by at most _DISORDER, a message taken before `since - _DISORDER` has
-    only such before it that were taken before `since`.
+    Where the two orders differ by at most _DISORDER, all messages stored before one that was
+    received before `since - _DISORDER` were received before `since`.
     """
     earliest = datetime.fromisoformat(since) - _DISORDER
     bound = timestamps.timestamp(max(0.0, earliest.timestamp()))
@@ -247,10 +209,10 @@ def _floor(connection: Any, since: str) -> int:
     ).fetchone()
     if low is None:
         return 0
-    low, high = low - 1, high + 1  # taken before the bound; taken later (or nothing there)
+    low, high = low - 1, high + 1  # received before the bound; received later, or no row
     while high - low > 1:
         middle = (low + high) // 2
-        # Rows that were deleted leave gaps: look at the next one that is there.
+        # Deleted rows leave gaps: take the next row that exists.
         seq, received_at = connection.execute(
             "SELECT seq, received_at FROM messages WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
         ).fetchone() or (high, bound)
@@ -259,10 +221,3 @@ def _floor(connection: Any, since: str) -> int:
         else:
             high = middle
     return int(low)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -1,7 +1,7 @@
-"""Put a copy in the place of the database.
+"""Restores: a backup takes the place of the database.
 
-The copy is made ready beside the database (checked, copied, checked again, migrated), and takes
-its place with one rename. What it replaces stays beside it under another name.
+The backup is prepared beside the database (checked, copied, checked again, migrated), and takes its
+place with one rename. The replaced database stays beside it under another name.
 """
 
 import contextlib
@@ -16,27 +16,21 @@ from typing import Any, Final
 from appliance.errors import BackupError, StoreError
 from appliance.machine import files
 from appliance.model import timestamps
-from appliance.store.sqlite import backup, migrations, usage
-from appliance.store.sqlite.backup import Watch
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
+from appliance.store.base import Progress
+from appliance.store.sqlite import backup, migrations, paths, usage
+from appliance.store.sqlite.database import connect, sqlite3, store_error
 
-#: What every database of ours has, whatever its age.
+#: Tables that every database of ours has, whatever its age.
 _TABLES: Final = {"messages", "topics", "dead_letters", "_sqlite_migrations"}
 _MAGIC: Final = b"SQLite format 3\0"
-#: What has one row for each message and is counted: what the replaced database alone has.
+#: Tables of which the rows are counted that only the replaced database has.
 _COUNTED: Final = ("messages", "dead_letters")
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
-#: What a database is made of, beside the file itself.
-_BESIDE: Final = ("-wal", "-shm")
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A copy that is ready to take the database's place.
-
-    `left_messages` and `left_dead_letters` are in the present database and not in the copy; None
-    where there is no present database, or it can't be read: `trouble` says why then.
-    """
+class PreparedCopy:
+    """A copy of a backup that is ready to take the database's place."""
 
     messages: int
     bytes: int
@@ -55,47 +49,47 @@ class Ready:
         Raises BackupError; the database is then as it was.
         """
         stamp = datetime.now(UTC).strftime(_STAMP)
-        kept = self.database.with_name(f"{self.database.name}.before-restore-{stamp}")
+        replaced = paths.with_suffix(self.database, f".before-restore-{stamp}")
         try:
             present = self.database.exists()
             if present and not self.trouble:
                 self._go_on_from_present()
                 _empty_wal(self.database)
-            self._record(kept.name if present else None)
+            self._record(replaced.name if present else None)
             if not present:
                 self._take_place()
                 return None
-            self._keep(kept)
+            self._keep_present(replaced)
             self._take_place()
         except sqlite3.Error as error:
             raise BackupError(f"{self.database} can't be replaced: {error}") from error
         except OSError as error:
             raise BackupError(f"{self.database} can't be replaced: {error.strerror}") from error
-        return kept
+        return replaced
 
-    def _keep(self, kept: Path) -> None:
-        """Give the present files their second name, then remove what must not meet the copy.
+    def _keep_present(self, replaced: Path) -> None:
+        """Give the present files their second name, then remove those that must not meet the copy.
 
-        A WAL that stayed beside another database would be taken for its own. Whenever the power
-        fails, either the place or the second name has all of it.
+        SQLite would take a WAL that stayed beside another database for that one's. Whenever the
+        power fails, the complete database is at its place or under its second name.
         """
-        os.link(self.database, kept)
-        for suffix in _BESIDE:
-            path = self.database.with_name(self.database.name + suffix)
+        os.link(self.database, replaced)
+        for suffix in paths.BESIDE:
+            path = paths.with_suffix(self.database, suffix)
             if path.exists():
-                os.link(path, kept.with_name(kept.name + suffix))
-        files.sync(kept.parent)
-        for suffix in _BESIDE:
-            self.database.with_name(self.database.name + suffix).unlink(missing_ok=True)
-        files.sync(kept.parent)
+                os.link(path, paths.with_suffix(replaced, suffix))
+        files.sync(replaced.parent)
+        for suffix in paths.BESIDE:
+            paths.with_suffix(self.database, suffix).unlink(missing_ok=True)
+        files.sync(replaced.parent)
 
     def _take_place(self) -> None:
-        _synced(self.draft)
+        files.sync(self.draft)
         self.draft.rename(self.database)
         files.sync(self.database.parent)
 
     def _record(self, replaced: str | None) -> None:
-        """Let the restored database tell where what came since its backup is."""
+        """Note in the restored database where the messages stored since its backup are."""
         left = (self.left_messages, self.left_dead_letters)
         with _both(self.draft, None) as link:
             link.execute(
@@ -104,11 +98,11 @@ class Ready:
             )
 
     def _go_on_from_present(self) -> None:
-        """Let the copy go on where the present database is.
+        """Let the copy continue the row numbers and the ledger of the present database.
 
-        Numbers of rows are never given twice: a client that follows a topic would skip new
-        messages, or take them for those it has seen. And the envelopes that came since the copy
-        are accounted for: they are in the replaced database, not lost.
+        A row number is never used twice: a client that follows a topic would skip new messages, or
+        take them for messages it has seen. And the envelopes stored since the backup are accounted
+        for: they are in the replaced database, not lost.
         """
         with _both(self.draft, self.database) as link:
             link.execute("BEGIN IMMEDIATE")
@@ -130,21 +124,25 @@ class Ready:
 
 
 @contextmanager
-def prepared(source: Path, database: Path, floor: int, watch: Watch) -> Iterator[Ready]:
-    """Make a copy of `source` ready to replace `database`, which nobody may use meanwhile.
+def prepared(
+    source: Path, database: Path, floor: int, progress: Progress
+) -> Iterator[PreparedCopy]:
+    """Prepare a copy of `source` to replace `database`, which no process may use meanwhile.
 
-    Raises InUseError where somebody does, BackupError where `source` is damaged, not ours or can't
-    be read, SchemaError where it is newer than this program, BackupRoomError where there is no
-    room for it. Nothing is left behind unless it was put in place.
+    `floor` bytes must stay free. Nothing is left behind unless the copy was put in place.
+
+    Raises InUseError where a process uses the database, BackupError where `source` is damaged, not
+    ours or can't be read, SchemaError where it is newer than this program, BackupRoomError where
+    there is no room for it.
     """
     with usage.alone(database):
         if database.exists() and source.exists() and source.samefile(database):
             raise BackupError(f"{source} is the database itself")
-        _check(source, watch)
+        _check(source, progress)
         draft = database.with_name(f".{database.name}.restore")
         try:
             _remove(draft)
-            count = backup.fill(source, draft, floor, watch)
+            count = backup.fill(source, draft, floor, progress)
             migrated = migrations.migrate(draft)
             _use_wal(draft)
             yield _compare(source, draft, database, count, migrated)
@@ -155,7 +153,7 @@ def prepared(source: Path, database: Path, floor: int, watch: Watch) -> Iterator
                 _remove(draft)
 
 
-def _check(source: Path, watch: Watch) -> None:
+def _check(source: Path, progress: Progress) -> None:
     """Raise unless `source` is a sound database of ours that this program can read."""
     try:
         with source.open("rb") as file:
@@ -169,16 +167,16 @@ def _check(source: Path, watch: Watch) -> None:
     except StoreError as error:
         raise BackupError(f"{source} is not sound: {error}") from error
     try:
-        found = {row[0] for row in link.execute("SELECT name FROM sqlite_master")}
-        if not found >= _TABLES:
+        tables = {row[0] for row in link.execute("SELECT name FROM sqlite_master")}
+        if not tables >= _TABLES:
             raise BackupError(f"{source} is not a database of the Queue Appliance")
         migrations.refuse_newer(link, source)
     except sqlite3.Error as error:
         raise BackupError(f"{source} is not sound: {error}") from error
     finally:
         link.close()
-    if not source.with_name(source.name + "-wal").exists():
-        backup.check(source, watch)
+    if not paths.wal(source).exists():
+        backup.check(source, progress)
 
 
 def _use_wal(draft: Path) -> None:
@@ -192,8 +190,10 @@ def _use_wal(draft: Path) -> None:
         raise store_error(error, draft) from error
 
 
-def _compare(source: Path, draft: Path, database: Path, count: int, migrated: list[str]) -> Ready:
-    """Count what only the present database has."""
+def _compare(
+    source: Path, draft: Path, database: Path, count: int, migrated: list[str]
+) -> PreparedCopy:
+    """Count the rows that only the present database has."""
     left: dict[str, int | None] = dict.fromkeys(_COUNTED)
     trouble, last_at = "", None
     try:
@@ -209,7 +209,7 @@ def _compare(source: Path, draft: Path, database: Path, count: int, migrated: li
         trouble = str(error)
     size = draft.stat().st_size
     counts = (left["messages"], left["dead_letters"])
-    return Ready(count, size, migrated, last_at, *counts, trouble, source, draft, database)
+    return PreparedCopy(count, size, migrated, last_at, *counts, trouble, source, draft, database)
 
 
 @contextmanager
@@ -236,14 +236,6 @@ def _empty_wal(database: Path) -> None:
         link.close()  # the last one to close it removes the WAL
 
 
-def _synced(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _remove(draft: Path) -> None:
-    for suffix in ("", *_BESIDE, ".migrate"):
-        draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+    for suffix in ("", *paths.BESIDE, ".migrate"):
+        paths.with_suffix(draft, suffix).unlink(missing_ok=True)

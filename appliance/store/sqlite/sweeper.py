@@ -1,13 +1,14 @@
-"""Delete what the rules don't keep, in transactions so short that the worker hardly notices.
+"""Retention: deletes messages in transactions so short that the worker hardly notices.
 
-What to delete is looked for without a lock. A transaction deletes some of it and takes it off its
-topic's counts; how many rows that are follows from how long the last one held the writer. Then the
-freed pages are given back to the file system, in small steps too.
+The messages to delete are searched for without a lock. Each transaction deletes some of them and
+subtracts them from their topic's counters; the time for which it held the writer decides how many
+rows the next one deletes. Then the freed pages are given back to the file system, also in small
+steps.
 """
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,37 +16,38 @@ from typing import Any, Final, NamedTuple
 
 from appliance.model import timestamps
 from appliance.model.retention import Rule, Rules
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
+from appliance.store.base import Rest
+from appliance.store.sqlite import paths
+from appliance.store.sqlite.database import connect, sqlite3, store_error
 
-#: Seconds that a transaction may hold the writer, as far as the next one's size can see to it.
+#: Seconds for which a transaction should hold the writer at most.
 _HOLD: Final = 0.010
-#: Rows of one transaction: first, least, most; and bytes of bodies, since each page of a large
-#: body is freed by itself.
+#: Rows of one transaction: of the first one, at least, at most. And bytes of bodies, because each
+#: page of a large body is freed on its own.
 _FIRST_ROWS: Final = 200
 _LEAST_ROWS: Final = 10
 _MOST_ROWS: Final = 2000
 _MOST_BYTES: Final = 4 * 2**20
-#: Pages given back by one transaction, likewise.
+#: Pages given back by one transaction: by the first one, at least, at most.
 _FIRST_PAGES: Final = 64
 _LEAST_PAGES: Final = 8
 _MOST_PAGES: Final = 1024
-#: The writer is left alone for so many times as long as it was held.
+#: The writer is left alone for this many times as long as it was held, and for these seconds at
+#: least.
 _PAUSE_FACTOR: Final = 2.0
 _LEAST_PAUSE: Final = 0.005
-#: Seconds: what was received since is never deleted. It may be delivered again, and would be
-#: stored again.
+#: Seconds for which a message is never deleted: it can be delivered again, and would be stored
+#: again.
 _FRESH: Final = 60.0
-#: Rows among which a topic's first and last time are looked for: the order of storing is nearly
-#: that of times.
+#: Rows among which a topic's first and last time are searched for: the order of storing is nearly
+#: the order of times.
 _NEAR: Final = 1000
-#: Free pages that are left in the file for what comes next: a part of those in use, and so many.
+#: Free pages that are left in the file for new messages: this part of the pages in use, and this
+#: number at least.
 _SPARE_PART: Final = 0.1
 _SPARE_PAGES: Final = 1024
 #: Bytes of WAL after which it is moved into the database between two transactions.
 _WAL_BYTES: Final = 32 * 2**20
-
-#: Waits for some seconds; whether to stop.
-Rest = Callable[[float], bool]
 
 _TOPICS: Final = "SELECT topic, messages, bytes, first_at FROM topics WHERE messages > 0"
 _CANDIDATES: Final = """
@@ -59,8 +61,8 @@ _DELETE: Final = """
 _SUBTRACT: Final = """
     UPDATE topics SET messages = max(0, messages - ?), bytes = max(0, bytes - ?) WHERE topic = ?
 """
-#: A topic's first time is looked for anew only where it went with what was deleted: a message that
-#: was sent again is old and was stored late, and its time stays the first one. So with the last.
+#: A topic's first time is searched for only where its message was deleted: a message that was sent
+#: again is old and was stored late, and its time stays the first one. The same holds for the last.
 _SET_FIRST: Final = f"""
     UPDATE topics SET first_at = coalesce((
         SELECT min(received_at) FROM (
@@ -81,7 +83,7 @@ _SET_LAST: Final = f"""
 
 @dataclass(slots=True)
 class Swept:
-    """What was done: rows and bytes of bodies deleted, pages given back, seconds."""
+    """The outcome: rows and bytes of bodies deleted, pages given back, seconds."""
 
     rows: int = 0
     bytes: int = 0
@@ -91,7 +93,7 @@ class Swept:
 
 
 class _Pace:
-    """How much one transaction does: more while it is quick, less when it was slow."""
+    """The size of the next transaction: larger after quick ones, smaller after a slow one."""
 
     def __init__(self, first: int, least: int, most: int) -> None:
         self.size = first
@@ -106,7 +108,7 @@ class _Pace:
 
 
 class _Excess:
-    """What of a topic is too old or too much; asked for each message, oldest first."""
+    """The excess of a topic over its rule; asked about each message, oldest first."""
 
     def __init__(self, rule: Rule, count: int, size: int, now: float) -> None:
         self._rows = 0 if rule.rows is None else count - rule.rows
@@ -118,7 +120,7 @@ class _Excess:
         return self._rows > 0 or self._bytes > 0 or first_at < self._old
 
     def has(self, size: int, received_at: str) -> bool:
-        """Whether the message is to go; counts it as gone then."""
+        """Whether to delete the message; if so, subtracts it from the excess."""
         too_much = (self._rows > 0 or self._bytes > 0) and received_at < self._fresh
         if not too_much and not received_at < self._old:
             return False
@@ -145,12 +147,12 @@ class Sweeper:
         self._swept = Swept()
 
     def sweep(self) -> Swept:
-        """Delete what is due and shrink the file. Raises StoreError."""
+        """Delete the messages that the rules don't keep, and shrink the file. Raises StoreError."""
         began, self._swept = time.monotonic(), Swept()
         try:
             connection = connect(self._path, readonly=False)
             try:
-                # A checkpoint is done between transactions, where it holds nobody.
+                # Checkpoints are made between transactions, where they hold no writer.
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
                 for topic, count, size, first_at in connection.execute(_TOPICS).fetchall():
                     rule = self._rules.of(topic)
@@ -167,16 +169,16 @@ class Sweeper:
         return self._swept
 
     def _sweep_topic(self, connection: Any, topic: str, excess: _Excess) -> bool:
-        """Delete a topic's excess, oldest first; whether to stop."""
+        """Delete a topic's excess, oldest first; return whether to stop."""
         after = 0
         while True:
-            found = connection.execute(_CANDIDATES, (topic, after, self._rows.size)).fetchall()
-            chunk = _within(map(_Candidate._make, found))
-            gone = [row.seq for row in chunk if excess.has(row.size, row.received_at)]
-            if not gone:
+            rows = connection.execute(_CANDIDATES, (topic, after, self._rows.size)).fetchall()
+            chunk = _within(map(_Candidate._make, rows))
+            seqs = [row.seq for row in chunk if excess.has(row.size, row.received_at)]
+            if not seqs:
                 return False
-            held = self._hold(connection, partial(self._delete, connection, topic, gone))
-            if len(found) == self._rows.size:
+            held = self._hold(connection, partial(self._delete, connection, topic, seqs))
+            if len(rows) == self._rows.size:
                 self._rows.learn(held)
             after = chunk[-1].seq
             if self._pause(connection, held):
@@ -185,18 +187,18 @@ class Sweeper:
     def _delete(self, connection: Any, topic: str, seqs: list[int]) -> None:
         rows = connection.execute(_DELETE, (json.dumps(seqs), topic)).fetchall()
         if not rows:
-            return  # somebody else was quicker
+            return  # another process was quicker
         size = sum(row[0] for row in rows)
         times = [row[1] for row in rows]
         connection.execute(_SUBTRACT, (len(rows), size, topic))
-        # In this order: where nothing is left, both are the last time.
+        # In this order: in a topic without messages both become the last time.
         connection.execute(_SET_LAST, (topic, max(times)))
         connection.execute(_SET_FIRST, (topic, min(times)))
         self._swept.rows += len(rows)
         self._swept.bytes += size
 
     def _shrink(self, connection: Any) -> None:
-        """Give free pages back, but for some that will be used again soon."""
+        """Give free pages back, except for some that will be used again soon."""
         while True:
             pages, free = (
                 connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -214,7 +216,7 @@ class Sweeper:
                 return
 
     def _hold(self, connection: Any, work: Callable[[], object]) -> float:
-        """Do it in one transaction; return the seconds for which the writer was held."""
+        """Do `work` in one transaction; return the seconds for which the writer was held."""
         connection.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         try:
@@ -229,9 +231,8 @@ class Sweeper:
         return held
 
     def _pause(self, connection: Any, held: float) -> bool:
-        """Leave the writer to the worker for a while; whether to stop."""
-        wal = self._path.with_name(self._path.name + "-wal")
-        if wal.stat().st_size > _WAL_BYTES:
+        """Leave the writer to the worker for a while; return whether to stop."""
+        if paths.size(paths.wal(self._path)) > _WAL_BYTES:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return self._rest(max(_LEAST_PAUSE, _PAUSE_FACTOR * held))
 
@@ -240,11 +241,11 @@ def _run(connection: Any, statement: str, *values: object) -> None:
     connection.execute(statement, values).fetchall()
 
 
-def _within(found: Any) -> list[_Candidate]:
-    """Return the first of them whose bodies are not too much for one transaction; at least one."""
+def _within(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """Return the first candidates whose bodies fit into one transaction; at least one."""
     chunk: list[_Candidate] = []
     size = 0
-    for row in found:
+    for row in candidates:
         size += row.size
         if chunk and size > _MOST_BYTES:
             break

@@ -1,26 +1,108 @@
-"""Keep the database's files small."""
+"""The janitor's duties for the database: empty the write-ahead log, delete by retention rules."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
+import structlog
 
-#: Milliseconds to wait for writers and readers; the next turn tries again.
+from appliance.machine.complaint import Complaint
+from appliance.model.retention import Rules
+from appliance.store.base import Duty, Rest
+from appliance.store.sqlite import paths
+from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.sweeper import Sweeper
+
+#: Seconds between two looks at the WAL.
+_WAL_EVERY: Final = 30.0
+#: Bytes of WAL that are left alone: a commit writes a few pages, and to cut the file each time
+#: would cost more than it saves.
+_WAL_SMALL: Final = 4 * 2**20
+#: Bytes of WAL that are reported where it can't be cut: SQLite starts it over at 40 MB.
+_WAL_LARGE: Final = 128 * 2**20
+#: Seconds between two looks for messages to delete.
+_SWEEP_EVERY: Final = 60.0
+#: Milliseconds for which a checkpoint waits for writers and readers; the next one tries again.
 _PATIENCE_MS: Final = 200
-#: Bytes of the -shm file that readers lock.
+#: First and last byte of the -shm file that readers lock.
 _READ_LOCKS: Final = (123, 127)
+
+_log: Any = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """Looks after the database at `path`; used by one thread."""
+
+    def __init__(self, path: Path, rules: Rules, rest: Rest) -> None:
+        self._path = path
+        self._sweeper = Sweeper(path, rules, rest) if rules else None
+        self._reported_bytes = 0  # of the WAL that could not be emptied
+
+    def duties(self) -> Sequence[Duty]:
+        """Return the duties; the second one only where there are retention rules."""
+        duties = [
+            Duty(
+                self.cut_wal,
+                _WAL_EVERY,
+                Complaint(_log, "checkpoint failed", "checkpoint works again"),
+            )
+        ]
+        if self._sweeper is not None:
+            complaint = Complaint(_log, "retention failed", "retention works again")
+            duties.append(Duty(self.sweep, _SWEEP_EVERY, complaint))
+        return duties
+
+    def cut_wal(self) -> float:
+        """Checkpoint a WAL that has grown; where readers are in the way, name them.
+
+        They are named once for each doubling of the WAL. Returns the seconds until the next look.
+        Raises StoreError.
+        """
+        size = wal_size(self._path)
+        if size <= _WAL_SMALL:
+            self._reported_bytes = 0
+            return _WAL_EVERY
+        result = checkpoint(self._path)
+        if not result.busy:
+            _log.debug("checkpoint done", pages=result.moved_pages)
+            if self._reported_bytes:
+                _log.info("write-ahead log emptied", bytes=size)
+            self._reported_bytes = 0
+        elif size >= max(_WAL_LARGE, 2 * self._reported_bytes):
+            # A program holds a read open.
+            _log.warning("write-ahead log held open", bytes=size, readers=readers(self._path))
+            self._reported_bytes = size
+        return _WAL_EVERY
+
+    def sweep(self) -> float:
+        """Delete the messages that the rules don't keep; return the seconds until the next look.
+
+        Raises StoreError.
+        """
+        if self._sweeper is None:
+            return _SWEEP_EVERY
+        swept = self._sweeper.sweep()
+        if swept.rows or swept.pages:
+            _log.info(
+                "messages deleted",
+                messages=swept.rows,
+                bytes=swept.bytes,
+                pages_freed=swept.pages,
+                seconds=round(swept.seconds, 1),
+                longest_transaction=round(swept.longest_hold, 3),
+            )
+        return _SWEEP_EVERY
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint found: whether a reader or writer stood in its way, pages, pages moved."""
+    """The outcome of a checkpoint: whether a reader or writer was in the way, and pages moved."""
 
     busy: bool
-    wal_pages: int
     moved_pages: int
 
 
 def checkpoint(path: Path) -> Checkpoint:
-    """Move the WAL into the database and cut it to nothing, if nobody is in the way.
+    """Move the WAL into the database, and cut it to nothing if no reader or writer is in the way.
 
     Raises StoreError.
     """
@@ -28,35 +110,32 @@ def checkpoint(path: Path) -> Checkpoint:
         connection = connect(path, readonly=False)
         try:
             connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
-            row = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy, _, moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise store_error(error, path) from error
-    return Checkpoint(bool(row[0]), row[1], row[2])
+    return Checkpoint(bool(busy), moved)
 
 
 def wal_size(path: Path) -> int:
     """Return the bytes of the database's WAL; 0 where there is none."""
-    try:
-        return path.with_name(path.name + "-wal").stat().st_size
-    except FileNotFoundError:
-        return 0
+    return paths.size(paths.wal(path))
 
 
 def readers(path: Path, locks: Path = Path("/proc/locks")) -> list[str]:
-    """Return the processes that are reading the database at this moment, as `name (pid)`.
+    """Return the processes that read the database at this moment, as `name (pid)`.
 
-    One that is among them again and again holds a snapshot open, and with it the WAL. Read from
-    the kernel's list of locks: SQLite's readers lock bytes 123 to 127 of the -shm file. Empty where
-    that can't be read; a process outside of our container can't be seen.
+    A process that is listed again and again holds a snapshot open, and with it the WAL. The list
+    comes from the kernel's locks: SQLite's readers lock bytes 123 to 127 of the -shm file. It is
+    empty where the locks can't be read, and lacks processes outside of our container.
     """
     try:
-        inode = path.with_name(path.name + "-shm").stat().st_ino
+        inode = paths.shared_memory(path).stat().st_ino
         lines = locks.read_text().splitlines()
     except OSError:
         return []
-    found = set()
+    pids = set()
     for line in lines:
         # 1: POSIX  ADVISORY  READ 4711 fe:00:131 123 123
         words = line.split()
@@ -64,8 +143,8 @@ def readers(path: Path, locks: Path = Path("/proc/locks")) -> list[str]:
             continue
         first, pid = words[6], words[4]
         if first.isdigit() and _READ_LOCKS[0] <= int(first) <= _READ_LOCKS[1] and pid.isdigit():
-            found.add(pid)
-    return sorted(f"{_name(pid)} ({pid})" for pid in found - {"0"})
+            pids.add(pid)
+    return sorted(f"{_name(pid)} ({pid})" for pid in pids - {"0"})
 
 
 def _name(pid: str) -> str:

@@ -1,4 +1,4 @@
-"""Store envelopes: one transaction for many, each message once."""
+"""Writes envelopes: many in one transaction, each message once."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,9 @@ from appliance.model.contents import Content, DeadEnvelope, DeadLetter, LedgerRe
 from appliance.model.ids import PREFIX_LENGTH
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Kind, Message, as_bytes, as_text, unpack
-from appliance.store.sqlite import migrations, sources
-from appliance.store.sqlite.connection import connect, sqlite3, store_error
+from appliance.store.sqlite import migrations
+from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.ledger_table import LedgerTable, accept_missing
 
 #: Pages in the WAL before a commit also checkpoints: 40 MB of 8 KiB pages. SQLite's default of
 #: 1000 checkpoints so often that batches were stored at two thirds of the speed.
@@ -24,15 +25,15 @@ _INSERT: Final = """
     INSERT INTO messages (id, topic, body, received_at) VALUES (?, ?, ?, ?)
     ON CONFLICT (id) DO NOTHING
 """
-#: SQLite splits the batch itself: nothing is done in Python for a line. What is not a string
-#: becomes NULL, which the table refuses, and with it the whole envelope.
+#: SQLite splits the batch itself, so that Python does nothing for a line. A value that is no string
+#: becomes NULL; the table refuses that, and with it the whole envelope.
 _INSERT_LINES: Final = """
     INSERT INTO messages (id, topic, body, received_at)
     SELECT ? || printf('%08x', key + ?), ?, CASE type WHEN 'text' THEN value END, ?
     FROM json_each(?) WHERE true
     ON CONFLICT (id) DO NOTHING
 """
-#: Escapes that SQLite takes as they are and that make no UTF-8 or a NUL. We never write them.
+#: Escapes that SQLite takes literally and that make invalid UTF-8 or a NUL. We never write them.
 _ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _INSERT_DEAD: Final = """
     INSERT INTO dead_letters (id, topic, body, reason, error, received_at, dead_at)
@@ -47,8 +48,9 @@ _ADD_TO_TOPIC: Final = """
         first_at = min(first_at, excluded.first_at),
         last_at = max(last_at, excluded.last_at)
 """
-#: SQLite's names of errors that lie in what it was given, or in what the schema says to it. Any
-#: other (a lock, a full disk, an I/O error, a damaged file) is the database's own.
+#: How SQLite's names of errors begin that come from the values it was given, or from what the
+#: schema says of them. Any other error (a lock, a full disk, an I/O error, a damaged file) is the
+#: database's own.
 _OF_CONTENT: Final = tuple(
     f"SQLITE_{name}" for name in ("CONSTRAINT", "TOOBIG", "MISMATCH", "RANGE", "MISUSE", "ERROR")
 )
@@ -58,11 +60,11 @@ _COUNT_SINCE: Final = """
 """
 
 
-class Writer:
-    """The one connection that writes; used by one thread at a time.
+class SqliteWriter:
+    """Writes on a connection of its own; used by one thread at a time.
 
-    Raises StoreError where the database can't be opened, SchemaError where it is not this
-    program's.
+    Opening one raises StoreError where the database can't be opened, SchemaError where its schema
+    is not this program's.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +74,7 @@ class Writer:
             migrations.check(self._connection, path)
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
-            self._ledger = sources.Ledger(self._connection)
+            self._ledger = LedgerTable(self._connection)
         except BaseException:
             self._connection.close()
             raise
@@ -82,42 +84,44 @@ class Writer:
         self._connection.close()
 
     def store(self, contents: Sequence[Content], *, account: bool = True) -> int:
-        """Store all of it in one transaction that is on disk when this returns.
+        """Store all contents in one transaction that is on disk when this returns.
 
-        Without `account` their numbers are not written down: the caller gives them again, as
-        reports, before it acknowledges anything of these.
-
-        A message that is stored already is not stored again; one whose id is stored with another
+        A message that is stored already is not stored again. One whose id is stored with another
         body becomes a dead letter (`conflict`), as does an envelope that can't be decoded
-        (`undecodable`). Returns how many envelopes are found to be missing by the numbers of
-        these. Raises UnstorableError where something of it is at fault and not the database,
-        StoreError otherwise; nothing is stored then, and the writer must be closed.
+        (`undecodable`). Returns how many envelopes the ledger entries of `contents` show to be
+        missing.
+
+        Without `account` the ledger entries are not written. The caller must pass them again, as
+        reports, before it acknowledges any of the envelopes.
+
+        Raises UnstorableError where one of the contents is at fault, StoreError where the database
+        is. Nothing is stored then, and the writer must be closed.
         """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            ledgers = _Transaction(self._connection).store(contents)
-            missing = self._account_for(ledgers) if account and ledgers else 0
+            entries = _Transaction(self._connection).store(contents)
+            missing = self._record(entries) if account and entries else 0
             self._connection.execute("COMMIT")
         except StoreError:
             raise
-        except Exception as error:  # a client decides what is in it
-            # Not only SQLite's: a number too large for it is an OverflowError. Whatever a client
-            # found to put into an envelope must not end the worker, which would get it again.
+        except Exception as error:  # clients decide what the contents are
+            # Not only SQLite's errors: a number too large for it is an OverflowError. No envelope
+            # that a client can send must end the worker, which would receive it again.
             raise _failure(error, self._path) from error
         return missing
 
-    def _account_for(self, ledgers: Sequence[tuple[str | bytes, str]]) -> int:
-        """Write the numbers down; where that can't be done, no message is at fault."""
+    def _record(self, entries: Sequence[tuple[str | bytes, str]]) -> int:
+        """Write ledger entries; an error of SQLite's here is no message's fault."""
         try:
-            return self._ledger.record(ledgers)
+            return self._ledger.record(entries)
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error
 
     def accept_missing(self) -> int:
-        """Count the envelopes that are missing as known; return how many. Raises StoreError."""
+        """Acknowledge the missing envelopes; return how many they were. Raises StoreError."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            accepted = sources.accept(self._connection)
+            accepted = accept_missing(self._connection)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error
@@ -138,11 +142,11 @@ class _Transaction:
         self._last_seq = last[0] if last else 0
 
     def store(self, contents: Sequence[Content]) -> list[tuple[str | bytes, str]]:
-        """Store it, and return what came with it for the ledger."""
-        ledgers: list[tuple[str | bytes, str]] = []
+        """Store all contents; return their ledger entries, each with its envelope's time."""
+        entries: list[tuple[str | bytes, str]] = []
         for content in contents:
             if content.ledger:
-                ledgers.append((content.ledger, content.received_at))
+                entries.append((content.ledger, content.received_at))
             if isinstance(content, LedgerReport):
                 continue
             if isinstance(content, DeadLetter):
@@ -161,16 +165,16 @@ class _Transaction:
         self._connection.executemany(_ADD_TO_TOPIC, self._sums())
         for given_up in self._given_up:
             self._dead += filterfalse(self._is_stored, given_up.letters())
-        # One that dies again, its letter still there, is marked by its time: whoever has just sent
-        # it again must not remove it.
+        # A message that dies again while its letter is still there gives the letter a new time, so
+        # that a redrive under way does not remove it.
         self._connection.executemany(
             _INSERT_DEAD,
             [(d.id, d.topic, d.body, d.reason, d.error, d.received_at, now()) for d in self._dead],
         )
-        return ledgers
+        return entries
 
     def _add(self, envelope: Envelope) -> str:
-        if envelope.kind is Kind.LINES and _is_for_sqlite(envelope.body):
+        if envelope.kind is Kind.LINES and _can_be_split(envelope.body):
             self._flush()
             self._add_lines(envelope)
             return envelope.received_at
@@ -180,8 +184,8 @@ class _Transaction:
 
     def _flush(self) -> None:
         if self._rows:
-            done = self._connection.executemany(_INSERT, self._rows).rowcount
-            self._all_new &= done == len(self._rows)
+            inserted = self._connection.executemany(_INSERT, self._rows).rowcount
+            self._all_new &= inserted == len(self._rows)
             self._rows = []
 
     def _add_lines(self, envelope: Envelope) -> None:
@@ -189,7 +193,7 @@ class _Transaction:
         try:
             if self._insert_lines(envelope) != envelope.count:
                 self._all_new = False
-                unpack(envelope)  # it came before, or it is not what it says
+                unpack(envelope)  # raises unless the envelope is sound and was stored before
         except EnvelopeError:
             self._connection.execute("ROLLBACK TO lines")
             self._connection.execute("RELEASE lines")
@@ -200,29 +204,32 @@ class _Transaction:
         prefix, first = envelope.id[:PREFIX_LENGTH], int(envelope.id[PREFIX_LENGTH:], 16)
         try:
             text = envelope.body.decode()
-            done: int = self._connection.execute(
+            inserted: int = self._connection.execute(
                 _INSERT_LINES, (prefix, first, envelope.topic, envelope.received_at, text)
             ).rowcount
         except UnicodeDecodeError as error:
             raise EnvelopeError("undecodable", f"lines: {error}") from error
         except sqlite3.IntegrityError:
-            unpack(envelope)  # not all strings; else it is the schema that refuses them
+            unpack(envelope)  # raises where a value is no string; else the schema refuses one
             raise
         except sqlite3.OperationalError as error:
             if "JSON" in str(error):
                 raise EnvelopeError("undecodable", f"lines: {error}") from error
             raise
-        return done
+        return inserted
 
     def _is_stored(self, letter: DeadLetter) -> bool:
-        """Whether it is a row: the broker gives up what was committed and not acknowledged, too."""
+        """Whether the letter's message is stored.
+
+        The broker also gives up envelopes that were committed and not acknowledged.
+        """
         row = self._connection.execute(
             "SELECT topic, body FROM messages WHERE id = ?", (letter.id,)
         ).fetchone()
         return bool(row == (letter.topic, as_text(letter.body)))
 
     def _find_conflicts(self) -> None:
-        """Tell apart what came twice from what came with an id that another message has."""
+        """Make dead letters of messages that came with another message's id."""
         for envelope, _ in self._stored:
             for message in _unpacked(envelope):
                 row = self._connection.execute(
@@ -232,7 +239,7 @@ class _Transaction:
                     self._dead.append(_conflict(envelope.topic, message))
 
     def _sums(self) -> Iterable[tuple[str, int, int, str, str]]:
-        """Return (topic, messages, bytes, first time, last time) of what was inserted."""
+        """Return (topic, messages, bytes, first time, last time) of the inserted rows."""
         if not self._all_new:
             rows: list[Any] = self._connection.execute(_COUNT_SINCE, (self._last_seq,)).fetchall()
             return rows
@@ -251,23 +258,23 @@ class _Transaction:
 
 
 def _failure(error: Exception, path: Path) -> StoreError:
-    """Tell what the database can't do now from what it will never take."""
+    """Return UnstorableError for an error of the contents, StoreError for the database's own."""
     name = getattr(error, "sqlite_errorname", "")
     if isinstance(error, sqlite3.Error) and not name.startswith(_OF_CONTENT):
         return store_error(error, path)
     return UnstorableError(f"{type(error).__name__}: {error}")
 
 
-def _is_for_sqlite(body: bytes) -> bool:
-    """Whether SQLite would split it as we do; an object's keys, for one, are no numbers."""
+def _can_be_split(body: bytes) -> bool:
+    """Whether SQLite splits the lines as we do; it would also take an object, and odd escapes."""
     return body.startswith(b"[") and not (b"\\u" in body and _ODD_ESCAPE.search(body))
 
 
 def _unpacked(envelope: Envelope) -> list[Message]:
-    """Return the messages of an envelope that is stored.
+    """Return the messages of an envelope that is stored; none where we can't read it.
 
-    SQLite reads some JSON (single quotes, comments) that we never write and don't read: whoever
-    sent such lines has got their rows, and they can't conflict with anything of ours.
+    SQLite reads some JSON (single quotes, comments) that we never write and don't read. Lines
+    written so are stored, and can't conflict with any message of ours.
     """
     try:
         return unpack(envelope)

@@ -1,18 +1,19 @@
-"""Putting a copy in the database's place, on real files."""
+"""Restores of a SQLite file; `tests/store` holds every engine's restores to the contract."""
 
 import os
 
 import pytest
 
-from appliance.errors import BackupError, BackupRoomError, InUseError, SchemaError
+from appliance.errors import BackupError, InUseError, SchemaError
 from appliance.model.contents import DeadLetter
 from appliance.model.ids import IdSource
 from appliance.model.wire import single
-from appliance.store.sqlite import backup, migrations, restore, usage
-from appliance.store.sqlite.connection import connect, sqlite3
+from appliance.store.sqlite import migrations, restore, usage
+from appliance.store.sqlite.backup import SqliteBackups
+from appliance.store.sqlite.database import connect, sqlite3
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.verify import verify
-from appliance.store.sqlite.writer import Writer
+from appliance.store.sqlite.writer import SqliteWriter
 
 TIME = "2026-01-02T03:04:05.678Z"
 IDS = IdSource()
@@ -28,11 +29,11 @@ def path(tmp_path):
 
 @pytest.fixture
 def copy(path, tmp_path):
-    return backup.make(path, tmp_path / "copy.db", 0).path
+    return SqliteBackups(path, tmp_path, 0).make(tmp_path / "copy.db", go_on).path
 
 
 def store(path, count, *more):
-    writer = Writer(path)
+    writer = SqliteWriter(path)
     writer.store([*(single("t", IDS.new(), TIME, b"%d" % n) for n in range(count)), *more])
     writer.close()
 
@@ -81,13 +82,6 @@ def test_a_copy_takes_the_place_and_the_replaced_database_stays_beside_it(path, 
     assert not [name for name in names(path.parent) if name.startswith(".")]
 
 
-def test_numbers_of_rows_are_not_given_twice(path, copy):
-    store(path, 5)
-    put(copy, path)
-    store(path, 1)
-    assert ask(path, "SELECT max(seq) FROM messages") == [(16,)]
-
-
 def test_what_came_since_the_copy_is_accounted_for(path, copy):
     run(path, "INSERT INTO sources VALUES ('a', '[[1, 9]]', 9, 0, 0, 0, 'now', 'now')")
     put(copy, path)
@@ -107,18 +101,10 @@ def test_the_restored_database_tells_where_what_came_since_is(path, copy, monkey
     assert f"left 5 messages and 0 dead letters in {first.name}" in found.notes[0]
 
 
-def test_a_copy_is_restored_where_no_database_is(path, copy):
-    for name in names(path.parent):
-        (path.parent / name).unlink()
-    ready, kept = put(copy, path)
-    assert (ready.left_messages, kept) == (None, None)
-    assert ask(path, "SELECT count(*) FROM messages") == [(10,)]
-
-
 def test_commits_that_are_only_in_the_wal_are_kept_with_the_replaced_database(path, copy):
     """A process that was killed leaves a WAL with commits in it."""
     if not (pid := os.fork()):
-        writer = Writer(path)
+        writer = SqliteWriter(path)
         writer.store([single("t", IDS.new(), TIME, b"last")])
         os._exit(0)
     os.waitpid(pid, 0)
@@ -139,16 +125,7 @@ def test_a_present_database_that_is_damaged_is_replaced_and_kept_byte_for_byte(p
     assert ask(path, "SELECT count(*) FROM messages") == [(10,)]
 
 
-def test_a_database_in_use_is_not_replaced(path, copy):
-    with (
-        usage.shared(path),
-        pytest.raises(InUseError, match="stop the appliance first"),
-        restore.prepared(copy, path, 0, go_on),
-    ):
-        pass
-
-
-def test_nobody_uses_the_database_while_it_is_restored(path, copy):
+def test_a_database_is_not_used_while_it_is_restored(path, copy):
     with (
         restore.prepared(copy, path, 0, go_on),
         pytest.raises(InUseError, match="being restored"),
@@ -182,17 +159,6 @@ def test_what_can_not_be_restored_is_refused_and_nothing_is_changed(path, copy, 
     with pytest.raises(error, match=words):
         put(copy, path)
     assert set(names(path.parent)) - set(before) <= {"appliance.db.lock"}
-    assert ask(path, "SELECT count(*) FROM messages") == [(10,)]
-
-
-def test_the_database_is_not_restored_from_itself(path):
-    with pytest.raises(BackupError, match="the database itself"):
-        put(path, path)
-
-
-def test_without_room_nothing_is_changed(path, copy):
-    with pytest.raises(BackupRoomError):
-        put(copy, path, 2**62)
     assert ask(path, "SELECT count(*) FROM messages") == [(10,)]
 
 

@@ -1,4 +1,4 @@
-"""What the store knows of the envelopes that came, and of those that did not."""
+"""The ledger in the table `sources`; `tests/store` holds every engine's ledger to the contract."""
 
 import random
 from dataclasses import replace
@@ -8,15 +8,15 @@ import pytest
 
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import StoreError, UnstorableError
-from appliance.model import ledger
-from appliance.model.contents import DeadLetter, LedgerReport
+from appliance.model import ledger, ledger_accounting
+from appliance.model.contents import LedgerReport
 from appliance.model.ids import IdSource
 from appliance.model.timestamps import timestamp
-from appliance.model.wire import Envelope, Kind, single
-from appliance.store.sqlite import sources
-from appliance.store.sqlite.connection import connect
+from appliance.model.wire import Envelope, single
+from appliance.store.sqlite import ledger_table
+from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.migrations import migrate
-from appliance.store.sqlite.writer import Writer
+from appliance.store.sqlite.writer import SqliteWriter
 
 TIME = "2026-01-02T03:04:05.678Z"
 IDS = IdSource()
@@ -31,7 +31,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def writer(path):
-    made = Writer(path)
+    made = SqliteWriter(path)
     yield made
     made.close()
 
@@ -53,74 +53,10 @@ def envelope(*entry_values, **more):
     return Envelope(made.topic, made.kind, made.id, TIME, 1, 1, b"x", entry(*entry_values, **more))
 
 
-def test_what_came_in_order_is_one_row_with_one_range(writer, source_rows):
+def test_a_source_that_came_in_order_is_one_row_with_one_range(writer, source_rows):
     for number in range(1, 30):
         assert writer.store([envelope(number, number - 1)]) == 0
     assert source_rows() == [(SOURCE, "[[1,29]]", 28, 0, 0)]
-
-
-def test_each_api_process_has_a_row_of_its_own(writer, source_rows):
-    other = "fedcba9876543210"
-    writer.store(
-        [envelope(1), envelope(1, source=other), envelope(2, 1), envelope(2, source=other)]
-    )
-    assert sorted(row[:3] for row in source_rows()) == [
-        (SOURCE, "[[1,2]]", 1),
-        (other, "[[1,2]]", 0),
-    ]
-
-
-def test_what_was_confirmed_and_never_came_is_missing_and_told_once(writer, source_rows):
-    writer.store([envelope(1)])
-    assert writer.store([envelope(5, 3)]) == 2  # 4 may have been refused: nothing is known of it
-    assert source_rows() == [(SOURCE, "[[1,1],[5,5]]", 3, 0, 2)]
-    assert writer.store([envelope(6, 5)]) == 1
-    assert writer.store([envelope(7, 6)]) == 0
-    assert source_rows() == [(SOURCE, "[[1,1],[5,7]]", 6, 0, 3)]
-
-
-def test_the_first_envelopes_are_missed_too(writer, source_rows):
-    assert writer.store([envelope(4, 3)]) == 3
-    assert source_rows()[0][-1] == 3
-
-
-def test_what_was_not_kept_is_not_missing(writer, source_rows):
-    assert writer.store([envelope(1), envelope(4, 3, [[2, 3]])]) == 0
-    assert source_rows() == [(SOURCE, "[[1,4]]", 3, 2, 0)]
-
-
-def test_what_was_given_up_and_comes_after_all_is_no_error(writer, source_rows):
-    assert writer.store([envelope(1), envelope(3, 2, [[2, 2]]), envelope(2, 1)]) == 0
-    assert writer.store([envelope(2, 1)]) == 0
-    assert source_rows() == [(SOURCE, "[[1,3]]", 2, 1, 0)]
-
-
-def test_what_comes_again_changes_nothing(writer, source_rows):
-    group = [envelope(1), envelope(2, 1), envelope(4, 3)]
-    assert writer.store(group) == 1
-    before = source_rows()
-    assert writer.store(group) == 0
-    assert source_rows() == before
-
-
-def test_what_comes_late_is_not_missing_any_more(writer, source_rows):
-    """From the broker's own queue of dead letters, for one, which is another way."""
-    assert writer.store([envelope(1), envelope(3, 2)]) == 1
-    assert writer.store([envelope(2, 1)]) == 0
-    assert source_rows() == [(SOURCE, "[[1,3]]", 2, 0, 0)]
-
-
-def test_a_worker_that_takes_over_goes_on_where_the_other_was(writer, source_rows, path):
-    """Each remembers what it wrote last, and must not trust that once the other has written."""
-    other = Writer(path)
-    writer.store([envelope(1)])
-    assert other.store([envelope(2, 1), envelope(3, 2)]) == 0
-    assert writer.store([envelope(4, 3)]) == 0
-    assert other.store([envelope(7, 5)]) == 1
-    assert writer.store([envelope(8, 7)]) == 1
-    assert other.store([envelope(8, 7)]) == 0
-    other.close()
-    assert source_rows() == [(SOURCE, "[[1,4],[7,8]]", 7, 0, 2)]
 
 
 def test_a_source_bears_the_times_of_its_envelopes(writer, path):
@@ -133,29 +69,6 @@ def test_a_source_bears_the_times_of_its_envelopes(writer, path):
     link.close()
     assert first == times[0]
     assert last > times[2]  # the report has no time of its own
-
-
-def test_a_report_settles_what_was_before_it(writer, source_rows):
-    writer.store([envelope(1)])
-    assert writer.store([LedgerReport(entry(None, 3, [[2, 2]]).encode())]) == 1
-    assert source_rows() == [(SOURCE, "[[1,2]]", 3, 1, 1)]
-
-
-def test_an_envelope_that_becomes_a_dead_letter_did_come(writer, source_rows):
-    undecodable = Envelope("t", Kind.PACK, IDS.new(), TIME, 1, 1, b"[", entry(1))
-    letter = DeadLetter("NO TOPIC", IDS.new(), TIME, b"x", "bad-topic", "why", entry(2, 1))
-    assert writer.store([undecodable, letter, envelope(3, 2)]) == 0
-    assert source_rows() == [(SOURCE, "[[1,3]]", 2, 0, 0)]
-
-
-@pytest.mark.parametrize("text", ["", "x", '["odd",1,0,[]]', "[" * 9000])
-def test_an_envelope_without_a_number_is_stored_all_the_same(writer, source_rows, path, text):
-    made = single("t", IDS.new(), TIME, b"x")
-    writer.store([Envelope("t", made.kind, made.id, TIME, 1, 1, b"x", text)])
-    assert source_rows() == []
-    link = connect(path, readonly=True)
-    assert link.execute("SELECT count(*) FROM messages").fetchone() == (1,)
-    link.close()
 
 
 def test_a_transaction_that_fails_accounts_for_nothing(writer, source_rows, path):
@@ -181,7 +94,7 @@ def test_a_row_that_somebody_wrote_into_stops_no_message(writer, source_rows, pa
     link.close()
 
 
-def test_where_the_table_is_gone_messages_are_held_and_none_is_blamed(writer, path):
+def test_a_table_that_is_gone_is_no_messages_fault(writer, path):
     link = connect(path, readonly=False)
     link.execute("ALTER TABLE sources RENAME TO other")
     with pytest.raises(StoreError, match="no such table") as caught:
@@ -190,24 +103,10 @@ def test_where_the_table_is_gone_messages_are_held_and_none_is_blamed(writer, pa
     link.close()
 
 
-def test_what_is_accounted_for_later_is_in_no_row_before(writer, source_rows, path):
-    writer.store([envelope(1)])
-    first, second = envelope(2, 1), envelope(3, 1)
-    assert writer.store([first], account=False) == 0
-    assert writer.store([second], account=False) == 0
-    assert source_rows() == [(SOURCE, "[[1,1]]", 0, 0, 0)]
-    later = [LedgerReport(each.ledger, each.received_at) for each in (first, second)]
-    assert writer.store([*later, envelope(5, 3)]) == 0
-    assert source_rows() == [(SOURCE, "[[1,3],[5,5]]", 3, 0, 0)]
-    link = connect(path, readonly=True)
-    assert link.execute("SELECT count(*) FROM messages").fetchone() == (4,)
-    link.close()
-
-
 def test_a_source_with_very_many_gaps_is_bounded_and_they_stay_counted(
     writer, source_rows, monkeypatch
 ):
-    monkeypatch.setattr(sources, "_RANGES", 10)
+    monkeypatch.setattr(ledger_accounting, "_MAX_RANGES", 10)
     for number in range(2, 102, 2):  # 1, 3, 5 ... 99 never come
         writer.store([envelope(number, number - 1)])
     ((_, accounted, settled, _, missing),) = source_rows()
@@ -215,11 +114,11 @@ def test_a_source_with_very_many_gaps_is_bounded_and_they_stay_counted(
     assert (settled, missing) == (99, 50)
 
 
-def test_what_is_accepted_is_not_told_again_and_what_comes_after_is(writer, source_rows, path):
+def test_accepted_envelopes_are_noted_in_their_row(writer, source_rows, path):
     writer.store([envelope(4, 3), envelope(9, 4)])
     link = connect(path, readonly=False)
-    assert sources.accept(link) == 3
-    assert sources.accept(link) == 0
+    assert ledger_table.accept_missing(link) == 3
+    assert ledger_table.accept_missing(link) == 0
     assert source_rows() == [(SOURCE, "[[1,4],[9,9]]", 4, 0, 0)]
     assert link.execute("SELECT accepted FROM sources").fetchone() == (3,)
     assert writer.store([envelope(10, 9)]) == 4
@@ -228,7 +127,7 @@ def test_what_is_accepted_is_not_told_again_and_what_comes_after_is(writer, sour
 
 
 def test_old_sources_are_forgotten_and_those_with_gaps_last(writer, source_rows, monkeypatch):
-    monkeypatch.setattr(sources, "_SOURCES", 5)
+    monkeypatch.setattr(ledger_table, "_SOURCES", 5)
     writer.store([envelope(3, 2, source="0" * 16)])
     for number in range(1, 20):
         time = timestamp(1.7e9 + number)
@@ -339,9 +238,9 @@ def test_the_short_way_and_the_long_one_write_the_same(writer, path, tmp_path, s
         if chance.random() < 0.1:
             groups.append(groups[-1])
     told = [writer.store(group) for group in groups]
-    monkeypatch.setattr(sources.Ledger, "_go_on", lambda *_: False)
+    monkeypatch.setattr(ledger_table.LedgerTable, "_go_on", lambda *_: False)
     migrate(tmp_path / "long.db")
-    other = Writer(tmp_path / "long.db")
+    other = SqliteWriter(tmp_path / "long.db")
     assert [other.store(group) for group in groups] == told
     other.close()
     rows = []
@@ -364,3 +263,30 @@ def missing_now(source_rows):
         for first, last in ledger.holes(orjson.loads(accounted), 0, settled):
             found |= set(range(first, last + 1))
     return found
+
+
+def test_rows_of_sources_that_send_in_turn_are_read_once(path):
+    """Several API processes: the row of each is remembered, and not read again and again."""
+    link = connect(path, readonly=False)
+    statements = []
+    link.set_trace_callback(statements.append)
+    table = ledger_table.LedgerTable(link)
+    names = [f"{n:016x}" for n in range(4)]
+    for number in range(1, 6):
+        for name in names:
+            table.record([(entry(number, number - 1, source=name), TIME)])
+    reads = [text for text in statements if text.lstrip().startswith("SELECT")]
+    assert len(reads) == len(names)
+    link.close()
+
+
+def test_rows_that_are_remembered_are_bounded(path):
+    link = connect(path, readonly=False)
+    table = ledger_table.LedgerTable(link)
+    for n in range(3 * ledger_table._REMEMBERED):
+        table.record([(entry(1, source=f"{n:016x}"), TIME)])
+    assert len(table._rows) == ledger_table._REMEMBERED
+    table.record([(entry(2, 1, source=f"{0:016x}"), TIME)])  # forgotten, and read again
+    row = link.execute("SELECT accounted FROM sources WHERE source = ?", (f"{0:016x}",)).fetchone()
+    assert row == ("[[1,2]]",)
+    link.close()

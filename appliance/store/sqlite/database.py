@@ -1,8 +1,8 @@
-"""How the database is opened, the same way by everyone.
+"""Connections to the database, all opened in the same way.
 
-`sqlite3` is the module that sqlite-utils uses: pysqlite3, whose SQLite is free of the WAL-reset
-race (fixed in 3.51.3), where it is installed, else Python's own. It is chosen here as there, since
-sqlite-utils itself is 4 MB in every process.
+`sqlite3` is the module that sqlite-utils uses: pysqlite3 where it is installed, whose SQLite is
+free of the WAL-reset race (fixed in 3.51.3), and Python's own module otherwise. The choice is made
+here once more because sqlite-utils itself would cost 4 MB in every process.
 """
 
 import importlib
@@ -17,17 +17,19 @@ try:
 except ImportError:
     sqlite3 = importlib.import_module("sqlite3")
 
-#: Milliseconds to wait for another's write: longer than any transaction of ours, shorter than
-#: what a person or a stop would wait for.
+#: Milliseconds to wait for another process's write: longer than any transaction of ours, shorter
+#: than a person or a stop would wait.
 _BUSY_TIMEOUT_MS: Final = 5000
 
 
 def connect(path: Path, *, readonly: bool, immutable: bool = False) -> Any:
-    """Open the database at `path`; transactions are begun and ended by hand.
+    """Open the database at `path`; the caller begins and ends transactions itself.
 
-    A reader sees the database only through `mode=ro` and can't create it. A writer's commit is on
-    disk when it returns (`synchronous=FULL`). `immutable` is for a file that nobody else opens:
-    nothing is made beside it. Raises StoreError where it can't be opened.
+    A reader opens the file with `mode=ro` and can't create it. A writer's commit is on disk when it
+    returns (`synchronous=FULL`). `immutable` is for a file that no other process opens: SQLite then
+    makes no files beside it.
+
+    Raises StoreError where the file can't be opened.
     """
     mode = ("ro" if readonly else "rw") + ("&immutable=1" if immutable else "")
     try:
@@ -46,7 +48,7 @@ def connect(path: Path, *, readonly: bool, immutable: bool = False) -> Any:
 
 
 def store_error(error: Exception, path: Path) -> StoreError:
-    """Turn an error of SQLite's into ours."""
+    """Return the StoreError that says what SQLite's error says."""
     text = f"{path}: {error}"
     if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
         return StoreFullError(f"{text}; make room on its disk")

@@ -1,0 +1,351 @@
+"""The seam of the store: what the appliance asks of a database.
+
+`open_store` returns a `Store` of one engine. The other parts of the appliance import only this
+module, and the neutral ones beside it, of the store; no engine's name, file or error passes
+through here.
+
+Every method raises StoreError where the database can't be used, unless its docstring says more.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple, Protocol
+
+from appliance.machine.complaint import Complaint
+from appliance.model.contents import Content
+from appliance.model.ledger import LedgerEntry
+from appliance.store.rows import (
+    PAGE_BYTES,
+    Choice,
+    EarlierMessage,
+    Engine,
+    Letter,
+    Page,
+    StoredMessage,
+    Topic,
+    Totals,
+    Window,
+)
+from appliance.store.verification import Verification
+
+#: Called now and then with the name of the step and, where it is known, the share that is done (0
+#: to 1). Returns whether to go on.
+Progress = Callable[[str, float | None], bool]
+#: Called now and then with the name of the step and the seconds that it has taken so far.
+StepTimer = Callable[[str, float], None]
+#: Waits for some seconds; returns whether to stop.
+Rest = Callable[[float], bool]
+
+
+# --- reading and writing
+
+
+class Writer(Protocol):
+    """Writes messages; used by one thread at a time."""
+
+    def store(self, contents: Sequence[Content], *, account: bool = True) -> int:
+        """Store all contents in one transaction that is on disk when this returns.
+
+        A message that is stored already is not stored again. One whose id is stored with another
+        body becomes a dead letter (`conflict`), as does an envelope that can't be decoded
+        (`undecodable`). Returns how many envelopes the ledger entries of `contents` show to be
+        missing.
+
+        Without `account` the ledger entries are not written. The caller must pass them again, as
+        reports, before it acknowledges any of the envelopes.
+
+        Raises UnstorableError where one of the contents is at fault, StoreError where the database
+        is. Nothing is stored then, and the writer must be closed.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Reader(Protocol):
+    """Reads messages, from any number of threads. The database need not exist yet."""
+
+    @property
+    def engine(self) -> Engine:
+        """Name and version of the database program."""
+
+    def check(self) -> None:
+        """Read one row. Raises SchemaError unless the database has this program's schema."""
+
+    def topics(self, *, after: str = "", limit: int = 100) -> list[Topic]:
+        """Return up to `limit` topics by name, from the first one after `after`."""
+
+    def has_topic(self, topic: str) -> bool:
+        """Whether a message of the topic was ever stored; it may be deleted since."""
+
+    def page(self, window: Window, limit: int, max_bytes: int = PAGE_BYTES) -> Page[StoredMessage]:
+        """Return up to `limit` messages with up to `max_bytes` of bodies; at least one if any."""
+
+    def pieces(self, window: Window, limit: int | None = None) -> Iterator[list[StoredMessage]]:
+        """Yield up to `limit` messages (None: all that are stored now) in short lists."""
+
+    def message(self, message_id: str) -> StoredMessage | None:
+        """Return the stored message with this id, or None."""
+
+    def totals(self) -> Totals:
+        """Return the size of the store, from its counters."""
+
+    def details(self) -> Mapping[str, int | str]:
+        """Return the numbers that only this engine has, by name."""
+
+    def close(self) -> None:
+        """Close every thread's connection; no thread may be reading."""
+
+
+class Commits(Protocol):
+    """Answers questions of the event loop; the methods are called on the loop."""
+
+    async def committed(self, message_id: str, timeout: float) -> bool:  # noqa: ASYNC109
+        """Wait until a message is stored, for `timeout` seconds at most; return whether it is."""
+
+    async def with_prefix(self, prefix: str, limit: int) -> list[EarlierMessage]:
+        """Return up to `limit` stored messages whose ids begin with `prefix`, in order."""
+
+    def close(self) -> None:
+        """Stop, after the question under way."""
+
+
+class DeadLetters(Protocol):
+    """Reads dead letters page by page, and removes them one by one; used by any thread.
+
+    A letter is named by its `seq`. Several letters can carry the same message's id.
+    """
+
+    def page(self, choice: Choice, limit: int, max_bytes: int = PAGE_BYTES) -> Page[Letter]:
+        """Return up to `limit` letters with up to `max_bytes` of bodies; at least one if any."""
+
+    def pieces(self, choice: Choice, limit: int | None = None) -> Iterator[list[Letter]]:
+        """Yield up to `limit` letters (None: all that are there now) in short lists."""
+
+    def count(self, choice: Choice) -> int:
+        """Return the number of letters with the choice's reason and topic, whatever its span."""
+
+    def find(self, seq: int) -> Letter | None:
+        """Return the letter with this `seq`, or None."""
+
+    def of_message(self, message_id: str) -> list[int]:
+        """Return the `seq` of each letter with this message's id, oldest first."""
+
+    def body(self, seq: int) -> bytes | None:
+        """Return a letter's body, however long it is; None where there is no such letter."""
+
+    def remove(self, letter: Letter) -> bool:
+        """Remove a letter; return whether it was still there as it was read.
+
+        A letter that has died again since then has another `dead_at`, and stays.
+        """
+
+
+# --- upkeep
+
+
+@dataclass
+class Duty:
+    """A task that the janitor repeats.
+
+    `run` does the work and returns the seconds until it is due again. `retry` is the number of
+    seconds until it is tried again after a StoreError, which goes to `complaint`.
+    """
+
+    run: Callable[[], float]
+    retry: float
+    complaint: Complaint
+    due: float = 0.0
+
+
+class Backup(NamedTuple):
+    """A finished backup: its file, its size, its number of messages, the seconds it took."""
+
+    path: Path
+    bytes: int
+    messages: int
+    seconds: float
+
+
+class Backups(Protocol):
+    """Makes copies of the database while it is in use: checked, whole or not at all.
+
+    Making one raises BackupBusyError while another is under way, BackupRoomError where there is no
+    room for it, BackupError where it was stopped, is damaged or can't be written.
+    """
+
+    @property
+    def folder(self) -> Path:
+        """Folder in which backups are kept."""
+
+    @property
+    def media_type(self) -> str:
+        """Media type of a backup's bytes."""
+
+    def name(self, *, scheduled: bool = False) -> str:
+        """Return the file name of a backup made now."""
+
+    def make_folder(self) -> None:
+        """Make the folder, and remove drafts that a killed process left in it."""
+
+    def make(self, target: Path, progress: Progress) -> Backup:
+        """Copy the database to the new file `target` (mode 0600), checked and on disk."""
+
+    def download(self, progress: Progress) -> BinaryIO:
+        """Return an open copy without a name: the disk space is free once it is closed."""
+
+    def scheduled(self) -> list[tuple[float, Path]]:
+        """Return the scheduled backups in the folder with their Unix times, oldest first."""
+
+    def prune(self, keep: int) -> list[Path]:
+        """Delete the oldest scheduled backups except for `keep`; return those deleted."""
+
+
+class Restoration(Protocol):
+    """A backup that is ready to take the database's place.
+
+    `left_messages` and `left_dead_letters` are in the present database and not in the backup. They
+    are None where there is no present database, or where it can't be read: `trouble` then says
+    why.
+    """
+
+    @property
+    def messages(self) -> int:
+        """Messages in the backup."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of the backup."""
+
+    @property
+    def migrated(self) -> list[str]:
+        """Names of the schema changes that were applied to it."""
+
+    @property
+    def last_at(self) -> str | None:
+        """When its newest message was received."""
+
+    @property
+    def left_messages(self) -> int | None:
+        """Messages that only the present database has."""
+
+    @property
+    def left_dead_letters(self) -> int | None:
+        """Dead letters that only the present database has."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the present database can't be read; empty where it can."""
+
+    def put_in_place(self) -> Path | None:
+        """Replace the database; return where the replaced one is now (None: there was none).
+
+        Raises BackupError; the database is then as it was.
+        """
+
+
+class HealthCheck(NamedTuple):
+    """The outcome of one check for `appliance doctor`, and advice where something is wrong."""
+
+    check: str
+    level: Literal["ok", "warning", "error"]
+    text: str
+    advice: str = ""
+
+
+class Health(Protocol):
+    """Checks of the database for `appliance doctor`. Its methods raise nothing."""
+
+    def engine(self) -> HealthCheck:
+        """Check the version of the database program."""
+
+    def database(self) -> Iterator[HealthCheck]:
+        """Check the schema, the structure and the files; takes seconds."""
+
+    def newest(self) -> float | None:
+        """Return when the message stored last was received, as Unix time; None if unknown."""
+
+    def files(self) -> list[Path]:
+        """Return the files that this user must be able to write; they need not exist."""
+
+
+class Store(Protocol):
+    """A database of one engine. Nothing is opened until it is used."""
+
+    @property
+    def location(self) -> str:
+        """Where the database is, for people; holds no secret."""
+
+    @property
+    def reader(self) -> Reader:
+        """The store's reader."""
+
+    @property
+    def commits(self) -> Commits:
+        """The store's answers for the event loop."""
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The store's dead letters."""
+
+    @property
+    def backup(self) -> Backups:
+        """The store's backups."""
+
+    @property
+    def health(self) -> Health:
+        """The store's checks for the doctor."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Use the database within the block, beside other processes.
+
+        Raises InUseError where a restore does not end in time.
+        """
+
+    def migrate(self) -> list[str]:
+        """Bring the database to this program's schema, or make it; return the changes' names.
+
+        Processes that migrate at once wait for one another. Raises SchemaError for a database that
+        is newer than this program.
+        """
+
+    def open_writer(self) -> Writer:
+        """Open a writer. Raises SchemaError unless the database has this program's schema."""
+
+    def duties(self, rest: Rest) -> Sequence[Duty]:
+        """Return the engine's own duties for the janitor; long ones call `rest` between steps."""
+
+    def verify(self, *, quick: bool, alone: bool, progress: StepTimer) -> Verification:
+        """Check the whole database; only reads.
+
+        `quick` leaves out the comparison of every index entry with its row. `alone` says that
+        nothing else uses the database.
+        """
+
+    def unaccounted(self, entry: LedgerEntry) -> int:
+        """Return how many envelopes a source calls settled and kept that are not stored yet.
+
+        Envelopes that the store counts as missing are left out.
+        """
+
+    def accept_missing(self) -> int:
+        """Acknowledge the missing envelopes, so that only new losses are reported.
+
+        Returns how many they were.
+        """
+
+    def rows(self) -> Iterator[tuple[str, str, str | bytes]]:
+        """Yield topic, id and body of every message in order, where nothing writes meanwhile."""
+
+    def restore(self, source: Path, progress: Progress) -> AbstractContextManager[Restoration]:
+        """Make the backup `source` ready to replace the database, which no process may use.
+
+        Raises InUseError where one does, BackupError where `source` is damaged, no backup or can't
+        be read, SchemaError where it is newer than this program, BackupRoomError where there is no
+        room for it. Nothing is left behind unless it was put in place.
+        """
+
+    def of_backup(self, file: Path) -> "Store":
+        """Return the store that a backup's file is, for `verify`."""

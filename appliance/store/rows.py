@@ -1,0 +1,126 @@
+"""Rows and pages, as every engine of the store returns them."""
+
+from dataclasses import dataclass
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+#: Bytes of bodies on one page. They bound the memory that one request can make the API hold.
+PAGE_BYTES: Final = 8 * 2**20
+#: Bytes of a body that is shown with its dead letter; a longer one is fetched on its own. Another
+#: AMQP client can publish bodies a hundred times longer than the appliance accepts.
+SHOWN_BYTES: Final = PAGE_BYTES
+
+
+class StoredMessage(NamedTuple):
+    """One stored message. `body` holds its bytes; `text` is true where they are UTF-8 text."""
+
+    seq: int
+    id: str
+    topic: str
+    received_at: str
+    text: int
+    body: bytes
+
+
+class EarlierMessage(NamedTuple):
+    """A stored message as a retry with the same idempotency key is compared with it."""
+
+    id: str
+    received_at: str
+    body: str | bytes
+
+
+class Topic(NamedTuple):
+    """The counters of one topic; `bytes` are those of the bodies."""
+
+    topic: str
+    messages: int
+    bytes: int
+    first_at: str
+    last_at: str
+
+
+class Letter(NamedTuple):
+    """One dead letter: `reason` is a stable word, `error` explains it to people.
+
+    `body` is None where its `size` in bytes is more than SHOWN_BYTES.
+    """
+
+    seq: int
+    id: str
+    topic: str
+    received_at: str
+    dead_at: str
+    reason: str
+    error: str
+    size: int
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The size of the store: counts, bytes of bodies, and bytes of the database on its disk."""
+
+    messages: int
+    bytes: int
+    topics: int
+    dead_letters: int
+    last_at: str | None
+    database_bytes: int
+
+
+class Engine(NamedTuple):
+    """The database program: its name in lower case, and its version."""
+
+    name: str
+    version: str
+
+
+class Numbered(Protocol):
+    """A row with its place in the order of storing, and a body."""
+
+    @property
+    def seq(self) -> int:
+        """Place in the order of storing; never used again."""
+
+    @property
+    def body(self) -> bytes | None:
+        """Bytes of the body; None where they are left out."""
+
+
+NumberedT = TypeVar("NumberedT", bound=Numbered)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Rows with a `seq` below `before` and above `after`.
+
+    With `after` they come oldest first, so that a reader who goes on after the last one skips
+    none; otherwise newest first.
+    """
+
+    before: int | None = None
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Span):
+    """Messages of a topic: those of the span that were received at `since` or later."""
+
+    topic: str
+    since: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Span):
+    """Dead letters of the span that have this reason and topic; None: any."""
+
+    reason: str | None = None
+    topic: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[NumberedT]):
+    """Some rows of a span, and whether the span had more when it was read."""
+
+    rows: list[NumberedT]
+    more: bool

@@ -1,0 +1,159 @@
+"""The store in the SQLite file of the data folder, put together."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+
+from appliance.config import Config
+from appliance.model.ledger import LedgerEntry
+from appliance.store.base import (
+    Backups,
+    Commits,
+    DeadLetters,
+    Duty,
+    Health,
+    Progress,
+    Rest,
+    Restoration,
+    StepTimer,
+    Store,
+    Writer,
+)
+from appliance.store.sqlite import paths
+from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.reader import SqliteReader
+from appliance.store.verification import Verification
+
+
+def open_store(config: Config) -> Store:
+    """Return the store in the data folder."""
+    return SqliteStore(config, config.data / paths.DATABASE)
+
+
+class SqliteStore:
+    """The database at `path`. A module is imported by the first call that needs it.
+
+    Most processes use one or two of them, and each would carry the others for ever.
+    """
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self._config = config
+        self.path = path
+
+    @property
+    def location(self) -> str:
+        """Path of the database."""
+        return str(self.path)
+
+    @cached_property
+    def reader(self) -> SqliteReader:
+        """The store's reader."""
+        return SqliteReader(self.path)
+
+    @cached_property
+    def commits(self) -> Commits:
+        """The store's answers for the event loop."""
+        from appliance.store.sqlite.commits import CommitWatch
+
+        return CommitWatch(self.path)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """The store's dead letters, read through its reader."""
+        from appliance.store.sqlite.dead_letters import SqliteDeadLetters
+
+        return SqliteDeadLetters(self.path, self.reader)
+
+    @cached_property
+    def backup(self) -> Backups:
+        """The store's backups."""
+        from appliance.store.sqlite.backup import SqliteBackups
+
+        return SqliteBackups(self.path, self._config.backup_folder, self._config.min_free_bytes)
+
+    @cached_property
+    def health(self) -> Health:
+        """The store's checks for the doctor."""
+        from appliance.store.sqlite.health import SqliteHealth
+
+        return SqliteHealth(self.path)
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Hold a lock within the block that keeps a restore away.
+
+        Raises InUseError where a restore does not end in time.
+        """
+        from appliance.store.sqlite import usage
+
+        return usage.shared(self.path)
+
+    def migrate(self) -> list[str]:
+        """Bring the database to this program's schema, or make it."""
+        from appliance.store.sqlite.migrations import migrate
+
+        return migrate(self.path)
+
+    def open_writer(self) -> Writer:
+        """Open a connection that writes."""
+        from appliance.store.sqlite.writer import SqliteWriter
+
+        return SqliteWriter(self.path)
+
+    def duties(self, rest: Rest) -> Sequence[Duty]:
+        """Return the duties of checkpoints and of retention."""
+        from appliance.store.sqlite.upkeep import Upkeep
+
+        return Upkeep(self.path, self._config.retention, rest).duties()
+
+    def verify(self, *, quick: bool, alone: bool, progress: StepTimer) -> Verification:
+        """Check the whole database; only reads."""
+        from appliance.store.sqlite.verify import verify
+
+        return verify(self.path, quick=quick, alone=alone, progress=progress)
+
+    def unaccounted(self, entry: LedgerEntry) -> int:
+        """Return how many envelopes a source calls settled and kept that are not stored yet."""
+        from appliance.store.sqlite import ledger_table
+
+        connection = connect(self.path, readonly=True)
+        try:
+            return ledger_table.unaccounted(connection, entry)
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from error
+        finally:
+            connection.close()
+
+    def accept_missing(self) -> int:
+        """Acknowledge the missing envelopes; return how many they were."""
+        from appliance.store.sqlite.writer import SqliteWriter
+
+        writer = SqliteWriter(self.path)
+        try:
+            return writer.accept_missing()
+        finally:
+            writer.close()
+
+    def rows(self) -> Iterator[tuple[str, str, str | bytes]]:
+        """Yield topic, id and body of every message in order, where nothing writes meanwhile.
+
+        It is one read from beginning to end: beside a writer it would keep the write-ahead log from
+        being emptied.
+        """
+        connection = connect(self.path, readonly=True)
+        try:
+            yield from connection.execute("SELECT topic, id, body FROM messages ORDER BY seq")
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from error
+        finally:
+            connection.close()
+
+    def restore(self, source: Path, progress: Progress) -> AbstractContextManager[Restoration]:
+        """Make the backup `source` ready to replace the database."""
+        from appliance.store.sqlite import restore
+
+        return restore.prepared(source, self.path, self._config.min_free_bytes, progress)
+
+    def of_backup(self, file: Path) -> "SqliteStore":
+        """Return the store that a backup's file is."""
+        return SqliteStore(self._config, file)

@@ -1,0 +1,96 @@
+"""Redrive: a dead letter's message is sent again, and is stored once."""
+
+import pytest
+from store_contents import letter, one
+
+from appliance import config as configuration
+from appliance.errors import RedriveError, RefusedError, TopicError
+from appliance.model.contents import DeadEnvelope
+from appliance.redrive import Redriver
+from appliance.store import open_store
+from appliance.store.rows import Choice
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(configuration.load({"APPLIANCE_DATA": str(tmp_path)}))
+    store.migrate()
+    yield store
+    store.reader.close()
+
+
+@pytest.fixture
+def writer(store):
+    writer = store.open_writer()
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def letters(store):
+    return store.dead_letters
+
+
+@pytest.fixture
+def redriver(letters):
+    sent = []
+    config = configuration.load({"APPLIANCE_MAX_MESSAGE_BYTES": "10"})
+    made = Redriver(config, letters, sent.append)
+    made.sent = sent
+    return made
+
+
+def find(letters, **choice):
+    return letters.page(Choice(**choice), 1).rows[0]
+
+
+def test_a_redrive_that_is_repeated_is_the_same_message(writer, letters, redriver):
+    writer.store([letter(b"one"), letter(b"two")])
+    one, two = find(letters, after=0), find(letters)
+    for _ in range(2):
+        redriver.redrive(one)
+    redriver.redrive(one, "elsewhere")
+    redriver.redrive(two)
+    first, again, elsewhere, other = redriver.sent
+    assert first.id == again.id == elsewhere.id != other.id
+    assert (first.topic, elsewhere.topic, first.body) == ("t", "elsewhere", b"one")
+    assert letters.count(Choice()) == 0
+
+
+def test_what_the_broker_gave_up_keeps_the_id_that_its_sender_knows(writer, letters, redriver):
+    message = one()
+    writer.store([DeadEnvelope(message, "broker-expired", "")])
+    writer.store([letter(b"y", reason="broker-expired")])
+    kept, odd = find(letters, after=0), find(letters)
+    assert redriver.redrive(kept).id == message.id
+    assert redriver.redrive(odd).id != "an id"
+
+
+@pytest.mark.parametrize(
+    ("dead", "words"),
+    [
+        (letter(b""), "no body"),
+        (letter(b"x" * 11), "11 bytes"),
+        (letter(topic="NO TOPIC"), "topic=NAME"),
+    ],
+)
+def test_what_would_only_die_again_stays(writer, letters, redriver, dead, words):
+    writer.store([dead])
+    with pytest.raises(RedriveError, match=words):
+        redriver.redrive(find(letters))
+    with pytest.raises(TopicError):
+        redriver.redrive(find(letters), "NOR THIS")
+    assert redriver.sent == []
+    assert letters.count(Choice()) == 1
+
+
+def test_what_is_not_confirmed_stays(writer, letters, redriver):
+    def refuse(_):
+        raise RefusedError("not now")
+
+    writer.store([letter()])
+    redriver._publish = refuse
+    for _ in range(5):  # and gives its place back
+        with pytest.raises(RefusedError, match="not now"):
+            redriver.redrive(find(letters))
+    assert letters.count(Choice()) == 1

@@ -401,7 +401,7 @@ def test_health_needs_no_token(running):
     ["Upper", ".dot", "-dash", "_under", "a%20b", "a%2Fb", "%00", "a%0d%0ab", "%C3%A4", "%FF",
      "x" * 101, "a/b", "", "%D9%A1"],
 )  # fmt: skip
-def test_what_is_no_topic_is_refused(running, topic):
+def test_a_name_that_is_no_topics_is_refused(running, topic):
     answer = running.client.post(f"/v1/topics/{topic}/messages", content=b"x")
     check_problem(answer, 400, "bad-topic")
 

@@ -128,7 +128,7 @@ def test_a_download_has_no_name_and_makes_its_folder(backups):
         assert len(copy.read()) > 100_000
 
 
-def test_only_the_oldest_scheduled_backups_are_deleted(backups):
+def test_scheduled_backups_are_deleted_oldest_first_and_no_other_file(backups):
     backups.make_folder()
     now = backups.name(scheduled=True)
     stamp = now.split("-")[1].split(".")[0]

@@ -66,7 +66,7 @@ def test_a_backup_dated_in_the_future_does_not_count(janitor, tmp_path, database
     assert len(copies(tmp_path)) == 2
 
 
-def test_nothing_old_is_deleted_unless_a_new_one_was_made(janitor, tmp_path, database):
+def test_old_backups_are_deleted_only_after_a_new_one_was_made(janitor, tmp_path, database):
     (tmp_path / "backups").mkdir()
     for day in (1, 2, 3):
         (tmp_path / "backups" / f"scheduled-2026010{day}T000000Z.db").touch()
@@ -76,7 +76,7 @@ def test_nothing_old_is_deleted_unless_a_new_one_was_made(janitor, tmp_path, dat
     assert len(copies(tmp_path)) == 3
 
 
-def test_trouble_is_told_once_and_so_is_its_end(janitor, tmp_path, monkeypatch):
+def test_a_failing_duty_is_logged_once_and_so_is_its_end(janitor, tmp_path, monkeypatch):
     said = []
 
     class Log:
@@ -96,7 +96,7 @@ def test_trouble_is_told_once_and_so_is_its_end(janitor, tmp_path, monkeypatch):
     assert said[1:] == ["scheduled backup made", "scheduled backup works again"]
 
 
-def test_it_ends_soon_after_it_is_told_to(janitor, database):
+def test_the_janitor_ends_soon_after_it_is_told_to(janitor, database):
     keeper = janitor()
     thread = threading.Thread(target=keeper.run)
     thread.start()

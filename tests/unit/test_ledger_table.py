@@ -202,7 +202,7 @@ class Broker:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_exactly_what_was_confirmed_and_lost_is_missing(writer, source_rows, seed):
+def test_missing_envelopes_are_exactly_those_confirmed_and_lost(writer, source_rows, seed):
     broker = Broker(seed)
     moves = [broker.send, broker.answer, broker.disconnect, lambda: broker.deliver(writer)]
     for _ in range(broker.chance.randint(5, 150)):

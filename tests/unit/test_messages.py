@@ -144,7 +144,7 @@ def test_a_topic_is_taken(topic):
         "*",
     ],
 )
-def test_what_is_no_topic_is_refused(topic):
+def test_a_name_that_is_no_topics_is_refused(topic):
     with pytest.raises(TopicError):
         check_topic(topic)
 

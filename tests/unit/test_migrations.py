@@ -67,7 +67,7 @@ def test_a_second_time_changes_nothing(path):
     assert path.read_bytes() == before
 
 
-def test_it_is_made_with_what_cannot_be_changed_later(path):
+def test_a_new_database_has_the_settings_that_cannot_be_changed_later(path):
     migrate(path)
     assert pragma(path, "page_size") == 8192
     assert pragma(path, "journal_mode") == "wal"
@@ -138,7 +138,7 @@ def test_a_version_lost_between_two_steps_is_set_again(path):
     SqliteWriter(path).close()
 
 
-def test_what_is_no_database_is_refused_and_left_alone(path):
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
     path.parent.mkdir()
     path.write_bytes(b"these are somebody's notes, not a database\n" * 100)
     before = path.read_bytes()
@@ -172,7 +172,7 @@ def test_sqlite_is_one_without_the_wal_reset_race():
     assert sqlite3.sqlite_version_info >= (3, 51, 3)
 
 
-def test_it_is_the_module_that_sqlite_utils_takes():
+def test_our_sqlite_is_the_module_that_sqlite_utils_takes():
     from sqlite_utils.utils import sqlite3 as theirs
 
     assert sqlite3 is theirs

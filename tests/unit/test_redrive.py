@@ -57,7 +57,9 @@ def test_a_redrive_that_is_repeated_is_the_same_message(writer, letters, redrive
     assert letters.count(Choice()) == 0
 
 
-def test_what_the_broker_gave_up_keeps_the_id_that_its_sender_knows(writer, letters, redriver):
+def test_a_message_that_the_broker_gave_up_keeps_the_id_that_its_sender_knows(
+    writer, letters, redriver
+):
     message = one()
     writer.store([DeadEnvelope(message, "broker-expired", "")])
     writer.store([letter(b"y", reason="broker-expired")])
@@ -74,7 +76,7 @@ def test_what_the_broker_gave_up_keeps_the_id_that_its_sender_knows(writer, lett
         (letter(topic="NO TOPIC"), "topic=NAME"),
     ],
 )
-def test_what_would_only_die_again_stays(writer, letters, redriver, dead, words):
+def test_a_letter_that_would_only_die_again_stays(writer, letters, redriver, dead, words):
     writer.store([dead])
     with pytest.raises(RedriveError, match=words):
         redriver.redrive(find(letters))
@@ -84,7 +86,7 @@ def test_what_would_only_die_again_stays(writer, letters, redriver, dead, words)
     assert letters.count(Choice()) == 1
 
 
-def test_what_is_not_confirmed_stays(writer, letters, redriver):
+def test_a_letter_whose_message_is_not_confirmed_stays(writer, letters, redriver):
     def refuse(_):
         raise RefusedError("not now")
 

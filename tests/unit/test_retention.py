@@ -72,7 +72,7 @@ def check_counts(path):
     assert kept == counted
 
 
-def test_what_is_too_old_is_deleted(path):
+def test_messages_that_are_too_old_are_deleted(path):
     store(path, "t", 5 * HOUR, 3 * HOUR, HOUR)
     done = sweep(path, "*: age=2h")
     assert (done.rows, done.bytes) == (2, 20)
@@ -80,7 +80,7 @@ def test_what_is_too_old_is_deleted(path):
     check_counts(path)
 
 
-def test_what_is_too_old_is_found_behind_what_is_not(path):
+def test_messages_that_are_too_old_are_found_behind_newer_ones(path):
     store(path, "t", 5 * HOUR, HOUR, 4 * HOUR, HOUR)
     sweep(path, "*: age=2h")
     assert ages(path, "t") == [1, 1]
@@ -132,7 +132,7 @@ def test_the_first_rule_that_matches_counts_for_each_topic(path):
     check_counts(path)
 
 
-def test_what_just_came_is_never_deleted(path):
+def test_messages_of_the_last_minute_are_never_deleted(path):
     """It may be delivered again, and would be stored again."""
     store(path, "t", HOUR, 30, 1)
     sweep(path, "*: rows=0 bytes=0")
@@ -170,7 +170,7 @@ def test_the_file_shrinks_and_stays_sound(path):
     check_counts(path)
 
 
-def test_it_stops_between_two_transactions_and_goes_on_later(path):
+def test_a_sweep_stops_between_two_transactions_and_goes_on_later(path):
     store(path, "t", *[HOUR] * 5000)
     rests = []
 

@@ -52,7 +52,7 @@ def rule(path):
         lambda bodies: pack("t", [(IDS.new(), TIME, body) for body in bodies], 1),
     ],
 )
-def test_only_the_culprit_dies_of_what_the_database_refuses(path, rule, make):
+def test_a_message_that_the_database_refuses_dies_alone(path, rule, make):
     good = [single("t", IDS.new(), TIME, b"%d" % n) for n in range(3)]
     group = [good[0], make([b"a", b"bad", b"c"]), good[1], letter(), good[2]]
     with pytest.raises(UnstorableError, match="against the rule"):
@@ -69,7 +69,7 @@ def test_only_the_culprit_dies_of_what_the_database_refuses(path, rule, make):
 @pytest.mark.parametrize(
     "error", [OverflowError("too large"), MemoryError(), TypeError("odd"), ValueError("odder")]
 )
-def test_no_error_that_content_can_cause_is_held_for_ever(path, monkeypatch, error):
+def test_errors_that_content_can_cause_hold_no_message_for_ever(path, monkeypatch, error):
     unpack = writer.unpack
 
     def stumble(envelope):
@@ -99,7 +99,7 @@ def test_a_lock_or_a_full_disk_is_nobodys_fault(path):
     made.close()
 
 
-def test_where_not_even_a_dead_letter_is_taken_it_is_held(path, rule):
+def test_a_message_of_which_not_even_a_dead_letter_is_taken_is_held(path, rule):
     link = connect(path, readonly=False)
     link.execute(
         "CREATE TRIGGER none BEFORE INSERT ON dead_letters BEGIN SELECT raise(ABORT, 'no'); END"

@@ -95,7 +95,7 @@ def test_a_download_has_no_name(path, folder):
         assert copy.read(16) == b"SQLite format 3\0"
 
 
-def test_what_a_killed_process_left_is_removed_but_not_what_one_still_writes(path, folder):
+def test_a_draft_of_a_killed_process_is_removed_and_one_in_writing_stays(path, folder):
     (folder / ".appliance-1.db.part").write_text("left")
     with (folder / ".appliance-2.db.part").open("w") as written:
         fcntl.flock(written, fcntl.LOCK_EX)

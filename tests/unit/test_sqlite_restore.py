@@ -82,7 +82,7 @@ def test_a_copy_takes_the_place_and_the_replaced_database_stays_beside_it(path, 
     assert not [name for name in names(path.parent) if name.startswith(".")]
 
 
-def test_what_came_since_the_copy_is_accounted_for(path, copy):
+def test_envelopes_that_came_since_the_copy_are_accounted_for(path, copy):
     run(path, "INSERT INTO sources VALUES ('a', '[[1, 9]]', 9, 0, 0, 0, 'now', 'now')")
     put(copy, path)
     assert ask(path, "SELECT source, accounted FROM sources") == [("a", "[[1, 9]]")]
@@ -152,7 +152,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_can_not_be_restored_is_refused_and_nothing_is_changed(path, copy, case):
+def test_a_file_that_can_not_be_restored_is_refused_and_nothing_is_changed(path, copy, case):
     spoil, error, words = REFUSED[case]
     spoil(copy)
     before = names(path.parent)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _log: Any = structlog.get_logger(__name__)
 
 
-class Handler(Protocol):
+class RequestHandler(Protocol):
     """Answers requests of one kind, on the event loop."""
 
     @property
@@ -45,7 +45,7 @@ class Admission:
     __slots__ = ("details", "handler", "max_body_bytes", "principal")
 
     def __init__(
-        self, handler: Handler, principal: "Principal", max_body_bytes: int, details: Any = None
+        self, handler: RequestHandler, principal: "Principal", max_body_bytes: int, details: Any = None
     ) -> None:
         self.handler = handler
         self.principal = principal

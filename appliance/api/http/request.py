@@ -45,7 +45,11 @@ class Admission:
     __slots__ = ("details", "handler", "max_body_bytes", "principal")
 
     def __init__(
-        self, handler: RequestHandler, principal: "Principal", max_body_bytes: int, details: Any = None
+        self,
+        handler: RequestHandler,
+        principal: "Principal",
+        max_body_bytes: int,
+        details: Any = None,
     ) -> None:
         self.handler = handler
         self.principal = principal

@@ -34,7 +34,7 @@ def test_a_broker_that_is_killed_once_something_was_accepted_keeps_its_database(
 
 def test_an_ordinary_first_start_and_stop_logs_no_complaint(stack):
     """The broker misses no queue and no goodbye of a client, and no client warns of anything."""
-    one = stack(workers=2)
+    one = stack(workers=2, start=False).start()  # with a broker of its own
     assert one.publish("orders", "hello", Prefer="wait=20").status_code == 201
     clients = [*one.workers, one.api]
     assert [client.stop() for client in clients] == [0, 0, 0]

@@ -53,7 +53,7 @@ class Report:
         parts = [f"{k}: {v}." for k, v in self.machine.items()]
         parts += [f"Not measured: {why}." for why in self.left_out]
         sides = [[name, side["what"], side["durability"]] for name, side in self.sides.items()]
-        parts += ["", *_table(["side", "what it is", "what its 202 means"], sides)]
+        parts += ["", *_table(["side", "description", "meaning of its 202"], sides)]
         return "\n".join([*parts, "", *self._figures()])
 
     def _figures(self) -> Iterable[str]:
@@ -66,21 +66,28 @@ class Report:
             yield f"OTHERS USED UP TO {100 * busy:.0f} % OF THE MACHINE: only its own ratios count."
 
     def _rates(self) -> Iterable[str]:
-        for scenario in dict.fromkeys(m.scenario for m in self.measurements):
-            if scenario == PACED:
-                continue
-            group = [m for m in self.measurements if m.scenario == scenario]
-            ours = [m for m in group if m.side == "ours"]
+        scenarios = dict.fromkeys(m.scenario for m in self.measurements if m.scenario != PACED)
+        for title in dict.fromkeys(_series(scenario)[0] for scenario in scenarios):
+            steps = [scenario for scenario in scenarios if _series(scenario)[0] == title]
+            counted = bool(_series(steps[0])[1])  # steps of a series share one table
             rows = [
-                _rate_row(ours, [m for m in group if m.side == side])
-                for side in dict.fromkeys(m.side for m in group)
+                [*([_series(scenario)[1]] if counted else []), *row]
+                for scenario in steps
+                for row in self._rate_rows(scenario)
             ]
-            yield from _titled(
-                scenario,
-                ["side", "stored/s", "spread", "ours / it", "202 p50 ms", "p99 ms", "CPU us: API",
-                 "broker", "worker", "all", "generator", "others", "wrong rows", "not 202"],
-                rows,
-            )  # fmt: skip
+            heads = [
+                "side", "stored/s", "spread", "ours / it", "202 p50 ms", "p99 ms", "CPU us: API",
+                "broker", "worker", "all", "generator", "others", "wrong rows", "not 202",
+            ]  # fmt: skip
+            yield from _titled(title, [*(["step"] if counted else []), *heads], rows)
+
+    def _rate_rows(self, scenario: str) -> list[list[str]]:
+        group = [m for m in self.measurements if m.scenario == scenario]
+        ours = [m for m in group if m.side == "ours"]
+        return [
+            _rate_row(ours, [m for m in group if m.side == side])
+            for side in dict.fromkeys(m.side for m in group)
+        ]
 
     def _latencies(self) -> Iterable[str]:
         group = [m for m in self.measurements if m.commit]
@@ -127,6 +134,12 @@ class Report:
         targets = [asdict(target) for target in self.targets()]
         path.write_text(json.dumps({**asdict(self), "targets": targets}, indent=1))
         return path
+
+
+def _series(scenario: str) -> tuple[str, str]:
+    """Return the title of a scenario's table, and its step where it is one of a series."""
+    title, colon, step = scenario.rpartition(": ")
+    return (title, step) if colon and step.isdigit() else (scenario, "")
 
 
 def _rate_row(ours: Sequence[Measurement], of_side: Sequence[Measurement]) -> list[str]:

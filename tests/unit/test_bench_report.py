@@ -1,5 +1,6 @@
 """The benchmark's report: what is judged, and what is drawn."""
 
+import re
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -59,6 +60,16 @@ def test_the_report_names_every_side_its_promise_and_its_rate():
     for text in (report.text(), report.markdown()):
         for part in ("two", "a thing", "a promise", "1,235", "redis-server is missing", "12.34"):
             assert part in text
+
+
+def test_the_steps_of_a_series_share_one_table():
+    report = Report({})
+    for step, rate in ((1, 100), (2, 90)):
+        report.measurements += measured("ours", rate, scenario=f"storing, in parts: {step}")
+    text = report.text()
+    assert text.count("**storing, in parts**") == 1
+    assert re.search(r"^\| 1 +\| ours +\| +100 \|", text, re.MULTILINE)
+    assert re.search(r"^\| 2 +\| ours +\| +90 \|", text, re.MULTILINE)
 
 
 def test_wrong_rows_are_an_error_where_none_are_promised():

@@ -1,4 +1,4 @@
-# The appliance in one image. `make image` builds it; docs/operations.md says how to run it.
+# The appliance in one image. `make image` builds it; docs/install.md says how to run it.
 #
 # Three steps: the Python environment, then everything a container needs laid over Debian and
 # trimmed, then that as one layer. Nothing here needs BuildKit, so older builders and podman work.

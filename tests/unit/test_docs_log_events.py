@@ -46,9 +46,12 @@ def calls() -> Iterator[tuple[Path, ast.Call, str]]:
                 continue
             if isinstance(node.func, ast.Name) and node.func.id == "Complaint":
                 yield path, node, "Complaint"
-            elif isinstance(node.func, ast.Attribute) and is_logger(node.func.value):
-                if node.func.attr in {*LEVELS, "debug"}:
-                    yield path, node, node.func.attr
+            elif (
+                isinstance(node.func, ast.Attribute)
+                and node.func.attr in {*LEVELS, "debug"}
+                and is_logger(node.func.value)
+            ):
+                yield path, node, node.func.attr
 
 
 def argument(call: ast.Call, name: str, place: int) -> ast.expr | None:

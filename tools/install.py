@@ -101,7 +101,8 @@ def lay_out_host_files(destination: Path, prefix: Path) -> None:
     command.unlink(missing_ok=True)
     command.symlink_to(prefix / "bin/appliance-host")
     documents = destination / "usr/share/doc/queue-appliance"
-    for source in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), units / "README.md"):
+    pages = (page for kind in ("md", "svg") for page in (ROOT / "docs").rglob(f"*.{kind}"))
+    for source in (*ROOT.glob("*.md"), *pages, units / "README.md"):
         if source.name != "CONTRIBUTING.md":
             copy(source, documents / source.relative_to(ROOT), prefix)
     copy(ROOT / "LICENSE", documents / "copyright", prefix)

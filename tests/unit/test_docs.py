@@ -229,6 +229,19 @@ def test_problem_types_that_documents_name_exist():
     assert named <= names
 
 
+def test_messages_that_the_trouble_tables_quote_are_those_of_the_code():
+    rows = re.findall(r"^\|.*\|$", (DOCS / "troubleshoot.md").read_text(), re.MULTILINE)
+    quotes = {quote for row in rows for quote in re.findall(r'"([^"]+)"', row)}
+    assert len(quotes) > 5
+    words = [
+        node.value
+        for path in (ROOT / "appliance").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert {quote for quote in quotes if not any(quote in text for text in words)} == set()
+
+
 def test_the_data_tables_columns_are_documented():
     text = (DOCS / "read.md").read_text()
     path = next((ROOT / "appliance" / "store").rglob("migrations.py"))

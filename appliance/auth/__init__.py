@@ -1,1 +1,1 @@
-"""Who asks, and what they may do."""
+"""Authorization: principals, and the rights that they have."""

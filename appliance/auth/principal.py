@@ -1,4 +1,4 @@
-"""The principal: who asks, with their rights. It stands between a request's head and its route."""
+"""The principal: the caller and their rights. It stands between a request's head and its route."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Right(StrEnum):
-    """What a principal can be allowed to do."""
+    """One thing that a principal can be allowed to do."""
 
     PUBLISH = "publish"
     READ = "read"
@@ -16,7 +16,7 @@ class Right(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `name` is for logs and holds no secret.
+    """The caller of a request. `name` is for logs and holds no secret.
 
     `topics` are patterns such as `orders.*`; a right that concerns a topic holds for those that
     match one of them.

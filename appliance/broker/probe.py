@@ -1,4 +1,4 @@
-"""Whether the broker serves, end to end: publish, confirm, consume.
+"""The probe asks whether the broker serves, end to end: publish, confirm, consume.
 
 A broker can run, take connections and yet do nothing: stopped, or stuck since its disk was full
 (rabbitmq-server#17156). Only a message that goes all the way shows that it works. So one small

@@ -2,32 +2,17 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "appliance"
+from tools import module_table
+from tools.module_table import modules
 
-#: The parts, lowest first; those of one line don't know each other. A part may import the parts of
-#: the lines above its own, and itself.
-ORDER = [
-    ["errors"],
-    ["model"],
-    ["config"],
-    ["machine", "logs"],
-    ["credentials"],
-    ["broker", "store"],
-    ["auth", "readiness", "redrive"],
-    ["worker", "janitor"],
-    ["supervision"],
-    ["client"],
-    ["api"],
-    ["doctor", "drill"],
-    ["cli"],
-    ["__main__"],
-]
-LAYERS = {part: layer for layer, parts in enumerate(ORDER) for part in parts}
+#: The part of a module -> its layer.
+LAYERS = {part: layer for layer, parts in enumerate(module_table.ORDER) for part in parts}
 
 #: Packages within a part that never import each other, in either direction.
 APART = [("broker.node", "broker.publish")]
@@ -52,17 +37,6 @@ KNOWN_TO = {
     "click": {"cli"},
     "yaml": {"api.openapi"},
 }
-
-
-def modules() -> list[tuple[str, Path]]:
-    """Every module with its name below the package, like `store.writer`."""
-    found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        name = ".".join(part for part in parts if part != "__init__")
-        if name:
-            found.append((name, path))
-    return found
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -131,3 +105,33 @@ def test_a_file_of_the_database_is_named_by_its_engine_only(name: str, path: Pat
         return
     text = path.read_text()
     assert not re.search(r"config\.database|\"-(wal|shm)\"|appliance\.db\b", text)
+
+
+def test_the_architectures_table_of_modules_is_as_the_code_has_it():
+    text = module_table.PAGE.read_text()
+    assert module_table.page(text) == text, "run: python tools/module_table.py"
+
+
+#: Modules that are named by their role or by what they serve, and so may have a namesake.
+NAMESAKES = ("base", "api.views.", "cli.commands.")
+
+
+def test_modules_have_names_of_their_own_and_none_of_the_standard_library():
+    """A command and a view are named by what they serve, as their users know it."""
+    seen: dict[str, str] = {}
+    for name, path in modules():
+        leaf = name.rpartition(".")[2]
+        if path.name == "__init__.py" or leaf == "base" or name.startswith(NAMESAKES[1:]):
+            continue
+        assert leaf not in seen, f"{name} and {seen[leaf]}"
+        assert leaf not in sys.stdlib_module_names or leaf == "__main__", name
+        seen[leaf] = name
+
+
+def test_public_classes_have_names_of_their_own():
+    seen: dict[str, str] = {}
+    for name, path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                assert node.name not in seen, f"{node.name} in {name} and in {seen[node.name]}"
+                seen[node.name] = name

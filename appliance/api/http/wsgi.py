@@ -31,7 +31,7 @@ _BUSY: Final = problems.of_status(503, "Too many exports", "wait until another o
 
 @dataclass
 class _Answer:
-    """What the application answered: whole where it is small, else piece by piece."""
+    """The application's answer: whole where it is small, else piece by piece."""
 
     status: int
     headers: list[tuple[str, str]]

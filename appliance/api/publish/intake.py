@@ -1,4 +1,4 @@
-"""Take in a request's body: give its messages ids, publish them, say what became of them."""
+"""The intake gives the messages of a body their ids, publishes them and returns a receipt."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What the head of a publishing request asks for. Pure."""
+"""The options of a publishing request, as its head gives them. Pure."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The receipt: what became of a request's messages, and how the answer says it."""
+"""The receipt of a request: its messages, and the answer that tells the client of them."""
 
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ _LISTED_IDS: Final = 1000
 
 
 class Receipt(NamedTuple):
-    """What became of a request: its first message, how many there are, whether they are rows."""
+    """The outcome of a request: its first message, how many there are, whether they are rows."""
 
     topic: str
     form: Form

@@ -85,7 +85,7 @@ def test_what_was_lost_behind_our_back_is_missing(running):
     ((first, last),) = gap["missing_ranges"]
     assert last - first == 4
     assert "5" in found["problems"][0]
-    assert "did not come" in running.workers[0].log_now
+    assert "confirmed envelopes missing" in running.workers[0].log_now
     assert "WRONG: envelopes missing: 5" in running.cli("verify").stdout.decode()
 
 

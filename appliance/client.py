@@ -1,8 +1,9 @@
-"""A small HTTP client for the appliance's own API: one connection, kept open, tried again.
+"""The HTTP client of the appliance's API, for the command line, the drill and other programs.
 
-A request that goes unanswered, or is answered 503 or 429, is sent again until its deadline. That is
-safe because whoever uses this sends only what may be repeated: GETs, POSTs with an Idempotency-Key,
-redrives and DELETEs.
+`ApiConnection` is one connection, with nothing hidden: each request is sent once. `Client` finds
+the API and the token of a `Config`, and sends a request again until its deadline when there is no
+answer, or the answer is 503 or 429. That is safe for requests that can be repeated: GETs, POSTs
+with an Idempotency-Key, redrives and DELETEs.
 """
 
 import http.client
@@ -14,27 +15,37 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Final, Self
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from appliance import credentials
 from appliance.config import Config
-from appliance.errors import ClientError, InputError
+from appliance.config.parsers import http_url
+from appliance.errors import ClientError, InputError, TokenRefusedError
+from appliance.machine import locks
 
-#: Seconds for one exchange: longer than the API's own deadlines for publishing and for
-#: `Prefer: wait`, so that its answer comes first.
-_EXCHANGE_SECONDS: Final = 90.0
+#: Seconds for one request and its answer: longer than the API's own deadlines for publishing and
+#: for `Prefer: wait`, so that its answer comes first.
+_ANSWER_SECONDS: Final = 90.0
 #: Seconds to wait before the second attempt; doubled each time, up to the bound.
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 #: Answers that mean "later".
 _LATER: Final = frozenset({429, 502, 503, 504})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+#: The command that starts an appliance, where that is not the business of an image or a host.
+_START: Final = (
+    " `make run` starts it." if Path(__file__).parents[1].joinpath("Makefile").is_file() else ""
+)
+
+#: Errors of a connection without an answer.
+NoAnswerError: Final = (OSError, http.client.HTTPException)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API answered."""
+    """An answer of the API; the names of `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,11 +56,11 @@ class Answer:
         try:
             return json.loads(self.body)
         except ValueError as error:
-            raise ClientError("what answered is not the appliance's API") from error
+            raise ClientError("the answer is not from the appliance's API") from error
 
     @property
     def detail(self) -> str:
-        """What the answer says in words."""
+        """The answer in words."""
         try:
             problem = json.loads(self.body)
             return str(problem["detail"])
@@ -57,19 +68,103 @@ class Answer:
             return f"HTTP status {self.status}"
 
 
-class Client:
-    """Talks to the API at `config.api_url`."""
+class ApiConnection:
+    """One connection to the API at `url`, opened by the first request after it was closed.
 
-    def __init__(self, config: Config) -> None:
-        parts = urlsplit(config.api_url)
-        self.url = config.api_url
+    `headers` go with every request; `seconds` is how long an answer is waited for.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str], seconds: float) -> None:
+        parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port
         self._path = parts.path
         self._secure = parts.scheme == "https"
-        self._headers = {"User-Agent": f"appliance/{metadata.version('queue-appliance')}"}
-        if token := _token(config, self._host):
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._connection: http.client.HTTPConnection | None = None
+        self._headers = dict(headers)
+        self._seconds = seconds
+        self._link: http.client.HTTPConnection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next request goes over a connection that was used before."""
+        return self._link is not None
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | bytearray | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request once and return its answer. Raises the errors of `NoAnswerError`."""
+        link = self._link = self._link or self._connect()
+        try:
+            try:
+                all_headers = {**self._headers, **(headers or {})}
+                link.request(method, self._path + path, body, all_headers)
+            except (BrokenPipeError, ConnectionResetError):
+                # Refused before it was read whole: the reason may still be there to be read.
+                response = link.getresponse()
+            else:
+                response = link.getresponse()
+            content = response.read()
+        except NoAnswerError:
+            self.close()
+            raise
+        if response.will_close:
+            self.close()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, content)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._link:
+            self._link.close()
+            self._link = None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._secure:
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(
+                self._host, self._port, timeout=self._seconds, context=context
+            )
+        return http.client.HTTPConnection(self._host, self._port, timeout=self._seconds)
+
+
+class Place(NamedTuple):
+    """The URL of an API, and the words that say where the URL is from."""
+
+    url: str
+    origin: str
+    #: whether a setting says that the API is elsewhere
+    elsewhere: bool = False
+
+
+def find_api(config: Config) -> Place:
+    """Return where the API is: by APPLIANCE_URL, by APPLIANCE_HTTP, or as `run` noted it."""
+    if config.url:
+        return Place(config.url, "APPLIANCE_URL", elsewhere=True)
+    if config.sources.get("APPLIANCE_HTTP", "default") != "default":
+        return Place(config.own_url, "APPLIANCE_HTTP")
+    try:
+        if locks.is_held(config.lock_file):  # else the file is of a `run` that was killed
+            return Place(http_url(config.address_file.read_text().strip()), "noted by `run`")
+    except (OSError, ValueError):
+        pass
+    return Place(config.own_url, "the default of APPLIANCE_HTTP")
+
+
+class Client:
+    """Talks to the API that a `Config` leads to."""
+
+    def __init__(self, config: Config) -> None:
+        self._place = find_api(config)
+        self.url = self._place.url
+        headers = {"User-Agent": f"appliance/{metadata.version('queue-appliance')}"}
+        #: the token that goes with every request
+        self.token = _find_token(config, self._place)
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        self._connection = ApiConnection(self.url, headers, _ANSWER_SECONDS)
 
     @classmethod
     @contextmanager
@@ -83,9 +178,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()
 
     def request(
         self,
@@ -98,21 +191,20 @@ class Client:
     ) -> Answer:
         """Return the API's answer, trying again for `patience` seconds.
 
-        Raises InputError where it refuses (4xx but 404), ClientError where it can't be reached or
-        can't do it in that time.
+        Raises InputError where it refuses the request (4xx but 404 and 413), TokenRefusedError
+        where it refuses the token, ClientError where it can't be reached or fails for that long.
         """
         end = time.monotonic() + patience
         pause = _FIRST_PAUSE
         while True:
             wait: float | None = None
-            reused = self._connection is not None
+            reused = self._connection.is_open
             try:
-                answer = self._exchange(method, path, body, {**self._headers, **(headers or {})})
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
+                answer = self._connection.send(method, path, body, headers)
+            except NoAnswerError as error:
                 if reused:
                     continue  # the API closes connections that were idle; this says nothing yet
-                reason = f"{self.url} does not answer: {error or type(error).__name__}"
+                reason = self._no_answer(error)
             else:
                 if answer.status not in _LATER:
                     return self._accept(answer)
@@ -128,9 +220,10 @@ class Client:
 
     def _accept(self, answer: Answer) -> Answer:
         if answer.status == 401:
-            raise InputError(
-                "the API refused the token; set APPLIANCE_TOKEN to what `appliance token` prints "
-                "where the appliance runs"
+            trouble = "refused the token" if self.token else "needs a token"
+            raise TokenRefusedError(
+                f"the API at {self.url} {trouble}; set APPLIANCE_TOKEN to the token that "
+                "`appliance token` prints where the appliance runs"
             )
         if answer.status >= 500:
             raise ClientError(f"{self.url}: {answer.detail}")
@@ -140,40 +233,30 @@ class Client:
             raise InputError(answer.detail)
         return answer
 
-    def _exchange(
-        self, method: str, path: str, body: bytes | bytearray | None, headers: Mapping[str, str]
-    ) -> Answer:
-        connection = self._connection = self._connection or self._connect()
-        try:
-            connection.request(method, self._path + path, body, dict(headers))
-        except (BrokenPipeError, ConnectionResetError):
-            # Refused before it was read whole: why may still be there to be read.
-            response = connection.getresponse()
-        else:
-            response = connection.getresponse()
-        content = response.read()
-        if response.will_close:
-            self.close()
-        names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, content)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._secure:
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(
-                self._host, self._port, timeout=_EXCHANGE_SECONDS, context=context
-            )
-        return http.client.HTTPConnection(self._host, self._port, timeout=_EXCHANGE_SECONDS)
+    def _no_answer(self, error: Exception) -> str:
+        """Return why there is no answer, and the next step, in words."""
+        url, origin, elsewhere = self._place
+        if isinstance(error, http.client.HTTPException):
+            return f"{url} ({origin}) gives no HTTP answer: {error or type(error).__name__}"
+        reason = ""
+        if not isinstance(error, ConnectionRefusedError):
+            reason = f": {getattr(error, 'strerror', None) or error or type(error).__name__}"
+        advice = (
+            "Is the appliance running there?"
+            if elsewhere
+            else f"Is it running?{_START} It is elsewhere? Set APPLIANCE_URL=http://HOST:PORT"
+        )
+        return f"nothing answers at {url} ({origin}){reason}. {advice}"
 
 
-def _token(config: Config, host: str) -> str | None:
+def _find_token(config: Config, place: Place) -> str | None:
     """Return the token to send: the setting, or this machine's own to this machine.
 
     None is made here, and the file's token never goes to another machine.
     """
     if config.token:
         return config.token
-    if config.url and host not in _LOOPBACK:
+    if place.elsewhere and urlsplit(place.url).hostname not in _LOOPBACK:
         return None
     try:
         present = credentials.token_path(config).exists()

@@ -3,6 +3,8 @@
 ApplianceError
 ├── ConfigError            a setting is wrong; the message begins with its name
 ├── HostError              the machine can't run the appliance as it is; `doctor` says more
+│   ├── OccupiedError      another program uses the address or the folder
+│   └── FolderError        a folder can't be made, read or written
 ├── InputError             what was sent can't be accepted; nothing of it was kept
 │   ├── TopicError         not a topic's name
 │   ├── BodyError          empty, or a line that is not what it claims to be
@@ -24,7 +26,9 @@ ApplianceError
 │   └── BackupError        a copy of the database can't be made or used
 │       ├── BackupBusyError    another one is being made
 │       └── BackupRoomError    no room for it
-└── ClientError            the command line could not reach the API, or it refused
+├── NotRunningError        no appliance runs here that a command could operate
+├── TokenRefusedError      the API refused the token of the command line
+└── ClientError            the command line could not reach the API, or the API failed
 
 Third-party exceptions are caught at the layer that knows the third party and raised as one of
 these, `from` the original.
@@ -49,6 +53,14 @@ class ConfigError(ApplianceError):
 
 class HostError(ApplianceError):
     """The machine can't run the appliance as it is; `appliance doctor` says more."""
+
+
+class OccupiedError(HostError):
+    """Another program uses the address or the folder; the message begins with the setting."""
+
+
+class FolderError(HostError):
+    """A folder can't be made, read or written; the message begins with the setting or option."""
 
 
 class InputError(ApplianceError):
@@ -167,5 +179,13 @@ class BackupRoomError(BackupError):
         return str(self)
 
 
+class NotRunningError(ApplianceError):
+    """No appliance runs here that a command could operate."""
+
+
+class TokenRefusedError(ApplianceError):
+    """The API refused the token of the command line."""
+
+
 class ClientError(ApplianceError):
-    """The command line could not reach the API, or it refused."""
+    """The command line could not reach the API, or the API failed."""

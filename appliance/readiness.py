@@ -8,7 +8,8 @@ from appliance.broker.base import PROBE_FACT, BrokerState, ProbeState
 from appliance.config import Config
 from appliance.errors import SchemaError, StoreError
 from appliance.machine import disk_space
-from appliance.machine.pulse import TROUBLE, Sign, signs
+from appliance.machine.pulse import TROUBLE
+from appliance.machine.signs import Sign, signs
 from appliance.store.base import Reader
 
 #: Seconds after which the last look at the queue, or a sign of life, is out of date: several times

@@ -73,9 +73,7 @@ class Worker:
         self._owed: list[LedgerReport] = []  # one for each envelope stored and not acknowledged
         self._accounted_at = 0.0
         self._storing = Complaint(_log, "storing failed", "storing works again", level="error")
-        self._opening = Complaint(
-            _log, "waiting for the database", "database usable", level="error"
-        )
+        self._opening = Complaint(_log, "waiting for the database", "database usable", level="info")
 
     async def run(self) -> None:
         """Consume and store until told to stop."""

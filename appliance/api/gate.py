@@ -11,7 +11,7 @@ from appliance.api.http.problems import Problem
 from appliance.api.http.request import Admission
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.known_heads import KnownHeads
-from appliance.api.publish.options import PublishOptions
+from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ANONYMOUS, Right

@@ -12,35 +12,59 @@ from typing import Final
 import click
 
 from appliance import config as configuration
-from appliance.errors import ApplianceError, ClientError, ConfigError, HostError
+from appliance.cli.options import Group
+from appliance.errors import (
+    ApplianceError,
+    ClientError,
+    ConfigError,
+    HostError,
+    NotRunningError,
+    TokenRefusedError,
+)
 
-#: Exit statuses that differ, so that a supervisor or a script can tell what went wrong.
+#: Exit statuses that differ, so that a supervisor or a script can tell the causes apart.
 EXIT_ERROR: Final = 1
 EXIT_UNREACHABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
+EXIT_TOKEN: Final = 77  # EX_NOPERM of sysexits.h
 EXIT_CONFIG: Final = 78  # EX_CONFIG of sysexits.h
 
-#: command -> (module that defines it, one line for --help)
-_COMMANDS: Final = {
-    "publish": ("client", "Send a message, or every line of a file, to a topic."),
-    "tail": ("client", "Print a topic's messages as they are stored."),
-    "status": ("client", "Show processes, broker, queue, store and disk."),
-    "dead": ("dead", "See what could not be stored; send it again or discard it."),
-    "drill": ("drill", "Kill a scratch appliance's processes under load, and count."),
-    "verify": ("verify", "Check that all is there that was promised."),
-    "token": ("settings", "Print the administrator's token."),
-    "config": ("settings", "Show the settings in force and where each came from."),
-    "doctor": ("doctor", "Check disk, database, broker, ports, clock; say what to do."),
-    "backup": ("backup", "Copy the database, while it is in use or not."),
-    "restore": ("backup", "Put a backup in the place of the database."),
-    "run": ("run", "Start everything under supervisord, in the foreground."),
-    "ctl": ("run", "supervisorctl, for the appliance that `run` started."),
-    "broker": ("processes", "Process: our own RabbitMQ node."),
-    "migrate": ("processes", "Process: bring the database to this program's schema."),
-    "api": ("processes", "Process: the producer API."),
-    "worker": ("processes", "Process: store what the queue holds."),
-    "janitor": ("processes", "Process: keep the database small, make backups."),
-    "listener": ("processes", "Process: supervisord's event listener."),
+#: Section of --help -> command -> (module that defines it, one line for --help).
+_SECTIONS: Final = {
+    "Send and read": {
+        "publish": ("publish", "Send a message, or every line of a file, to a topic."),
+        "tail": ("tail", "Print a topic's messages as they are stored."),
+        "dead": ("dead", "List dead letters; send them again or discard them."),
+    },
+    "Run and look after": {
+        "run": ("run", "Start everything under supervisord, in the foreground."),
+        "ctl": ("ctl", "Control the processes that `run` started (supervisorctl)."),
+        "status": ("status", "Show processes, broker, queue, store and disk."),
+        "doctor": ("doctor", "Check disk, database, broker, ports and clock, with advice."),
+        "verify": ("verify", "Check that no accepted message is missing."),
+        "drill": ("drill", "Kill a scratch appliance's processes under load, and count."),
+        "backup": ("backup", "Copy the database, running or stopped."),
+        "restore": ("backup", "Replace the database of a stopped appliance by a backup."),
+    },
+    "Settings": {
+        "token": ("settings", "Print the administrator's token."),
+        "config": ("settings", "Show the settings in force, and the source of each."),
+        "completion": ("completion", "Print a script that completes commands in your shell."),
+    },
+    "Processes (for supervisord and systemd)": {
+        "broker": ("processes", "Run our own RabbitMQ node."),
+        "migrate": ("processes", "Bring the database to this program's schema, and end."),
+        "api": ("processes", "Run the HTTP API."),
+        "worker": ("processes", "Store the messages in the queue."),
+        "janitor": ("processes", "Keep the database small, make scheduled backups."),
+        "listener": ("processes", "Listen to supervisord's events."),
+    },
 }
+#: command -> (module, one line for --help)
+_COMMANDS: Final = {
+    name: entry for section in _SECTIONS.values() for name, entry in section.items()
+}
+#: Commands that only talk to the API.
+_CLIENTS: Final = frozenset({"publish", "tail", "dead", "status"})
 
 
 def _keep_layout(command: click.Command) -> click.Command:
@@ -51,7 +75,7 @@ def _keep_layout(command: click.Command) -> click.Command:
     return command
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
 
@@ -65,8 +89,10 @@ class _Commands(click.Group):
         return _keep_layout(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+        width = max(map(len, _COMMANDS))
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{n:<{width}}", text) for n, (_, text) in commands.items()])
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -75,6 +101,10 @@ class _Commands(click.Group):
 def _cli(ctx: click.Context) -> None:
     r"""A durable HTTP inbox: POST a message, find it as a row of a SQLite file.
 
+    With --json, a command prints nothing but JSON on standard output. Exit status: 0 done, 1 an
+    error, 2 wrong usage, 69 the appliance is not reachable, 77 the token is refused, 78 a setting
+    or the machine is not fit.
+
     \b
     Examples:
       appliance run                             start everything, Ctrl-C ends it
@@ -82,7 +112,7 @@ def _cli(ctx: click.Context) -> None:
       appliance publish logs --file /var/log/dpkg.log
       appliance tail orders                     watch what is stored
     """
-    ctx.obj = configuration.load(os.environ)
+    ctx.obj = configuration.load(os.environ, client=ctx.invoked_subcommand in _CLIENTS)
 
 
 def main() -> None:
@@ -92,7 +122,9 @@ def main() -> None:
         _cli(prog_name="appliance")
     except (ConfigError, HostError) as error:
         _fail(error, EXIT_CONFIG)
-    except ClientError as error:
+    except TokenRefusedError as error:
+        _fail(error, EXIT_TOKEN)
+    except (ClientError, NotRunningError) as error:
         _fail(error, EXIT_UNREACHABLE)
     except ApplianceError as error:
         _fail(error, EXIT_ERROR)

@@ -23,7 +23,7 @@ LONGEST_LINE: Final = 16 * 2**20
 
 
 class Batch(NamedTuple):
-    """Whole lines: those from number `first` to `last` of the input, counted from 1."""
+    """Whole lines: the lines `first` to `last` of the input, counted from 1."""
 
     data: bytes
     first: int
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 def read_batches(
     descriptor: int, max_bytes: int = BATCH_BYTES, max_lines: int = BATCH_LINES
 ) -> Iterator[Batch]:
-    """Cut what a file, pipe or terminal gives into batches, until it ends.
+    """Cut the content of a file, pipe or terminal into batches, until it ends.
 
     A pipe that gives lines slowly gets each sent within LINGER_SECONDS. Raises InputError for
     a line that no server could take.
@@ -69,7 +69,8 @@ def read_batches(
 def _cut(rest: bytearray, max_bytes: int, max_lines: int, *, partly: bool, ended: bool) -> int:
     """Return where the next batch ends; 0 if there is none yet.
 
-    `partly`: take what is there, though it fills no batch. `ended`: the last line needs no newline.
+    `partly`: take the lines at hand, though they fill no batch. `ended`: the last line needs no
+    newline.
     """
     if ended and len(rest) <= max_bytes:
         end = len(rest)

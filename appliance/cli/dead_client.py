@@ -1,4 +1,4 @@
-"""Dead letters over the API: walking through them, doing something to each of many."""
+"""Dead letters over the API: walking through them, sending a request for each of many."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
+from appliance.cli.text.words import counted
 from appliance.client import Client
 from appliance.config import Config
 from appliance.errors import ApplianceError, ClientError, InputError
@@ -16,20 +17,26 @@ from appliance.errors import ApplianceError, ClientError, InputError
 _PATH: Final = "/v1/dead-letters"
 #: Letters of one answer, at most; it has 8 MiB of bodies at most, too.
 _PAGE: Final = 200
-#: Letters that are named where they could not be sent or were not there; --json names all.
+#: Letters that are named where they could not be sent or did not exist; --json names all.
 _MOST_NAMED: Final = 20
-#: Seconds to try again while the appliance is away or refuses for now.
+#: Seconds of retrying while the appliance is unreachable or busy.
 PATIENCE: Final = 30.0
 
 
 @dataclass
 class Work:
-    """Does something to each of some letters, says how far it is, and reports."""
+    """Sends a request for each of some letters, shows the progress, and reports."""
 
     config: Config
-    done_word: str
+    #: the key of the count in the JSON report
+    key: str
     as_json: bool
+    #: the words for people after the count; by default the key
+    words: str = ""
+    #: the line for people after the report
+    next_step: str = ""
     done: int = 0
+    #: letters that were listed and had gone when their turn came
     gone: int = 0
     refused: list[dict[str, str]] = field(default_factory=list)
     _listed: bool = False
@@ -40,12 +47,12 @@ class Work:
         selection: Sequence[str] | dict[str, str],
         agree: Callable[[str], bool],
     ) -> None:
-        """Do it; ends the program with 1 where some were refused or were not there."""
+        """Send them all; end the program with 1 where some were refused or did not exist."""
         with Client.of(self.config) as client:
             if isinstance(selection, dict):
                 newest, count = _newest(client, selection)
-                what = f"{count:,} dead letter{'s' * (count != 1)}"
-                if count and not agree(what + "".join(f", {k} {v}" for k, v in selection.items())):
+                filters = "".join(f", {name} {value}" for name, value in selection.items())
+                if count and not agree(counted(count, "dead letter") + filters):
                     raise click.Abort
                 names, length = _names(client, selection, newest), count
                 self._listed = True
@@ -71,23 +78,30 @@ class Work:
         except InputError as error:
             self.refused.append({"letter": name, "detail": str(error)})
         except ClientError as error:
-            raise ClientError(f"{error}; {self.done:,} were {self.done_word} before") from error
+            raise ClientError(f"{error}; before that: {self.done:,} {self._words}") from error
         else:
             if status == 404 and self._listed:
-                self.gone += 1  # it was there: an answer got lost, or somebody does the same
+                self.gone += 1  # it existed: an answer got lost, or another command does the same
             elif status == 404:
                 self.refused.append({"letter": name, "detail": "there is no such dead letter"})
             else:
                 self.done += 1
 
+    @property
+    def _words(self) -> str:
+        return self.words or self.key
+
     def _report(self) -> None:
         if self.as_json:
             click.echo(
-                json.dumps({self.done_word: self.done, "gone": self.gone, "refused": self.refused})
+                json.dumps({self.key: self.done, "gone": self.gone, "refused": self.refused})
             )
         else:
-            gone = f"; {self.gone:,} were gone already" if self.gone else ""
-            click.echo(f"{self.done:,} {self.done_word}{gone}", err=True)
+            verb = "was" if self.gone == 1 else "were"
+            gone = f"; {self.gone:,} {verb} gone already" if self.gone else ""
+            click.echo(f"{self.done:,} {self._words}{gone}", err=True)
+            if self.done and self.next_step:
+                click.echo(self.next_step, err=True)
             for each in self.refused[:_MOST_NAMED]:
                 click.echo(f"{each['letter']}: {each['detail']}", err=True)
             if len(self.refused) > _MOST_NAMED:
@@ -105,7 +119,7 @@ def _get_page(client: Client, parameters: dict[str, Any]) -> Any:
     query = urlencode(parameters, errors="surrogateescape")
     answer = client.request("GET", f"{_PATH}?{query}", patience=PATIENCE)
     if answer.status == 404:
-        raise ApplianceError(f"{client.url} has no dead letters to show: it is another version")
+        raise ApplianceError(f"{client.url} knows no dead letters: it is another version")
     return answer.json()
 
 
@@ -128,7 +142,7 @@ def walk(
 
 
 def _newest(client: Client, choice: dict[str, str]) -> tuple[int, int]:
-    """Return the newest letter's `seq` and how many there are; what dies later is not meant."""
+    """Return the newest letter's `seq` and the number of letters; later ones are left out."""
     page = _get_page(client, {**choice, "limit": 1})
     return (page["dead_letters"][0]["seq"] if page["dead_letters"] else 0), page["count"]
 

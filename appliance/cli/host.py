@@ -2,11 +2,11 @@
 
 It acts on the same settings and as the same user as the services do, whoever calls it:
 
-- the settings are read from the files that the units read, in their order; what stands in the
-  caller's environment wins;
-- root steps down to the service's user before anything else is done: a file that root had made in
-  the data folder would be closed to the services. `publish` alone keeps root's rights, because it
-  reads files of the caller's and writes none; it gets the token and nothing else of the service's.
+- the settings are read from the files that the units read, in their order; the caller's
+  environment wins;
+- root steps down to the service's user before anything else is done: the services could not open a
+  file that root had made in the data folder. `publish` alone keeps root's rights, because it reads
+  the caller's files and writes none; of the service it gets nothing but the token.
 
 Anyone else can use the commands that talk to the API, with APPLIANCE_TOKEN set.
 """
@@ -30,7 +30,7 @@ _SETTINGS: Final = (
     Path(sys.prefix) / "share" / "host.env",
     Path("/etc/appliance/appliance.env"),
 )
-#: Whom the services run as; appliance.sysusers.conf declares it.
+#: The user that the services run as; appliance.sysusers.conf declares it.
 _USER: Final = "appliance"
 #: Reads files that the caller names, and writes none.
 _AS_THE_CALLER: Final = "publish"
@@ -68,12 +68,13 @@ def _prepare(arguments: list[str], environ: MutableMapping[str, str]) -> None:
 
 
 def _refuse_who_may_not(arguments: list[str], environ: Mapping[str, str]) -> None:
-    """Say what to do instead, before a command stumbles over what only the service may read."""
-    helped = not arguments or {"-h", "--help", "--version"} & set(arguments)
-    given = "APPLIANCE_TOKEN" in environ or "APPLIANCE_TOKEN_FILE" in environ
-    if not helped and not given and not os.access(_SETTINGS[-1], os.R_OK):
+    """Say what to do instead, before a command fails at a file that only the service can read."""
+    words = {"-h", "--help", "--version"} & set(arguments) or "completion" in arguments[:1]
+    harmless = not arguments or words or "_APPLIANCE_COMPLETE" in environ
+    has_token = "APPLIANCE_TOKEN" in environ or "APPLIANCE_TOKEN_FILE" in environ
+    if not harmless and not has_token and not os.access(_SETTINGS[-1], os.R_OK):
         raise ConfigError(
-            "the settings and the token are closed to you: use sudo, or set APPLIANCE_TOKEN"
+            "you can't read the settings and the token: use sudo, or set APPLIANCE_TOKEN"
         )
 
 
@@ -82,7 +83,7 @@ def _find_user() -> pwd.struct_passwd:
         return pwd.getpwnam(_USER)
     except KeyError as error:
         raise ConfigError(
-            f"there is no user {_USER!r}, whom the services run as; make it with systemd-sysusers"
+            f"there is no user {_USER!r} for the services to run as; make it with systemd-sysusers"
         ) from error
 
 
@@ -101,10 +102,10 @@ def _take_token(user: pwd.struct_passwd, environ: MutableMapping[str, str]) -> N
 def read_settings(paths: tuple[Path, ...]) -> dict[str, str]:
     """Read environment files as systemd does: NAME=VALUE lines, comments, quotes around a value.
 
-    A file that isn't there, or is closed to the caller, is left out. Raises ConfigError for a line
-    that is none of these.
+    A file that doesn't exist, or that the caller can't read, is left out. Raises ConfigError for a
+    line of another form.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for path in paths:
         try:
             text = path.read_text(encoding="utf-8")
@@ -113,8 +114,8 @@ def read_settings(paths: tuple[Path, ...]) -> dict[str, str]:
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip() and line.lstrip()[0] not in "#;":
                 name, value = _parse(line.strip(), f"{path}, line {number}")
-                found[name] = value
-    return found
+                values[name] = value
+    return values
 
 
 def _parse(line: str, where: str) -> tuple[str, str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.cli.batching import Batch, read_batches
+from appliance.cli.text.words import counted
 from appliance.client import Answer, Client
-from appliance.errors import ApplianceError, InputError
+from appliance.errors import ApplianceError, ClientError, InputError
 
 #: Seconds to wait for the last message to become a row, and between two looks.
 _WAIT_SECONDS: Final = 30.0
@@ -17,7 +18,7 @@ _LOOK_SECONDS: Final = 0.05
 
 @dataclass
 class Sent:
-    """What was sent so far, all of it confirmed."""
+    """Counts of the messages sent so far, all of them confirmed."""
 
     topic: str
     messages: int = 0
@@ -52,7 +53,7 @@ class Sender:
     """Sends to one topic, in order: the next batch goes once the one before is confirmed.
 
     Every request has an idempotency key of its own, so that one whose answer got lost can be sent
-    again and is stored once. `patience` is for how many seconds each is tried.
+    again and is stored once. Each is retried for `patience` seconds.
     """
 
     def __init__(self, client: Client, topic: str, patience: float) -> None:
@@ -68,14 +69,13 @@ class Sender:
         answer = self._post(self._path, body)
         if answer.status >= 400:
             raise InputError(answer.detail)
-        found = answer.json()
-        self._count(1, len(body), [found["id"]])
+        self._count(1, len(body), [answer.json()["id"]])
 
     def send_lines(self, descriptor: int) -> Iterator[int]:
         """Send each line; yield the bytes done after each batch.
 
-        Raises InputError, naming the lines, for the first batch that is refused. What was sent
-        before it stays sent.
+        Raises InputError, naming the lines, for the first batch that is refused. The batches
+        before it stay sent.
         """
         for batch in read_batches(descriptor):
             if batch.data.strip(b"\r\n"):
@@ -85,15 +85,16 @@ class Sender:
     def _send_batch(self, batch: Batch) -> None:
         try:
             answer = self._post(f"{self._path}?split=lines", batch.data)
-        except ApplianceError as error:
-            words = f"lines {batch.first} to {batch.last}: {error}; {self._so_far()}"
-            raise type(error)(words) from error
+        except InputError as error:
+            raise InputError(self._words(batch, error)) from error
+        except ClientError as error:
+            raise ClientError(self._words(batch, error)) from error
         if answer.status == 413:
-            raise InputError(f"{_longest(batch)}: more than is taken; {self._so_far()}")
+            raise InputError(f"{_longest(batch)}, more than the limit; {self._so_far()}")
         if answer.status >= 400:
             raise InputError(f"lines {batch.first} to {batch.last}: {answer.detail}")
-        found = answer.json()
-        self._count(found["count"], len(batch.data), found["ids"])
+        receipt = answer.json()
+        self._count(receipt["count"], len(batch.data), receipt["ids"])
 
     def wait(self) -> None:
         """Wait until the last message is stored; those before it were stored before it.
@@ -114,7 +115,8 @@ class Sender:
                 return
             if time.monotonic() > end:
                 raise ApplianceError(
-                    f"it is safe in the queue, but was not stored within {_WAIT_SECONDS:g} s"
+                    "the last message is safe in the queue, but was not stored "
+                    f"within {_WAIT_SECONDS:g} s"
                 )
             time.sleep(_LOOK_SECONDS)
 
@@ -134,8 +136,13 @@ class Sender:
         sent.last_id = ids[-1]
         sent.seconds = time.monotonic() - self._started
 
+    def _words(self, batch: Batch, error: Exception) -> str:
+        return f"lines {batch.first} to {batch.last}: {error}; {self._so_far()}"
+
     def _so_far(self) -> str:
-        return f"{self.sent.messages} messages before are on the appliance's disk"
+        count = self.sent.messages
+        verb = "is" if count == 1 else "are"
+        return f"{counted(count, 'message')} before {verb} on the appliance's disk"
 
 
 def _longest(batch: Batch) -> str:

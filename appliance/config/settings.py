@@ -1,160 +1,23 @@
 """Every setting once: its name, default, check and help.
 
 A setting is read from the environment variable `APPLIANCE_<NAME>`. Each secret has a twin
-`APPLIANCE_<NAME>_FILE` that names a file to read it from; both at once is an error. The README's
-table, the shipped environment file and `appliance config` are all made from, or checked against,
-the fields of `Config`.
-
-This is our own hundred lines rather than a settings library because three things were wanted that
-those looked at don't give together: where each value came from, twins that exclude one another,
-and no weight (five processes of one container import this).
+`APPLIANCE_<NAME>_FILE` that names a file to read it from; both at once is an error. The settings'
+page of the docs, the shipped environment file and `appliance config` are all made from, or checked
+against, the fields of `Config`.
 """
 
 import difflib
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
+from appliance.config import parsers
+from appliance.config.parsers import Address
 from appliance.errors import ConfigError
-from appliance.model import quantities
 from appliance.model.retention import Rules, parse_rules
 
 PREFIX = "APPLIANCE_"
-
-
-class Address(NamedTuple):
-    """A TCP address to listen on or to connect to."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-def _text(value: str) -> str:
-    return value
-
-
-def _path(value: str) -> Path:
-    if not value:
-        raise ValueError("expected a folder")
-    try:
-        return Path(value).expanduser().absolute()
-    except RuntimeError as error:  # ~NAME of nobody
-        raise ValueError(f"expected a folder: {error}") from error
-
-
-def _optional_path(value: str) -> Path | None:
-    return _path(value) if value else None
-
-
-def _address(value: str) -> Address:
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]+)):(\d{1,5})", value)
-    if not match or not 0 < int(match[3]) < 65536:
-        raise ValueError("expected HOST:PORT, for example 127.0.0.1:8080")
-    return Address(match[1] or match[2], int(match[3]))
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value:
-            try:
-                parts = urlsplit(value)
-                usable = parts.scheme in schemes and parts.hostname and parts.port != 0
-            except ValueError:  # a port or an IPv6 address that is none; the text may be secret
-                usable = False
-            if not usable:
-                raise ValueError(f"expected {' or '.join(f'{s}://host[:port]' for s in schemes)}")
-        return value.rstrip("/")
-
-    return parse
-
-
-#: Between two URLs; a comma can also be part of one, of a password for example.
-_URL_SEPARATOR = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)")
-
-
-def _urls(*schemes: str) -> Callable[[str], str]:
-    """Parse one URL or several, separated by commas."""
-    parse_one = _url(*schemes)
-
-    def parse(value: str) -> str:
-        if not value:
-            return ""
-        urls = _URL_SEPARATOR.split(value)
-        if not all(urls) or any("," in url.rpartition("@")[2] for url in urls):
-            raise ValueError("expected whole addresses between the commas")
-        return ",".join(map(parse_one, urls))
-
-    return parse
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"\d{1,12}", value) or not low <= int(value) <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}")
-        return int(value)
-
-    return parse
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", value) or not low <= float(value) <= high:
-            raise ValueError(f"expected seconds from {low} to {high}")
-        return float(value)
-
-    return parse
-
-
-def _span(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if value in ("", "0", "off"):
-            return 0
-        words = f"expected a span from {low} to {high} seconds, for example 12h or 1d, or off"
-        try:
-            seconds = quantities.span(value)
-        except ValueError as error:
-            raise ValueError(words) from error
-        if not low <= seconds <= high:
-            raise ValueError(words)
-        return seconds
-
-    return parse
-
-
-def _size(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        words = f"expected a size from {low} to {high} bytes, for example 1048576 or 1MiB"
-        try:
-            size = quantities.size(value)
-        except ValueError as error:
-            raise ValueError(words) from error
-        if not low <= size <= high:
-            raise ValueError(words)
-        return size
-
-    return parse
-
-
-def _choice(*words: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in words:
-            raise ValueError(f"expected one of {', '.join(words)}")
-        return value
-
-    return parse
-
-
-def _token(value: str) -> str:
-    if value and not re.fullmatch(r"[\x21-\x7e]{8,256}", value):
-        raise ValueError("expected 8 to 256 printable ASCII characters without spaces")
-    return value
 
 
 def _setting(default: str, parse: Callable[[str], Any], text: str, *, secret: bool = False) -> Any:
@@ -163,83 +26,110 @@ def _setting(default: str, parse: Callable[[str], Any], text: str, *, secret: bo
 
 @dataclass(frozen=True)
 class Config:
-    """What is in force. Sizes are in bytes, times in seconds."""
+    """The settings in force. Sizes are in bytes, times in seconds."""
 
-    data: Path = _setting("./var", _path, "folder for the database, the broker and the secrets")
-    run: Path | None = _setting(
-        "", _optional_path, "folder for sockets and logs of the processes; empty: run in the data"
+    data: Path = _setting(
+        "./var", parsers.path, "Folder for the database, the broker's data and the secrets"
     )
-    http: Address = _setting("127.0.0.1:8080", _address, "address the API listens on")
+    run: Path | None = _setting(
+        "", parsers.optional_path,
+        "Folder for the processes' sockets and logs; empty: the folder run in APPLIANCE_DATA",
+    )  # fmt: skip
+    http: Address = _setting(
+        "127.0.0.1:8080", parsers.address, "Address that the API listens on, HOST:PORT"
+    )
     token: str = _setting(
-        "", _token, "administrator's token; empty: made at the first start, kept in data/token",
+        "", parsers.token,
+        "Administrator's token; empty: made at the first start and kept in APPLIANCE_DATA/token",
         secret=True,
     )  # fmt: skip
     amqp: Address = _setting(
-        "127.0.0.1:5672", _address, "address of our own broker's listener (loopback)"
+        "127.0.0.1:5672", parsers.address, "Address that our own broker listens on, HOST:PORT"
     )
     broker_url: str = _setting(
-        "",
-        _urls("amqp", "amqps"),
-        "use the broker at this amqp:// address, start none",
+        "", parsers.urls("amqp", "amqps"),
+        "URL of a broker to use instead of our own, amqp:// or amqps://; of a cluster several, "
+        "separated by commas",
         secret=True,
+    )  # fmt: skip
+    workers: int = _setting(
+        "2", parsers.whole(1, 16), "Number of workers; one is active, the others stand by"
     )
-    workers: int = _setting("2", _whole(1, 16), "workers: one is active, the others stand by")
-    max_message_bytes: int = _setting("1MiB", _size(1, 16 * 2**20), "largest single message")
-    max_request_bytes: int = _setting("8MiB", _size(1, 16 * 2**20), "largest request")
+    max_message_bytes: int = _setting(
+        "1MiB", parsers.size(1, 16 * 2**20), "Largest size of one message"
+    )
+    max_request_bytes: int = _setting(
+        "8MiB", parsers.size(1, 16 * 2**20), "Largest size of one request"
+    )
     max_batch_messages: int = _setting(
-        "100000", _whole(1, 1_000_000), "most messages in one request"
+        "100000", parsers.whole(1, 1_000_000), "Largest number of messages in one request"
     )
     publish_timeout: float = _setting(
-        "5", _seconds(0.1, 300), "seconds until a message that is not confirmed is answered 503"
-    )
+        "5", parsers.seconds(0.1, 300),
+        "How long to wait for the broker's confirmation before answering 503, in seconds",
+    )  # fmt: skip
     queue_max_bytes: int = _setting(
-        "1GiB", _size(2**20, 2**40), "bytes the queue may hold; beyond: 503 until it drains"
-    )
+        "1GiB", parsers.size(2**20, 2**40),
+        "Largest size of the queue; above it, requests are answered 503 until it drains",
+    )  # fmt: skip
     queue_max_envelopes: int = _setting(
-        "1000000",
-        _whole(100, 100_000_000),
-        "envelopes (one request, or some that share one) the queue may hold; beyond: 503",
-    )
+        "1000000", parsers.whole(100, 100_000_000),
+        "Largest number of envelopes in the queue (an envelope is one request, or several small "
+        "ones); above it, requests are answered 503",
+    )  # fmt: skip
     min_free_bytes: int = _setting(
-        "256MiB", _size(0, 2**50), "free bytes on the data's disk below which nothing is accepted"
-    )
+        "256MiB", parsers.size(0, 2**50),
+        "Free space to keep on the data's disk; below it, requests are answered 503",
+    )  # fmt: skip
     hang_timeout: float = _setting(
-        "30", _seconds(5, 3600), "seconds without a sign of life until a process is restarted"
-    )
+        "30", parsers.seconds(5, 3600),
+        "How long a process can hang before it is restarted, in seconds",
+    )  # fmt: skip
     retention: Rules = _setting(
         "", parse_rules,
-        "what is deleted, by topic: logs.*: age=7d rows=1000000; *: bytes=10GiB; empty: nothing",
+        "Rules for deleting old messages, by topic, for example "
+        "logs.*: age=7d rows=1000000; *: bytes=10GiB; empty: keep everything",
     )  # fmt: skip
     backups: Path | None = _setting(
-        "", _optional_path, "folder for backups, best on another disk; empty: backups in the data"
-    )
+        "", parsers.optional_path,
+        "Folder for backups, best on another disk; empty: the folder backups in APPLIANCE_DATA",
+    )  # fmt: skip
     backup_every: int = _setting(
-        "off", _span(60, 366 * 86400), "time between scheduled backups, for example 24h; or off"
+        "off", parsers.span(60, 366 * 86400), "Time between scheduled backups, for example 24h"
     )
     backup_keep: int = _setting(
-        "7", _whole(1, 10_000), "scheduled backups that are kept; older ones are deleted"
+        "7", parsers.whole(1, 10_000), "Number of scheduled backups to keep; older ones are deleted"
     )
     url: str = _setting(
-        "", _url("http", "https"), "address the command line talks to; empty: the own API's"
-    )
+        "", parsers.http_url,
+        "URL of the API that the command line talks to; empty: the appliance on this machine",
+    )  # fmt: skip
     log_level: str = _setting(
-        "info", _choice("debug", "info", "warning", "error"), "least level that is logged"
+        "info", parsers.choice("debug", "info", "warning", "error"), "Minimum log level"
     )
     log_format: str = _setting(
-        "auto", _choice("auto", "json", "text"), "auto: text on a terminal, else JSON"
-    )
+        "auto", parsers.choice("auto", "json", "text", "terminal"),
+        "Log format: json, text, terminal (short lines); auto: terminal on a terminal, else json",
+    )  # fmt: skip
     #: name of a setting's variable -> "default", "environment" or "file PATH"
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    #: name of a setting's variable -> its text as it was written
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def broker_urls(self) -> list[str]:
-        """Addresses of an outside broker; empty where our own is used."""
-        return _URL_SEPARATOR.split(self.broker_url) if self.broker_url else []
+        """URLs of an outside broker; empty where our own is used."""
+        return parsers.split_urls(self.broker_url)
 
     @property
     def broker_home(self) -> Path:
         """Folder of our own broker's files."""
         return self.data / "broker"
+
+    @property
+    def lock_file(self) -> Path:
+        """Path of the file that `appliance run` holds a lock of."""
+        return self.data / "lock"
 
     @property
     def run_folder(self) -> Path:
@@ -252,22 +142,30 @@ class Config:
         return self.run_folder / "supervisor.sock"
 
     @property
+    def address_file(self) -> Path:
+        """Path of the file in which `appliance run` notes the URL of its API while it runs."""
+        return self.run_folder / "address"
+
+    @property
     def backup_folder(self) -> Path:
         """Folder for backups."""
         return self.backups or self.data / "backups"
 
     @property
-    def api_url(self) -> str:
-        """Address at which the command line finds the API."""
-        if self.url:
-            return self.url
+    def own_url(self) -> str:
+        """URL of the API of this appliance, as seen from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.http.host, self.http.host)  # noqa: S104
         return f"http://{Address(host, self.http.port)}"
+
+    @property
+    def api_url(self) -> str:
+        """URL of the API that the command line talks to."""
+        return self.url or self.own_url
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of one setting, for help, docs and checks."""
+    """One setting, for help, docs and checks."""
 
     name: str
     attribute: str
@@ -284,25 +182,30 @@ def settings() -> list[Setting]:
     ]
 
 
-def load(environ: Mapping[str, str]) -> Config:
+def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
     """Read and check every setting.
 
-    Raises ConfigError, its message beginning with the variable's name, for a value that fails its
-    check, a secret given twice, a file that can't be read, or a variable with our prefix that is
-    no setting (most likely a slip of the pen).
+    A `client` sends its token as it is: whether it is the right one, the API says. Raises
+    ConfigError, its message beginning with the variable's name, for a value that fails its check,
+    a secret given twice, a file that can't be read, or a variable with our prefix that is no
+    setting (most likely a misspelt one).
     """
-    known = settings()
-    _refuse_unknown(environ, known)
+    all_settings = settings()
+    _refuse_unknown(environ, all_settings)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for setting in known:
-        raw, sources[setting.name] = _find(setting, environ)
+    texts: dict[str, str] = {}
+    for setting in all_settings:
+        if client and setting.attribute == "token":
+            setting = replace(setting, parse=parsers.any_token)  # noqa: PLW2901
+        text, sources[setting.name] = _read(setting, environ)
+        texts[setting.name] = text
         try:
-            values[setting.attribute] = setting.parse(raw)
+            values[setting.attribute] = setting.parse(text)
         except ValueError as error:
-            shown = "" if setting.secret else f" (got {raw!r})"
+            shown = "" if setting.secret else f" (got {text!r})"
             raise ConfigError(f"{setting.name}: {error}{shown}") from error
-    config = Config(**values, sources=sources)
+    config = Config(**values, sources=sources, texts=texts)
     if config.max_message_bytes > config.max_request_bytes:
         raise ConfigError(
             f"{PREFIX}MAX_MESSAGE_BYTES: {config.max_message_bytes} is more than "
@@ -311,7 +214,8 @@ def load(environ: Mapping[str, str]) -> Config:
     return config
 
 
-def _find(setting: Setting, environ: Mapping[str, str]) -> tuple[str, str]:
+def _read(setting: Setting, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return a setting's text and its source."""
     twin = f"{setting.name}_FILE"
     if setting.secret and twin in environ:
         if setting.name in environ:
@@ -325,11 +229,11 @@ def _find(setting: Setting, environ: Mapping[str, str]) -> tuple[str, str]:
     return setting.default, "default"
 
 
-def _refuse_unknown(environ: Mapping[str, str], known: list[Setting]) -> None:
-    names = {s.name for s in known} | {f"{s.name}_FILE" for s in known if s.secret}
+def _refuse_unknown(environ: Mapping[str, str], all_settings: list[Setting]) -> None:
+    names = {s.name for s in all_settings} | {f"{s.name}_FILE" for s in all_settings if s.secret}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in names:
-            # Without the prefix: it would make any two names alike.
+            # Without the prefix, which would make any two names alike.
             slip, whole = name.removeprefix(PREFIX), {n.removeprefix(PREFIX) for n in names}
             close = difflib.get_close_matches(slip, whole, n=1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""

@@ -1,1 +1,1 @@
-"""Looks at what the appliance stands on, and says what to do about what is wrong with it."""
+"""Checks of the machine and the data folder, each with advice where something is wrong."""

@@ -7,10 +7,11 @@ from typing import Final
 
 from appliance.broker.node import release, start
 from appliance.config import Address, Config
-from appliance.doctor import disk
-from appliance.doctor.findings import Finding, Level, error, ok, warning
+from appliance.doctor import data_folder
+from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError
-from appliance.machine import memory, pulse
+from appliance.machine import memory
+from appliance.machine.signs import signs
 from appliance.store.base import Health, HealthCheck, Store
 from appliance.supervision import addresses
 
@@ -22,12 +23,12 @@ _SKEW: Final = 300.0
 _LEAST_MEMORY: Final = 384 * 2**20
 
 
-def examine(config: Config, store: Store) -> Iterator[Finding]:
-    """Check everything, beside a running appliance or a stopped one; takes some seconds."""
-    yield disk.file_system(config.data)
-    yield disk.owner(config.data, store.health.files())
-    yield from disk.room(config.data, config.min_free_bytes)
-    yield disk.fsync(config.data)
+def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
+    """Check everything, while the appliance runs or when it is stopped; takes some seconds."""
+    yield data_folder.file_system(config.data)
+    yield data_folder.owner(config.data, store.health.files())
+    yield from data_folder.room(config.data, config.min_free_bytes)
+    yield data_folder.fsync(config.data)
     yield _of_store(store.health.engine())
     yield from map(_of_store, store.health.database())
     yield _broker(config)
@@ -36,40 +37,40 @@ def examine(config: Config, store: Store) -> Iterator[Finding]:
     yield _memory()
 
 
-def at_start(config: Config, store: Store, *, broker: bool) -> list[Finding]:
-    """Check what has to be right before anything is touched; return the warnings.
+def at_start(config: Config, store: Store, *, broker: bool) -> list[Diagnosis]:
+    """Run the checks that must pass before anything is touched; return the warnings.
 
     Raises HostError, in words, where the appliance can't work or keep its promise here. A full
-    disk is not among it: the appliance has to start to get out of it. `broker` says whether our
+    disk does not stop a start: the appliance must start to get out of it. `broker` says whether our
     own node is about to start as well.
     """
     engine = _of_store(store.health.engine())
-    findings = [disk.file_system(config.data), engine, _clock(store.health), _memory()]
+    results = [data_folder.file_system(config.data), engine, _clock(store.health), _memory()]
     if broker:
-        findings.append(_broker(config))
-    bad = [finding for finding in findings if finding.level is Level.ERROR]
-    if bad:
-        raise HostError("; ".join(f"{each.check}: {each.found}; {each.advice}" for each in bad))
-    return [finding for finding in findings if finding.level is Level.WARNING]
+        results.append(_broker(config))
+    errors = [result for result in results if result.level is Level.ERROR]
+    if errors:
+        raise HostError("; ".join(f"{each.check}: {each.found}; {each.advice}" for each in errors))
+    return [result for result in results if result.level is Level.WARNING]
 
 
-def _of_store(outcome: HealthCheck) -> Finding:
-    return Finding(outcome.check, Level(outcome.level), outcome.text, outcome.advice)
+def _of_store(outcome: HealthCheck) -> Diagnosis:
+    return Diagnosis(outcome.check, Level(outcome.level), outcome.text, outcome.advice)
 
 
-def _broker(config: Config) -> Finding:
+def _broker(config: Config) -> Diagnosis:
     if config.broker_url:
         return ok("broker", "an outside one is used (APPLIANCE_BROKER_URL)")
     try:
         installed = release.check(config)
     except NodeError as trouble:
-        return error("broker", str(trouble), "see there")
+        return error("broker", str(trouble), "mend the cause that the message names")
     return ok("broker", f"RabbitMQ {release.text_of(installed)}")
 
 
-def _ports(config: Config) -> Iterator[Finding]:
-    """Check the ports; those that this appliance itself listens on are taken rightly."""
-    running = {sign.process for sign in pulse.signs(config)}
+def _ports(config: Config) -> Iterator[Diagnosis]:
+    """Check that the ports are free, or used by this appliance itself."""
+    running = {sign.process for sign in signs(config)}
     yield _port("HTTP port", "APPLIANCE_HTTP", "api" in running, lambda: _free_http(config))
     if not config.broker_url:
         mine = start.is_running(config)
@@ -81,32 +82,32 @@ def _free_http(config: Config) -> Address:
     return config.http
 
 
-def _port(check: str, setting: str, mine: bool, find: Callable[[], Address]) -> Finding:
+def _port(check: str, setting: str, mine: bool, find: Callable[[], Address]) -> Diagnosis:
     if mine:
         return ok(check, "in use by this appliance")
     try:
         return ok(check, f"{find()} is free")
     except ApplianceError as trouble:
-        return error(check, str(trouble), f"end what listens there, or set {setting}")
+        return error(check, str(trouble), f"end the program that listens there, or set {setting}")
 
 
-def _clock(health: Health) -> Finding:
+def _clock(health: Health) -> Diagnosis:
     now = time.time()
     shown = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-    advice = "set it (timedatectl, NTP): times of messages and retention go by it"
+    advice = "set the clock (timedatectl, NTP): the times of messages and retention depend on it"
     if datetime.fromtimestamp(now, UTC).year < _LEAST_YEAR:
-        return error("clock", f"{shown} can't be", advice)
+        return error("clock", f"{shown} can't be right", advice)
     newest = health.newest()
     if newest is not None and newest > now + _SKEW:
         late = datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
-        return warning("clock", f"{shown}, but the newest message is of {late}", advice)
+        return warning("clock", f"{shown}, but the newest message has the time {late}", advice)
     return ok("clock", shown)
 
 
-def _memory() -> Finding:
+def _memory() -> Diagnosis:
     limit, machine = memory.limit(), memory.total()
     least = min(machine, limit or machine)
-    found = f"{least >> 20:,} MiB{' (limited)' if limit else ''}"
+    shown = f"{least >> 20:,} MiB{' (limited)' if limit else ''}"
     if least < _LEAST_MEMORY:
-        return warning("memory", found, f"give it {_LEAST_MEMORY >> 20} MiB or more")
-    return ok("memory", found)
+        return warning("memory", shown, f"give it {_LEAST_MEMORY >> 20} MiB or more")
+    return ok("memory", shown)

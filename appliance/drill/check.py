@@ -1,4 +1,4 @@
-"""Holds a store to a journal: what was answered 202 is there once, whole, in order; nothing else.
+"""Compares a store with a journal: each message answered 202 is stored once, whole and in order.
 
 Pure: the rows may come from a database, a copy of one, or a test.
 """
@@ -13,7 +13,7 @@ from appliance.drill.journal import Fate, Journal, Sheet, number_of
 _EXAMPLES: Final = 5
 
 
-class Stored(NamedTuple):
+class StoredRow(NamedTuple):
     """One row of `messages`; the body is text where it was stored as such."""
 
     topic: str
@@ -22,7 +22,7 @@ class Stored(NamedTuple):
 
 
 @dataclass
-class Kind:
+class Fault:
     """One kind of fault: how often it was found, and the first few, in words."""
 
     name: str
@@ -40,21 +40,21 @@ class Kind:
         return f"{self.count} {self.name}: {', '.join(self.examples)}{more}"
 
 
-class Findings:
-    """What a comparison found. Each kind of fault has a name of its own; `stored` counts rows."""
+class DrillResult:
+    """The outcome of a comparison: the rows that were counted, and each kind of fault."""
 
     def __init__(self) -> None:
         self.stored = 0
-        self.missing = Kind("answered 202 and missing")
-        self.twice = Kind("stored twice")
-        self.alien = Kind("stored but never sent, or changed")
-        self.refused = Kind("refused and stored all the same")
-        self.renamed = Kind("stored under another id than was answered")
-        self.disordered = Kind("stored out of order")
-        self.torn = Kind("requests stored in part")
+        self.missing = Fault("answered 202 and missing")
+        self.twice = Fault("stored twice")
+        self.alien = Fault("stored but never sent, or changed")
+        self.refused = Fault("refused and stored all the same")
+        self.renamed = Fault("stored under another id than was answered")
+        self.disordered = Fault("stored out of order")
+        self.torn = Fault("requests stored in part")
 
     @property
-    def faults(self) -> list[Kind]:
+    def faults(self) -> list[Fault]:
         """The kinds of fault that were found; none where the promise was kept."""
         kinds = (
             self.missing, self.twice, self.alien, self.refused, self.renamed,
@@ -63,50 +63,50 @@ class Findings:
         return [kind for kind in kinds if kind.count]
 
 
-def check(journal: Journal, rows: Iterable[Stored]) -> Findings:
+def check(journal: Journal, rows: Iterable[StoredRow]) -> DrillResult:
     """Compare a journal with all rows of its topics, given in the order of storing.
 
     A message without a final answer may be there once or not at all. One that was refused must not
     be there. A request is there as a whole or not at all.
     """
-    findings = Findings()
+    result = DrillResult()
     seen = {topic: bytearray(len(sheet)) for topic, sheet in journal.sheets.items()}
     last = dict.fromkeys(journal.sheets, -1)
     for row in rows:
-        findings.stored += 1
+        result.stored += 1
         sheet = journal.sheets.get(row.topic)
         number = number_of(row.topic, row.body) if isinstance(row.body, str) else None
         if sheet is None or number is None or number >= len(sheet):
-            findings.alien.add(f"{row.topic} {row.id} {row.body[:60]!r}")
+            result.alien.add(f"{row.topic} {row.id} {row.body[:60]!r}")
         elif seen[row.topic][number]:
-            findings.twice.add(f"{row.topic} {number}")
+            result.twice.add(f"{row.topic} {number}")
         else:
             seen[row.topic][number] = 1
-            _judge(findings, sheet, number, row)
+            _judge(result, sheet, number, row)
             if sheet.fate(number) is Fate.ACCEPTED:
                 if number < last[row.topic]:
-                    findings.disordered.add(f"{row.topic} {number} after {last[row.topic]}")
+                    result.disordered.add(f"{row.topic} {number} after {last[row.topic]}")
                 last[row.topic] = max(last[row.topic], number)
     for topic, sheet in journal.sheets.items():
-        _find_gaps(findings, sheet, seen[topic])
-    return findings
+        _find_gaps(result, sheet, seen[topic])
+    return result
 
 
-def _judge(findings: Findings, sheet: Sheet, number: int, row: Stored) -> None:
+def _judge(result: DrillResult, sheet: Sheet, number: int, row: StoredRow) -> None:
     fate = sheet.fate(number)
     if fate is Fate.REFUSED:
-        findings.refused.add(f"{sheet.topic} {number}")
+        result.refused.add(f"{sheet.topic} {number}")
     elif fate is Fate.ACCEPTED and sheet.id(number) != row.id:
-        findings.renamed.add(f"{sheet.topic} {number}: {row.id}, answered {sheet.id(number)}")
+        result.renamed.add(f"{sheet.topic} {number}: {row.id}, answered {sheet.id(number)}")
 
 
-def _find_gaps(findings: Findings, sheet: Sheet, seen: bytearray) -> None:
-    """Find what is missing, and the requests of which only a part is there."""
+def _find_gaps(result: DrillResult, sheet: Sheet, seen: bytearray) -> None:
+    """Find missing messages, and requests of which only a part is there."""
     first = 0
     for number in range(len(sheet)):
         if sheet.fate(number) is Fate.ACCEPTED and not seen[number]:
-            findings.missing.add(f"{sheet.topic} {number} ({sheet.id(number)})")
+            result.missing.add(f"{sheet.topic} {number} ({sheet.id(number)})")
         if number + 1 == len(sheet) or not sheet.joined(number + 1):
             if 0 < sum(seen[first : number + 1]) < number + 1 - first:
-                findings.torn.add(f"{sheet.topic} {first} to {number}")
+                result.torn.add(f"{sheet.topic} {first} to {number}")
             first = number + 1

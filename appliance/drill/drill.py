@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from appliance.drill.check import Findings, Stored, check
-from appliance.drill.disk import fsync_seconds, percentile
+from appliance.drill.check import DrillResult, StoredRow, check
+from appliance.drill.fsync_times import fsync_seconds, percentile
 from appliance.drill.journal import Journal
 from appliance.drill.kill import PROGRAMS, Killer
 from appliance.drill.load import Load
@@ -33,8 +33,8 @@ class Plan:
 
 
 @dataclass
-class Report:
-    """What a drill found. Counts are of messages; times are in seconds."""
+class DrillReport:
+    """The outcome of a drill. Counts are of messages; times are in seconds."""
 
     sent: int = 0
     accepted: int = 0
@@ -81,9 +81,9 @@ class Report:
 class Drill:
     """One drill on a scratch appliance.
 
-    `rows` reads every row of the store, `problems` says what is broken in it; both are called
-    when the scratch appliance has ended. `show` is told how far it is, in words, a few times a
-    second. `stop`, once set, ends it early: it still heals and counts.
+    `rows` reads every row of the store, `problems` checks the store and returns what is broken;
+    both are called when the scratch appliance has ended. `show` gets the progress in words, a few
+    times a second. `stop`, once set, ends it early: it still heals and counts.
     """
 
     def __init__(
@@ -104,19 +104,20 @@ class Drill:
         self._stop = stop
         self._journal = Journal()
         self._killer = Killer(scratch.processes, lambda: self._journal.accepted)
-        self._report = Report()
+        self._report = DrillReport()
 
-    def run(self) -> Report:
-        """Do all of it; what goes wrong with the promise is in the report.
+    def run(self) -> DrillReport:
+        """Run the drill; the report lists every breach of the promise.
 
         Raises ApplianceError where the scratch appliance can't be started. It has ended when this
         returns or raises.
         """
         try:
             self._measure_disk()
-            self._show("starting a scratch appliance")
             self._scratch.start()
-            if self._scratch.wait_ready(_START_SECONDS, give_up=self._stop.is_set):
+            if self._scratch.wait_ready(
+                _START_SECONDS, give_up=self._start_given_up(time.monotonic())
+            ):
                 try:
                     self._break_it()
                     self._drain()
@@ -129,13 +130,23 @@ class Drill:
         self._count()
         return self._report
 
+    def _start_given_up(self, began: float) -> Callable[[], bool]:
+        """Return what the wait for the start calls: it shows the time, and heeds `stop`."""
+
+        def given_up() -> bool:
+            seconds = time.monotonic() - began
+            self._show(f"starting a scratch appliance (about 10 s): {seconds:.0f} s")
+            return self._stop.is_set()
+
+        return given_up
+
     def _measure_disk(self) -> None:
         try:
-            taken = fsync_seconds(self._scratch.folder)
+            seconds = fsync_seconds(self._scratch.folder)
         except OSError as error:
             raise ApplianceError(f"{self._scratch.folder}: {error.strerror}") from error
-        self._report.fsync_p50 = percentile(taken, 0.5)
-        self._report.fsync_p99 = percentile(taken, 0.99)
+        self._report.fsync_p50 = percentile(seconds, 0.5)
+        self._report.fsync_p99 = percentile(seconds, 0.99)
 
     def _break_it(self) -> None:
         """Load and kill for as long as asked, then until messages are accepted again."""
@@ -220,10 +231,10 @@ class Drill:
         if not journal.sent:
             return
         try:
-            findings: Findings = check(journal, (Stored(*row) for row in self._rows()))
-            report.faults += [str(kind) for kind in findings.faults] + self._problems()
+            result: DrillResult = check(journal, (StoredRow(*row) for row in self._rows()))
+            report.faults += [str(kind) for kind in result.faults] + self._problems()
         except ApplianceError as error:
             report.faults.append(str(error))
             return
-        report.stored = findings.stored
-        report.missing, report.twice = findings.missing.count, findings.twice.count
+        report.stored = result.stored
+        report.missing, report.twice = result.missing.count, result.twice.count

@@ -1,8 +1,8 @@
-"""What a client sent and what it was answered: its own memory, outside the appliance.
+"""A client's own record, outside the appliance, of the messages it sent and the answers it got.
 
 A message's text is made from its topic and its number, and each topic has one sender. So the
-journal needs no copy of what was sent: a byte for what became of a message and sixteen for its
-id, and an hour at full speed fits into memory.
+journal needs no copies: a byte for the fate of a message and sixteen for its id, and an hour at
+full speed fits into memory.
 """
 
 import threading
@@ -20,7 +20,7 @@ _ID_BYTES: Final = 16
 
 
 class Fate(IntEnum):
-    """What a client knows of a message; the highest of its attempts counts."""
+    """The fate of a message as its client knows it; the highest of its attempts counts."""
 
     #: not there: it was refused, or the sender never got to it
     REFUSED = 1
@@ -32,11 +32,11 @@ class Fate(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request: messages `first` to `first + count - 1` of a topic, and what came back.
+    """One request: messages `first` to `first + count - 1` of a topic, and the answer.
 
-    `status` is 0 where no answer did. `problem` is the last word of the answer's type, `detail`
-    the answer in words; `headers` have names in lower case. Times are seconds, `began` is on the
-    monotonic clock.
+    `status` is 0 where there was no answer. `problem` is the last word of the answer's type,
+    `detail` the answer in words; `headers` have names in lower case. Times are seconds, `began` is
+    on the monotonic clock.
     """
 
     topic: str
@@ -57,7 +57,7 @@ class Attempt:
 
     @property
     def fate(self) -> Fate:
-        """What it says of its messages."""
+        """The fate of its messages."""
         if self.status in (201, 202):
             return Fate.ACCEPTED
         if self.status == 503 and self.problem == "refused":
@@ -109,7 +109,7 @@ class Sheet:
         return fresh
 
     def fate(self, number: int) -> Fate | None:
-        """Return what is known of a message; None where it was never sent."""
+        """Return the fate of a message; None where it was never sent."""
         return Fate(self._fates[number]) if number < len(self._fates) else None
 
     def id(self, number: int) -> str:
@@ -123,7 +123,7 @@ class Sheet:
 
 
 class Journal:
-    """All topics' sheets, and counts of the whole that may be read while senders write."""
+    """All topics' sheets, and counts of the whole that can be read while senders write."""
 
     def __init__(self) -> None:
         self.sheets: dict[str, Sheet] = {}
@@ -143,17 +143,17 @@ class Journal:
         return self.sheets.setdefault(topic, Sheet(topic))
 
     def begin(self) -> None:
-        """Say that sending begins now: the time until the first 202 counts as an outage."""
+        """Begin the time of sending: the time until the first 202 counts as an outage."""
         self._last_accepted = self._last_accepted or time.monotonic()
 
     def end(self) -> None:
-        """Say that sending ends now."""
+        """End the time of sending."""
         with self._lock:
             self._step(time.monotonic())
             self._last_accepted = None
 
     def note(self, attempt: Attempt) -> None:
-        """Note one attempt. Each topic's come from one thread, in the order of sending."""
+        """Note one attempt. Attempts of a topic come from one thread, in the order of sending."""
         fresh = self.sheet(attempt.topic).note(attempt)
         with self._lock:
             self.accepted += fresh

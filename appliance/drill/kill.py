@@ -1,4 +1,4 @@
-"""kill -9 in random order, as fast as a supervisor can be expected to keep up with."""
+"""Kills programs (kill -9) in random order, as fast as a supervisor can restart them."""
 
 import os
 import random
@@ -17,10 +17,10 @@ _PAUSE: Final = (0.3, 3.0)
 class Killer:
     """Kills one of `programs` after the other, each round in a random order.
 
-    `processes` returns those that run: name -> pid. One that has only just been started is left
-    alone: a supervisor rightly gives up what fails at each of several starts. For the same reason
-    nobody is killed before `progress` (a count that grows) has grown since that program's last
-    death; so a slow machine is not brought to a standstill.
+    `processes` returns those that run: name -> pid. A program that was only just started is left
+    alone, because a supervisor rightly gives up a program that fails at each of several starts. For
+    the same reason no program is killed before `progress` (a count that grows) has grown since its
+    last death; so a slow machine is not brought to a standstill.
     """
 
     def __init__(

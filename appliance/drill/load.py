@@ -1,7 +1,6 @@
-"""Senders that each post to a topic of their own, one request after another, and keep a journal."""
+"""Senders that each post to a topic of their own, one request at a time, and keep a journal."""
 
 import contextlib
-import http.client
 import json
 import threading
 import time
@@ -9,8 +8,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
+from appliance.client import ApiConnection, NoAnswerError
 from appliance.drill.journal import Attempt, Fate, Journal, text
 
 #: Seconds; any honest answer comes sooner.
@@ -24,7 +23,7 @@ _PAUSE_AFTER_FAILURE: Final = 0.05
 class Style(Enum):
     """How a sender sends."""
 
-    #: one message a request; what is not accepted is left, and the next one follows
+    #: one message a request; one that is not accepted is left, and the next one follows
     PLAIN = "plain"
     #: the same with an Idempotency-Key, sent again until it is accepted
     KEYED = "keyed"
@@ -32,7 +31,7 @@ class Style(Enum):
     BATCH = "batch"
 
 
-#: The styles that senders take in turn where nothing else is asked for.
+#: The styles that senders take in turn by default.
 MIXED: Final = (Style.PLAIN, Style.KEYED, Style.PLAIN, Style.BATCH)
 
 
@@ -41,7 +40,7 @@ class Load:
 
     A topic has one sender, so the order in which it was answered is the order it must be stored
     in. `rate` is in messages a second, all senders together; None: as fast as they are answered.
-    `pause` is in seconds between a sender's requests. `watch` is told of every attempt, from the
+    `pause` is in seconds between a sender's requests. `watch` is called with every attempt, in the
     senders' threads. A sender ends after `most` messages.
     """
 
@@ -60,8 +59,8 @@ class Load:
         journal: Journal | None = None,
     ) -> None:
         self.journal = journal or Journal()
-        self._address = urlsplit(url).netloc
-        self._token = token
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"}
         self._pause = pause
         self._rate = rate / senders if rate else None
         self._most = most
@@ -103,7 +102,7 @@ class Load:
 
     def _send(self, topic: str, style: Style) -> None:
         count = BATCH if style is Style.BATCH else 1
-        link = http.client.HTTPConnection(self._address, timeout=ANSWER_SECONDS)
+        link = ApiConnection(self._url, self._headers, ANSWER_SECONDS)
         due = time.monotonic()
         with contextlib.closing(link):  # it connects again by itself
             first = 0
@@ -119,9 +118,9 @@ class Load:
                 self._stop.wait(pause if accepted else max(pause, _PAUSE_AFTER_FAILURE))
 
     def _attempt(
-        self, link: http.client.HTTPConnection, topic: str, first: int, count: int, style: Style
+        self, link: ApiConnection, topic: str, first: int, count: int, style: Style
     ) -> Attempt:
-        headers = {"Authorization": f"Bearer {self._token}"}
+        headers = {}
         path = f"/v1/topics/{topic}/messages"
         if style is not Style.PLAIN:
             headers["Idempotency-Key"] = f"{topic}-{first}"
@@ -130,21 +129,19 @@ class Load:
         body = "\n".join(text(topic, first + n) for n in range(count)).encode()
         began = time.monotonic()
         try:
-            link.request("POST", path, body, headers)
-            answer = link.getresponse()
-            content = answer.read()
-            found: dict[str, Any] = json.loads(content)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            answer = link.send("POST", path, body, headers)
+            content: dict[str, Any] = json.loads(answer.body)
+        except (*NoAnswerError, ValueError) as error:
             link.close()
             took = time.monotonic() - began
             return Attempt(topic, first, count, 0, (), began, took, detail=repr(error))
         took = time.monotonic() - began
         if answer.status in (201, 202):
-            ids = tuple(found["ids"]) if style is Style.BATCH else (found["id"],)
+            ids = tuple(content["ids"]) if style is Style.BATCH else (content["id"],)
             return Attempt(topic, first, count, answer.status, ids, began, took)
         return Attempt(
             topic, first, count, answer.status, (), began, took,
-            headers={name.lower(): value for name, value in answer.getheaders()},
-            problem=str(found.get("type", "")).rpartition(":")[2],
-            detail=str(found.get("detail", "")),
+            headers=answer.headers,
+            problem=str(content.get("type", "")).rpartition(":")[2],
+            detail=str(content.get("detail", "")),
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """A scratch appliance: `appliance run` on a folder, ports and a token of its own."""
 
-import http.client
+import contextlib
 import json
 import os
 import shutil
@@ -16,13 +16,16 @@ from typing import IO, Any, Final
 
 from appliance import config as configuration
 from appliance import credentials
+from appliance.client import ApiConnection, NoAnswerError
 from appliance.config import PREFIX, Config
-from appliance.errors import ApplianceError, ConfigError
+from appliance.errors import ApplianceError, FolderError
 from appliance.supervision import plugin, processes
 
 #: Settings that say where an appliance is and who may use it. The scratch one has its own; all
 #: others (workers, limits, time-outs) it takes over, since they are part of what is tried.
 _OWN: Final = ("DATA", "RUN", "HTTP", "TOKEN", "AMQP", "BROKER_URL", "URL", "LOG_FORMAT")
+#: Seconds for an answer to a question about its state.
+_ASK_SECONDS: Final = 5.0
 #: Seconds; supervisord's stop times add up to less.
 _END_SECONDS: Final = 60.0
 #: Bytes of the longest path of a folder below which supervisord's socket still fits.
@@ -31,9 +34,9 @@ _LOG_LINES: Final = 15
 
 
 def make_folder(wanted: Path | None, data: Path) -> Path:
-    """Return an empty folder for the scratch appliance: the one wanted, or one where the data is.
+    """Return an empty folder for the scratch appliance: `wanted`, or a new one near the data.
 
-    Raises ConfigError for one that holds anything or can't be written to.
+    Raises FolderError for one that holds anything or can't be written to.
     """
     try:
         if wanted is None:
@@ -42,13 +45,13 @@ def make_folder(wanted: Path | None, data: Path) -> Path:
         wanted = wanted.absolute()
         wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(wanted.iterdir()):
-            raise ConfigError(
+            raise FolderError(
                 f"--data: {wanted} is not empty; a drill takes a new folder, or an empty one"
             )
         if not os.access(wanted, os.W_OK | os.X_OK):
-            raise ConfigError(f"--data: {wanted} can't be written to by user {os.getuid()}")
+            raise FolderError(f"--data: {wanted} can't be written to by user {os.getuid()}")
     except OSError as error:
-        raise ConfigError(f"--data: {error.filename} can't be used: {error.strerror}") from error
+        raise FolderError(f"--data: {error.filename} can't be used: {error.strerror}") from error
     return wanted
 
 
@@ -74,7 +77,7 @@ class Scratch:
     @property
     def url(self) -> str:
         """Address of its API."""
-        return self.config.api_url
+        return self.config.own_url
 
     @property
     def token(self) -> str:
@@ -97,7 +100,7 @@ class Scratch:
             )  # fmt: skip
 
     def wait_ready(self, seconds: float, *, give_up: Callable[[], bool]) -> bool:
-        """Wait until a message sent now would be stored; False where `give_up` says so first.
+        """Wait until a message sent now would be stored; False where `give_up` returns true first.
 
         Raises ApplianceError where it ends instead, or takes longer.
         """
@@ -122,19 +125,16 @@ class Scratch:
 
     def ask(self, path: str) -> Any:
         """GET from its API; None where it gives no good answer."""
-        link = http.client.HTTPConnection(*self.config.http, timeout=5)
-        try:
-            link.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
-            answer = link.getresponse()
-            content = answer.read()
-            return json.loads(content) if answer.status == 200 else None
-        except (OSError, http.client.HTTPException, ValueError):
-            return None
-        finally:
-            link.close()
+        headers = {"Authorization": f"Bearer {self.token}"}
+        with contextlib.closing(ApiConnection(self.url, headers, _ASK_SECONDS)) as link:
+            try:
+                answer = link.send("GET", path)
+                return json.loads(answer.body) if answer.status == 200 else None
+            except (*NoAnswerError, ValueError):
+                return None
 
     def processes(self) -> dict[str, int]:
-        """Return the processes that run for long enough to be called running: name -> pid."""
+        """Return the processes that supervisord calls running: name -> pid."""
         return {
             state.name: state.pid
             for state in processes.read(self.config)
@@ -142,7 +142,7 @@ class Scratch:
         }
 
     def end(self) -> int:
-        """Ask it to end; return its exit status. What does not end in its time is killed."""
+        """Ask it to end, kill it if it does not in its time, and return its exit status."""
         if self._popen is None:
             return 0
         if self._popen.poll() is None:
@@ -154,7 +154,7 @@ class Scratch:
             return self._popen.wait()
 
     def remove(self, *, keep: bool) -> None:
-        """Throw away what it made; with `keep` only what is not data."""
+        """Delete its files; with `keep` only those that are no data."""
         if self._run_folder:
             shutil.rmtree(self._run_folder, ignore_errors=True)
         if not keep:

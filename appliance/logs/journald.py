@@ -1,8 +1,8 @@
 """Log lines for systemd's journal, with their level and each value as a field of its own.
 
-Spoken natively (https://systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram a line. So
-`journalctl -p warning` shows what is a warning, and `journalctl APPLIANCE_TOPIC=orders` what is
-about that topic.
+The protocol is the journal's own (https://systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram a line.
+So `journalctl -p warning` shows the warnings, and `journalctl APPLIANCE_TOPIC=orders` shows the
+lines about that topic.
 """
 
 import logging
@@ -16,8 +16,8 @@ from typing import Any, Final
 _SOCKET: Final = "/run/systemd/journal/socket"
 #: Our levels -> syslog's priorities.
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-#: What becomes no field of its own: said by another one, or by the journal itself.
-_TOLD: Final = frozenset({"event", "level", "logger", "process", "time", "exception"})
+#: Values that become no field of their own: another field, or the journal itself, has them.
+_NO_FIELDS: Final = frozenset({"event", "level", "logger", "process", "time", "exception"})
 
 
 def connected(environ: Mapping[str, str] = os.environ) -> bool:
@@ -31,7 +31,7 @@ def connected(environ: Mapping[str, str] = os.environ) -> bool:
 
 def render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     """Return one line's datagram: structlog's last processor. Bytes are kept as surrogates."""
-    values = {name: str(value) for name, value in event.items() if name not in _TOLD}
+    values = {name: str(value) for name, value in event.items() if name not in _NO_FIELDS}
     words = [str(event.get("event", "")), *(f"{name}={value}" for name, value in values.items())]
     message = " ".join(words)
     if event.get("exception"):
@@ -54,8 +54,8 @@ def _field(name: str, value: str) -> bytes:
     return b"%s\n%s%s\n" % (name.encode(), len(content).to_bytes(8, "little"), content)
 
 
-class Handler(logging.Handler):
-    """Sends what its formatter makes to the journal; what the journal doesn't take, to stderr."""
+class JournalHandler(logging.Handler):
+    """Sends log lines to the journal, and to standard error those that the journal refuses."""
 
     def __init__(self, address: str = _SOCKET) -> None:
         super().__init__()

@@ -1,12 +1,15 @@
-"""Structured logs: JSON lines for machines, readable text on a terminal, fields in the journal."""
+"""Structured logs: JSON lines for machines, text for people, fields in the journal."""
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
 from appliance.config import Config
-from appliance.logs import journald
+from appliance.logs import journald, terminal
 
 
 def configure(config: Config, process: str) -> None:
@@ -15,25 +18,26 @@ def configure(config: Config, process: str) -> None:
     Or to systemd's journal, where that is behind it and no format is asked for. `process` is put on
     every line as `process`.
     """
-    as_text = config.log_format == "text" or (config.log_format == "auto" and sys.stderr.isatty())
-    handler: logging.Handler
-    renderer: structlog.types.Processor
+    log_format = config.log_format
+    if log_format == "auto":
+        log_format = "terminal" if sys.stderr.isatty() else "json"
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
     if config.log_format == "auto" and journald.connected():
-        handler, renderer = journald.Handler(), journald.render
-    elif as_text:
-        handler = logging.StreamHandler(sys.stderr)
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    else:
-        handler, renderer = logging.StreamHandler(sys.stderr), structlog.processors.JSONRenderer()
+        handler, renderer = journald.JournalHandler(), journald.render
+    elif log_format == "terminal":
+        renderer = _render_for_terminal
+    elif log_format == "text":
+        renderer = structlog.dev.ConsoleRenderer(colors=False)
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(
-            fmt="iso", utc=True, key="timestamp" if as_text else "time"
+            fmt="iso", utc=True, key="timestamp" if log_format == "text" else "time"
         ),
     ]
-    if not as_text:
+    if log_format != "text":
         shared.append(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[
@@ -53,6 +57,13 @@ def configure(config: Config, process: str) -> None:
     )
     level = logging.getLevelNamesMapping()[config.log_level.upper()]
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # pika reports every step of a reconnection as an error; ours say what matters once.
+    # pika reports every step of a reconnection as an error; our own lines report each once.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(process=process)
+
+
+def _render_for_terminal(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """Return one line: structlog's last processor."""
+    return terminal.line(
+        datetime.now(UTC), str(event.get("level", "info")), str(event.get("event", "")), event
+    )

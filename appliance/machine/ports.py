@@ -10,6 +10,9 @@ from appliance.config import Address
 #: Added to, or taken from, the AMQP port, as RabbitMQ does.
 _DISTRIBUTION_DISTANCE: Final = 20_000
 
+#: The problem of an address that another program listens on.
+TAKEN: Final = "something else listens there already"
+
 
 def distribution_port(amqp_port: int) -> int:
     """Return the loopback port for Erlang's own protocol that belongs to an AMQP port."""
@@ -50,6 +53,6 @@ def problem(address: Address) -> str:
             listener.listen(1)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return "something else listens there already"
+            return TAKEN
         return str(error.strerror or error)
     return ""

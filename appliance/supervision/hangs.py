@@ -1,15 +1,15 @@
 """Finds processes that are there and do nothing, by pulses that stand still.
 
-A pulse is judged by whether it moves between two looks, and only time that the looker itself lived
-through counts. So a container that was paused, a machine that slept or a disk that stalled
-everybody makes nobody look hung.
+A pulse is judged by whether it moves between two looks, and only time in which the listener itself
+ran counts. So a paused container, a machine that slept or a disk that stalled every process makes
+no process look hung.
 """
 
 import os
 from collections.abc import Iterable
 from typing import Final
 
-from appliance.machine.pulse import Sign
+from appliance.machine.signs import Sign
 
 #: Seconds between two looks count as this at most: for longer, the looker was not there either.
 _LONGEST_STEP: Final = 10.0
@@ -27,7 +27,7 @@ class Hangs:
         self._still: dict[int, tuple[int, float]] = {}  # pid -> beats, seconds without a new one
 
     def look(self, now: float, signs: Iterable[Sign]) -> list[Sign]:
-        """Return those that hang, each time until they are gone. `now` is a monotonic time."""
+        """Return the signs of hung processes, at each look until they end. `now` is monotonic."""
         step = min(now - self._last, _LONGEST_STEP) if self._last is not None else 0.0
         self._last = now
         hung, earlier, self._still = [], self._still, {}
@@ -40,7 +40,7 @@ class Hangs:
                 hung.append(sign)
         own = self._still.get(self._own_pid)
         if own is None or own[1]:
-            # Ours stands still as well, and we live: pulses can't be written, which says nothing.
+            # Our own pulse stands still as well, so pulses can't be written at all.
             self._still = {pid: (beats, 0.0) for pid, (beats, _) in self._still.items()}
             return []
         return hung

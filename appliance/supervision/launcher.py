@@ -1,6 +1,6 @@
-"""Starts everything: supervisord, in this process, with what its programs need prepared.
+"""Starts everything: prepares folders, lock and token, then becomes supervisord.
 
-This process is what a terminal, a container engine or a test starts and ends. It may be a
+A terminal, a container engine or a test starts and ends this process. It may be a
 container's first process: supervisord reaps every child, and SIGTERM and SIGINT are answered from
 the first line on (the kernel ignores them for a first process that has no handler).
 """
@@ -23,9 +23,11 @@ from supervisor.supervisord import main as supervisord
 import appliance
 from appliance import credentials
 from appliance.config import Config
-from appliance.errors import ConfigError
-from appliance.supervision import addresses
-from appliance.supervision.mark import Mark
+from appliance.errors import ConfigError, FolderError, HostError, OccupiedError
+from appliance.machine import files, locks
+from appliance.supervision import addresses, ready
+from appliance.supervision.fatal_mark import FatalMark
+from appliance.supervision.output import Output
 
 #: Status when a program was given up, so that a container engine sees a failure.
 EXIT_FATAL: Final = 3
@@ -61,8 +63,9 @@ def configuration_file() -> Path:
 def run(config: Config) -> int:
     """Run everything until it is asked to end; return the exit status.
 
-    Raises ConfigError before anything is started when a setting can't work here.
+    Raises ConfigError or HostError before anything is started where it can't work here.
     """
+    began = time.monotonic()
     signal.signal(signal.SIGTERM, _end_now)
     signal.signal(signal.SIGINT, _end_now)
     os.umask(0o077)
@@ -72,11 +75,15 @@ def run(config: Config) -> int:
     addresses.refuse_taken("APPLIANCE_HTTP", config.http)
     credentials.token(config)
     os.environ.update(environment(config))
-    Mark.path(config.run_folder).unlink(missing_ok=True)
+    FatalMark.path(config.run_folder).unlink(missing_ok=True)
     config.supervisor_socket.unlink(missing_ok=True)  # ours by the lock: nobody serves it
+    with contextlib.suppress(OSError):  # a full disk: the command line has to be told the address
+        files.write_private(config.address_file, f"{config.own_url}\n")
     print(_welcome(config), file=sys.stderr, flush=True)  # noqa: T201  # the log is on the other
+    ready.notice = ready.ReadyNotice(config, Output(2).write, began=began)
     supervisord(_arguments())
-    mark = Mark.find(config.run_folder)
+    config.address_file.unlink(missing_ok=True)
+    mark = FatalMark.find(config.run_folder)
     if mark:
         print(  # noqa: T201
             f"appliance: {mark.program} was given up: {mark.reason}; its last lines are in "
@@ -89,18 +96,18 @@ def run(config: Config) -> int:
 
 def environment(config: Config) -> dict[str, str]:
     """Return the variables that supervisord.conf uses and all programs must agree on."""
-    chosen = {
+    variables = {
         "APPLIANCE_DATA": str(config.data),
         "APPLIANCE_RUN": str(config.run_folder),
         "APPLIANCE_WORKERS": str(config.workers),
         "APPLIANCE_AMQP": str(addresses.choose_amqp(config)),
-        # To each program its output is a pipe; only this process sees what is behind it.
+        # To each program its output is a pipe; only this process sees the terminal behind it.
         "APPLIANCE_LOG_FORMAT": config.log_format,
         "PATH": _path(os.environ),
     }
     if config.log_format == "auto":
-        chosen["APPLIANCE_LOG_FORMAT"] = "text" if sys.stdout.isatty() else "json"
-    return chosen
+        variables["APPLIANCE_LOG_FORMAT"] = "terminal" if sys.stdout.isatty() else "json"
+    return variables
 
 
 def _path(environ: Mapping[str, str]) -> str:
@@ -136,52 +143,42 @@ def _make_folders(config: Config) -> None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"{name}: {folder} can't be made: {error.strerror}") from error
+            raise FolderError(f"{name}: {folder} can't be made: {error.strerror}") from error
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise ConfigError(
+            raise FolderError(
                 f"{name}: {folder} can't be written to by user {os.getuid()}, which the "
                 "appliance runs as"
             )
 
 
 def _lock(config: Config) -> None:
-    """Take the data folder for this process and its programs, or raise ConfigError.
+    """Take the data folder for this process and its programs.
 
     The programs inherit the open file and so hold the lock as well: two brokers on one folder
-    would destroy it.
+    would destroy it. Raises OccupiedError where another `run` has the folder, HostError where it
+    can't be locked.
     """
-    path = config.data / "lock"
+    path = config.lock_file
     try:
-        found = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        opened = locks.open_file(path)
     except OSError as error:
-        raise ConfigError(f"APPLIANCE_DATA: {path} can't be made: {error.strerror}") from error
-    descriptor = fcntl.fcntl(found, fcntl.F_DUPFD, _FIRST_INHERITED_DESCRIPTOR)
-    os.close(found)
+        raise FolderError(f"APPLIANCE_DATA: {path} can't be made: {error.strerror}") from error
+    descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD, _FIRST_INHERITED_DESCRIPTOR)
+    os.close(opened)
     owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-    patience = 0.0 if _alive(owner) else _ORPHANS_SECONDS
-    deadline = time.monotonic() + patience
-    while not _locked(descriptor):
-        if time.monotonic() >= deadline:
-            raise ConfigError(
-                f"APPLIANCE_DATA: {config.data} is in use by another `appliance run` (process "
-                f"{owner or 'unknown'}); end that one first, or name another folder"
-            )
-        time.sleep(0.1)
-    with contextlib.suppress(OSError):  # a full disk: the lock counts, the number is for people
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-
-
-def _locked(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        locks.take(descriptor, patience=0.0 if _alive(owner) else _ORPHANS_SECONDS)
+    except BlockingIOError as error:
+        raise OccupiedError(
+            f"APPLIANCE_DATA: {config.data} is in use by another `appliance run` (process "
+            f"{owner or 'unknown'}); end that one first, or name another folder"
+        ) from error
     except OSError as error:
-        raise ConfigError(
+        raise HostError(
             f"APPLIANCE_DATA: its file system can't lock files ({error.strerror}); use a local one"
         ) from error
-    return True
+    with contextlib.suppress(OSError):  # a full disk: the lock counts, the number is for people
+        locks.write_pid(descriptor)
 
 
 def _alive(owner: str) -> bool:
@@ -197,24 +194,25 @@ def _alive(owner: str) -> bool:
 
 
 def _end_now(*_: object) -> NoReturn:
-    """Answer a signal that comes before supervisord answers them: nothing runs yet."""
+    """End at a signal that comes before supervisord handles them: nothing runs yet."""
     raise SystemExit(0)
 
 
 def _welcome(config: Config) -> str:
-    where, token = _where_the_token_is(config)
+    where, token = _token_words(config)
+    url = config.own_url
     return f"""\
-Queue Appliance starts; all it keeps is in {config.data}
-  address  {config.api_url}
+Queue Appliance is starting; its data is in {config.data}
+  address  {url}
   token    {where}
-  try      curl -H "Authorization: Bearer {token}" -d hello {config.api_url}/v1/topics/test/messages
+  try      curl -H "Authorization: Bearer {token}" -d hello {url}/v1/topics/test/messages
 """
 
 
-def _where_the_token_is(config: Config) -> tuple[str, str]:
-    """Return that in words, and what a shell replaces by it."""
+def _token_words(config: Config) -> tuple[str, str]:
+    """Return where the token is, in words, and as a shell's expression that gives the token."""
     if config.token:
-        return "as you gave it", "$APPLIANCE_TOKEN"
+        return "the one that you set", "$APPLIANCE_TOKEN"
     if os.getpid() == 1:  # a container's files are not at hand where its log is read
         ask = f"docker exec {socket.gethostname()} appliance token"
         return f"ask with: {ask}", f"$({ask})"

@@ -1,4 +1,4 @@
-"""Copies what programs print to one output, a whole line at a time.
+"""Copies the lines that programs print to one output, a whole line at a time.
 
 supervisord keeps each program's lines in a file (for `supervisorctl tail`); people and container
 engines want all of them on standard output as well. Lines of several programs must not be mixed
@@ -7,8 +7,10 @@ reader hangs) must not stop supervisord, which has programs to look after.
 """
 
 import os
+import re
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 #: Bytes written at once. A pipe that poll() calls writable takes this many without waiting.
@@ -19,12 +21,33 @@ _PATIENCE_MILLISECONDS: Final = 1000
 _LONGEST_LINE_BYTES: Final = 256 * 1024
 #: Width of the program's name before its lines; "supervisord" has 11 letters.
 _NAME_WIDTH: Final = 11
+#: Columns below which no line is cut: nothing readable would be left.
+_LEAST_COLUMNS: Final = 40
+#: Control characters, all but the tab and the end of a line. They steer terminals, and supervisord
+#: can't put them into an answer, which is XML.
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+#: Level's name as `logs.terminal` writes it -> its colour.
+_COLOURS: Final = {b"WARNING": b"33", b"ERROR": b"31", b"CRITICAL": b"31"}
+_LEVEL: Final = re.compile(rb"(?<=\d\d:\d\d:\d\d )(WARNING|ERROR|CRITICAL)\b")
+#: The beginning of RabbitMQ's own lines: program, time, level, and an Erlang process.
+_RABBITMQ: Final = re.compile(rb"^(broker +)(\d{4}-\d\d-\d\dT\S+) \[(\w+)\] <[\d.]+> ")
+#: Its levels that a terminal need not name.
+_UNNAMED: Final = frozenset([b"debug", b"info", b"notice"])
+
+
+def without_controls(text: bytes) -> bytes:
+    r"""Return `text` with each control character written as `\x1b`; lines end with a newline."""
+    if not _CONTROLS.search(text):
+        return text
+    text = text.replace(b"\r\n", b"\n")
+    return _CONTROLS.sub(lambda match: b"\\x%02x" % match[0][0], text)
 
 
 class Output:
     """A descriptor that is never waited for longer than a moment.
 
-    What it does not take is dropped, counted, and said as soon as it takes something again.
+    Lines that it does not take are dropped and counted; the count is written as soon as it takes
+    lines again.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -80,17 +103,62 @@ def _without_waiting(descriptor: int) -> int:
         return descriptor
 
 
+class Screen:
+    """How lines look on the terminal behind `descriptor`: cut to its width, levels in colour."""
+
+    def __init__(self, descriptor: int, environ: Mapping[str, str]) -> None:
+        self._descriptor = descriptor
+        self._colours = not environ.get("NO_COLOR")
+
+    def shown(self, line: bytes) -> bytes:
+        """Return a line, with or without its end, as it looks; the log file keeps it whole."""
+        text = _RABBITMQ.sub(_shortened, line.rstrip(b"\n"))
+        columns = self._columns()
+        if columns >= _LEAST_COLUMNS and len(text) > columns:
+            characters = text.decode(errors="surrogateescape")
+            if len(characters) > columns:
+                text = (characters[: columns - 1] + "…").encode(errors="surrogateescape")
+        if self._colours:
+            text = _LEVEL.sub(_coloured, text, count=1)
+        return text + b"\n"
+
+    def _columns(self) -> int:
+        """Return the width now, 0 where it is unknown: a window may change its size."""
+        try:
+            return os.get_terminal_size(self._descriptor).columns
+        except OSError:
+            return 0
+
+
+def _shortened(match: re.Match[bytes]) -> bytes:
+    """Return the beginning of a line of RabbitMQ in the form of our own."""
+    name, written, level = match.groups()
+    try:
+        time = datetime.fromisoformat(written.decode()).astimezone(UTC)
+    except ValueError:
+        return match[0]
+    words = [f"{time:%H:%M:%S}".encode()] + ([] if level in _UNNAMED else [level.upper()])
+    return name + b" ".join(words) + b" "
+
+
+def _coloured(match: re.Match[bytes]) -> bytes:
+    return b"\x1b[%sm%s\x1b[0m" % (_COLOURS[match[0]], match[0])
+
+
 class Lines:
     """Puts the pieces that pipes deliver back together to whole lines."""
 
-    def __init__(self, write: Callable[[bytes], None], *, named: bool) -> None:
+    def __init__(
+        self, write: Callable[[bytes], None], *, named: bool, screen: Screen | None = None
+    ) -> None:
         """`named`: put the program's name before each line (text for people, not JSON)."""
         self._write = write
         self._named = named
+        self._screen = screen
         self._tails: dict[str, bytes] = {}
 
     def add(self, program: str, data: bytes) -> None:
-        """Take what `program` printed; write the lines that are complete now."""
+        """Take a piece of the output of `program`; write the lines that are complete now."""
         data = self._tails.pop(program, b"") + data
         end = data.rfind(b"\n") + 1
         if len(data) - end > _LONGEST_LINE_BYTES:
@@ -102,13 +170,17 @@ class Lines:
             self._write(self._shown(program, data[:end]))
 
     def finish(self, program: str) -> None:
-        """Write what is left of a program that ended within a line."""
+        """Write the rest of a program that ended within a line."""
         tail = self._tails.pop(program, b"")
         if tail:
             self._write(self._shown(program, tail + b"\n"))
 
     def _shown(self, program: str, lines: bytes) -> bytes:
+        lines = without_controls(lines)
         if not self._named:
             return lines
         name = f"{program:<{_NAME_WIDTH}} ".encode()
-        return b"".join(name + line for line in lines.splitlines(keepends=True))
+        named = [name + line for line in lines.splitlines(keepends=True)]
+        if self._screen:
+            named = [self._screen.shown(line) for line in named]
+        return b"".join(named)

@@ -1,7 +1,7 @@
-"""The states of the appliance's services, asked of systemd: what `processes` reads on a host.
+"""The states of the appliance's services on a host, asked of systemd.
 
-`systemctl show` asks systemd over D-Bus, where any user may read; so it works within the API's
-own sandbox as well, which leaves it nothing but its user, the socket and the reading.
+`systemctl show` asks systemd over D-Bus, which any user may read. So it works within the API's own
+sandbox as well, which leaves it nothing but its user, the socket and the reading.
 """
 
 import subprocess
@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from appliance.machine.complaint import Complaint
 from appliance.supervision.state import ProcessState
 
 #: Says that systemd is this machine's first process (sd_booted(3)).
@@ -35,7 +36,9 @@ _STATES: Final = {
 }
 _ALIVE: Final = ("STARTING", "RUNNING", "STOPPING")
 
-_log = structlog.get_logger(__name__)
+_complaint: Final = Complaint(
+    structlog.get_logger(__name__), "systemd unreachable", "systemd reachable again"
+)
 
 
 def read() -> list[ProcessState]:
@@ -44,7 +47,7 @@ def read() -> list[ProcessState]:
         return []
     command = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", "appliance-*.service"]
     try:
-        done = subprocess.run(
+        shown = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -53,15 +56,16 @@ def read() -> list[ProcessState]:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        _log.warning("systemd does not answer", error=str(error))
+        _complaint.fails(error=str(error))
         return []
-    return parse(done.stdout, time.monotonic())
+    _complaint.works()
+    return parse(shown.stdout, time.monotonic())
 
 
 def parse(text: str, now: float) -> list[ProcessState]:
-    """Return the states in what `systemctl show` printed: NAME=VALUE lines, a blank one between.
+    """Return the states in the output of `systemctl show`: NAME=VALUE lines, blank ones between.
 
-    `now` is the monotonic clock, in seconds, which systemd's times are counted by.
+    `now` is the monotonic clock, in seconds, which systemd counts its times by.
     """
     blocks = [
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -85,12 +89,12 @@ def _state(unit: Mapping[str, str], now: float) -> ProcessState:
 
 
 def _detail(unit: Mapping[str, str], state: str) -> str:
-    """Return what the service says of itself, else how it ended."""
+    """Return the status text of a living service, else how it ended."""
     if state in _ALIVE and unit.get("StatusText"):
         return unit["StatusText"]
     restarts = _number(unit, "NRestarts")
     parts = [f"last result: {unit['Result']}"] if unit.get("Result") else []
-    parts += [f"restarted {restarts} times"] if restarts else []
+    parts += [f"restarted {restarts} time{'s' * (restarts != 1)}"] if restarts else []
     return ", ".join(parts)
 
 

@@ -18,7 +18,8 @@ from test_container import Boxed, Target
 from watched import WatchedLoad
 
 from appliance import config as configuration
-from appliance.machine.pulse import Pulse, signs
+from appliance.machine.pulse import Pulse
+from appliance.machine.signs import signs
 
 #: Seconds that a disk stays full.
 FULL = 5.0

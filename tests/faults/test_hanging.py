@@ -8,7 +8,7 @@ import pytest
 from harness import START_SECONDS, wait_until
 
 from appliance.broker.base import PROBE_FACT, ProbeState
-from appliance.machine.pulse import signs
+from appliance.machine.signs import signs
 
 #: Seconds; the default is 30, and every second of it is one of the test.
 HANG = 5.0
@@ -57,7 +57,7 @@ def test_a_process_that_hangs_is_restarted_and_nothing_is_lost(appliance, under_
         load.wait_accepted(100, START_SECONDS)
     load.note(replaced_after=took)
     load.verify()
-    said = [line for line in one.log.splitlines() if "restarting what hangs" in line]
+    said = [line for line in one.log.splitlines() if "hung program restarted" in line]
     assert len(said) == len(took), said
     assert one.end() == 0
 

@@ -140,7 +140,7 @@ def test_a_stopped_appliance_can_be_backed_up_too(stack, tmp_path):
     done = made.cli("backup", str(tmp_path / "copy.db"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().strip() == str(tmp_path / "copy.db")
-    assert b"1 messages" in done.stderr
+    assert b"1 message," in done.stderr
     check(tmp_path / "copy.db", [])
     again = made.cli("backup", str(tmp_path / "copy.db"))
     assert again.returncode == 1

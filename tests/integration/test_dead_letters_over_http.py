@@ -168,7 +168,7 @@ def test_status_counts_them(appliance):
     die(appliance, "counted", b"")
     total = appliance.get("/v1/dead-letters?limit=1").json()["count"]
     assert appliance.get("/v1/status").json()["store"]["dead_letters"] == total
-    assert f"{total} dead letters" in appliance.cli("status").stdout.decode()
+    assert f"{total:,} dead letter" in appliance.cli("status").stdout.decode()
 
 
 def test_the_same_poison_in_two_topics_is_two_letters(appliance):
@@ -375,7 +375,7 @@ def test_many_that_are_refused_are_not_all_named(appliance):
     done = appliance.cli("dead", "redrive", "--topic", "refused")
     assert done.returncode == 1
     head, *named, last = done.stderr.decode().splitlines()
-    assert (head, len(named), last) == ("0 redriven", 20, "and 5 more, see --json")
+    assert (head, len(named), last) == ("0 sent again", 20, "and 5 more, see --json")
 
 
 def test_two_who_discard_the_same_are_both_told_that_it_is_gone(appliance):
@@ -422,7 +422,7 @@ def test_many_are_discarded_only_by_who_means_it(appliance):
     arguments = ("dead", "discard", "--topic", "meant")
     done = appliance.cli(*arguments, input=b"")
     assert done.returncode == 2
-    assert b"2 dead letters, topic meant; say --yes" in done.stderr
+    assert b"2 dead letters, topic meant; give --yes" in done.stderr
     assert at_a_terminal(appliance, arguments, b"n\n")[0] == 1
     assert len(letters(appliance, topic="meant")) == 2
     status, output = at_a_terminal(appliance, arguments, b"y\n")

@@ -278,7 +278,9 @@ def test_a_rule_that_an_operator_adds_makes_dead_letters_and_no_stop(running):
         assert (letter["body"], letter["reason"]) == (b"13", "unstorable")
         assert "no such number here" in letter["error"]
         assert len(dead(running, "rules")) == 20  # a batch is stored all or nothing
-        assert "confirmed envelopes missing" not in running.workers[0].log  # nothing is missing by its number
+        assert (
+            "confirmed envelopes missing" not in running.workers[0].log
+        )  # nothing is missing by its number
         assert running.workers[0].pid == pid
         assert running.workers[0].running
     finally:

@@ -59,7 +59,7 @@ def test_everything_runs_and_a_message_becomes_a_row(running):
     wait_until(lambda: running.states() == expected, "all run", 20, lambda: str(running.states()))
 
 
-def test_it_says_where_it_is_where_the_token_is_and_a_line_that_works(running):
+def test_the_welcome_has_the_address_the_token_and_a_line_that_works(running):
     welcome = running.errors_path.read_text()
     assert f"http://{running.http}" in welcome
     assert str(running.data / "token") in welcome
@@ -75,7 +75,29 @@ def test_every_line_of_the_output_is_json_and_names_its_process(running):
     assert any("RabbitMQ" in str(x.get("event")) for x in lines)
 
 
-def test_nothing_of_the_data_is_open_to_others(running):
+def test_the_command_line_finds_the_appliance_that_runs_on_the_same_data(running):
+    env = environment(running.data)  # neither APPLIANCE_URL nor APPLIANCE_HTTP
+    done = subprocess.run(
+        [APPLIANCE, "status"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("appliance ")
+    assert f"at {running.url}: ready" in done.stdout
+
+
+def test_the_end_of_the_start_is_said_once_with_the_address(running):
+    wait_until(lambda: "Ready after" in running.errors_path.read_text(), "the notice", 20)
+    welcome = running.errors_path.read_text()
+    assert welcome.count("Ready after") == 1
+    assert f"  address  {running.url}\n" in welcome.partition("Ready after")[2]
+
+
+def test_ctl_names_the_group_that_was_meant(running):
+    done = running.cli("ctl", "restart", "worker")
+    assert done.returncode == 2
+    assert "did you mean 'worker:*'?" in done.stderr
+
+
+def test_the_data_folder_is_closed_to_other_users(running):
     folders = [running.data, running.data / "run", running.data / "run" / "supervisor.sock"]
     assert [oct(path.stat().st_mode & 0o777) for path in folders] == ["0o700"] * 3
     assert not [p for p in running.data.rglob("*") if p.is_file() and p.stat().st_mode & 0o077]
@@ -293,7 +315,7 @@ def test_an_end_asked_for_while_a_program_fails_is_clean(appliance):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["Ctrl-C", "closed window"])
-def test_in_a_terminal_it_speaks_text_and_ends_with_it(appliance, ending):
+def test_a_run_in_a_terminal_speaks_text_and_ends_with_it(appliance, ending):
     """Starts RabbitMQ; the end of a window is a hang-up signal."""
     controller, terminal = pty.openpty()
     one = appliance(APPLIANCE_WORKERS="1")
@@ -306,28 +328,36 @@ def test_in_a_terminal_it_speaks_text_and_ends_with_it(appliance, ending):
 
     one.start(stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=own_terminal)
     os.close(terminal)
-    seen = read_for(controller, until=one.ready)
+    seen = read_for(controller, until=lambda text: "Ctrl-C" in text)
+    assert one.ready()
     assert f"http://{one.http}" in seen
-    assert re.search(r"^api +20\S+ \[info", seen, re.MULTILINE)
+    assert re.search(r"^api +\d\d:\d\d:\d\d listening address=", seen, re.MULTILINE)
+    assert "process=" not in seen
     assert '{"event"' not in seen
+    notice = re.search(
+        r"^Ready after \d+ s\.\n  address  (.*)\n  stop     Ctrl-C", seen, re.MULTILINE
+    )
+    assert notice[1] == one.url
+    one.publish("seen", "hello")
+    read_for(controller, until=lambda text: "messages stored count=1 topics='seen 1'" in text)
     if ending == "Ctrl-C":
         os.write(controller, b"\x03")
-        read_for(controller, until=lambda: one.popen.poll() is not None)
+        read_for(controller, until=lambda _: one.popen.poll() is not None)
         os.close(controller)
     else:
         os.close(controller)
     assert one.wait_end(45) == 0
 
 
-def read_for(controller: int, until: Callable[[], bool]) -> str:
-    """Read what a terminal shows until something holds."""
+def read_for(controller: int, until: Callable[[str], bool]) -> str:
+    """Read what a terminal shows until something holds for the text; return the text."""
     seen = b""
     deadline = time.monotonic() + START_SECONDS
-    while not until():
-        assert time.monotonic() < deadline, seen.decode(errors="replace")
+    while not until(text := seen.decode(errors="replace").replace("\r\n", "\n")):
+        assert time.monotonic() < deadline, text
         if select.select([controller], [], [], 0.1)[0]:
             try:
                 seen += os.read(controller, 65536)
             except OSError:  # nobody has the terminal open any more
                 time.sleep(0.1)
-    return seen.decode(errors="replace").replace("\r\n", "\n")
+    return text

@@ -118,7 +118,7 @@ def test_the_last_envelopes_are_missed_after_a_clean_stop(running):
     status, found = verify(running)
     assert status == 1
     assert found["queue"]["depth"] is None
-    assert "does not answer" in found["queue"]["reason"]
+    assert "nothing answers at" in found["queue"]["reason"]
 
 
 def accounts(stack):

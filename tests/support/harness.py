@@ -25,7 +25,7 @@ import pika
 from appliance import config as configuration
 from appliance import credentials
 from appliance.broker import topology
-from appliance.drill.check import Stored
+from appliance.drill.check import StoredRow
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 
@@ -188,14 +188,14 @@ class Folder:
         values = () if topic is None else (topic,)
         return self.query(f"SELECT count(*) FROM messages{where}", *values)[0][0]
 
-    def stored_rows(self, topics: Iterable[str]) -> list[Stored]:
+    def stored_rows(self, topics: Iterable[str]) -> list[StoredRow]:
         """Return the rows of these topics, in the order of storing."""
         found = self.query(
             "SELECT topic, id, body FROM messages WHERE topic IN (SELECT value FROM json_each(?)) "
             "ORDER BY seq",
             json.dumps(list(topics)),
         )
-        return [Stored(*row) for row in found]
+        return [StoredRow(*row) for row in found]
 
     def cli(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
         """Run an `appliance` command to its end."""

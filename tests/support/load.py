@@ -13,7 +13,7 @@ from harness import Folder, Stack, wait_until
 
 from appliance.broker import base
 from appliance.drill import load as drill
-from appliance.drill.check import Findings, check
+from appliance.drill.check import DrillResult, check
 from appliance.drill.journal import Attempt, Fate
 from appliance.drill.load import ANSWER_SECONDS, MIXED, Style
 
@@ -83,7 +83,7 @@ class Load:
             lambda: f"{self.journal[-3:]}\n{self.stack.logs()}",
         )
 
-    def verify(self, timeout: float = 60.0) -> Findings:
+    def verify(self, timeout: float = 60.0) -> DrillResult:
         """Hold the store to the promise: exactly once, whole, in order, and nothing else."""
         wait_until(
             lambda: self.stored() >= self.sending.journal.accepted,
@@ -102,7 +102,7 @@ class Load:
         sql = f"SELECT count(*) FROM messages WHERE topic IN ({marks})"
         return self.stack.query(sql, *self.topics)[0][0]
 
-    def check(self) -> Findings:
+    def check(self) -> DrillResult:
         """Compare the store with the journal as it is now."""
         folder = self.stack
         findings = check(self.sending.journal, folder.stored_rows(self.topics))
@@ -110,7 +110,7 @@ class Load:
         return findings
 
     @staticmethod
-    def words(findings: Findings) -> str:
+    def words(findings: DrillResult) -> str:
         return "\n".join(str(kind) for kind in findings.faults)
 
 

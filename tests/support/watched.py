@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from harness import Folder, wait_until
 from load import Load, check_sums, wait_drained
 
-from appliance.drill.check import Findings, Stored, check
+from appliance.drill.check import DrillResult, StoredRow, check
 from appliance.drill.load import MIXED
 
 #: Statuses that a client may see while something is broken; 0 is no answer.
@@ -62,7 +62,7 @@ class WatchedLoad(Load):
     def note(self, **more: object) -> None:
         self._more.update(more)
 
-    def verify(self, timeout: float = 90.0) -> Findings:
+    def verify(self, timeout: float = 90.0) -> DrillResult:
         """Wait until it has healed and is drained, then hold all of it to the promise.
 
         `appliance verify`, which knows nothing of the journal, must think so too.
@@ -80,7 +80,7 @@ class WatchedLoad(Load):
         assert said.returncode == 0, f"{said.stdout}\n{said.stderr}"
         return findings
 
-    def verify_at_rest(self, folder: Folder) -> Findings:
+    def verify_at_rest(self, folder: Folder) -> DrillResult:
         """Hold a folder to the promise in which nothing changes any more: perhaps a copy."""
         findings = check(self.sending.journal, self.rows(folder))
         self.expect(findings)
@@ -89,7 +89,7 @@ class WatchedLoad(Load):
         assert folder.query("PRAGMA integrity_check")[0][0] == "ok"
         return findings
 
-    def expect(self, findings: Findings) -> None:
+    def expect(self, findings: DrillResult) -> None:
         """Take the figures; faults among the findings may be what a test expects."""
         journal = self.sending.journal
         answers = journal.answers
@@ -109,7 +109,7 @@ class WatchedLoad(Load):
         assert journal.accepted, "nothing was accepted: this proves nothing"
         assert set(answers) <= HONEST, answers
 
-    def rows(self, folder: Folder) -> list[Stored]:
+    def rows(self, folder: Folder) -> list[StoredRow]:
         """Return every row of the store but those of other loads, in the order of storing."""
         others = {topic for load in self._all if load is not self for topic in load.topics}
         found = [row["topic"] for row in folder.query("SELECT DISTINCT topic FROM messages")]

@@ -45,7 +45,7 @@ def test_a_last_line_needs_no_newline(tmp_path):
     assert batches(tmp_path, b"a\nb") == [Batch(b"a\nb", 1, 2)]
 
 
-def test_nothing_gives_nothing(tmp_path):
+def test_an_empty_input_gives_no_batch(tmp_path):
     assert batches(tmp_path, b"") == []
 
 

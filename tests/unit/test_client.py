@@ -7,7 +7,8 @@ import pytest
 
 from appliance import config as configuration
 from appliance.client import Client
-from appliance.errors import ClientError, InputError
+from appliance.errors import ClientError, InputError, TokenRefusedError
+from appliance.machine import locks
 
 
 class Server:
@@ -126,10 +127,10 @@ def test_an_answer_that_breaks_off_is_tried_again(serve, connect):
     assert connect(server.url).request("GET", "/a", patience=10).status == 200
 
 
-def test_nobody_there_is_an_error_with_the_address(connect):
+def test_an_address_where_nothing_answers_is_an_error_that_names_it(connect):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(ClientError, match=f"http://127.0.0.1:{port} does not answer"):
+    with pytest.raises(ClientError, match=f"^nothing answers at http://127.0.0.1:{port} "):
         connect(f"http://127.0.0.1:{port}").request("GET", "/a")
 
 
@@ -142,14 +143,14 @@ def test_a_refusal_is_not_tried_again(serve, connect):
 
 def test_a_wrong_token_says_what_to_do(serve, connect):
     server = serve([answer(401)])
-    with pytest.raises(InputError, match="APPLIANCE_TOKEN"):
-        connect(server.url).request("GET", "/a")
+    with pytest.raises(TokenRefusedError, match="refused the token; set APPLIANCE_TOKEN"):
+        connect(server.url, token="wrong-token").request("GET", "/a")
 
 
 def test_something_else_at_the_address_is_an_error(serve, connect):
     server = serve([answer(200, b"<html>")], [answer(302, Location="/login")], [b"SSH-2.0\r\n\r\n"])
     client = connect(server.url)
-    with pytest.raises(ClientError, match="not the appliance"):
+    with pytest.raises(ClientError, match="not from the appliance"):
         client.request("GET", "/a").json()
     for _ in range(2):
         client.close()
@@ -163,21 +164,67 @@ def test_a_path_in_the_address_is_kept(serve, connect):
     assert server.requests[0].startswith(b"GET /inbox/v1/topics ")
 
 
-def sent_token(client):
-    return client._headers.get("Authorization")
-
-
 def test_the_setting_is_the_token(connect):
-    assert sent_token(connect("http://example.org", token="given-token")) == "Bearer given-token"
+    assert connect("http://example.org", token="given-token").token == "given-token"
 
 
 def test_the_file_is_the_token_on_this_machine_only(connect, tmp_path):
     (tmp_path / "token").write_text("from-the-file\n")
-    assert sent_token(connect("")) == "Bearer from-the-file"
-    assert sent_token(connect("http://localhost:8080")) == "Bearer from-the-file"
-    assert sent_token(connect("http://example.org")) is None
+    assert connect("").token == "from-the-file"
+    assert connect("http://localhost:8080").token == "from-the-file"
+    assert connect("http://example.org").token is None
 
 
 def test_no_token_is_made_by_a_client(connect, tmp_path):
-    assert sent_token(connect("")) is None
+    assert connect("").token is None
     assert not (tmp_path / "token").exists()
+
+
+def test_the_token_goes_with_every_request(serve, connect):
+    server = serve([answer(200)])
+    connect(server.url, token="given-token").request("GET", "/a")
+    assert b"Authorization: Bearer given-token" in server.requests[0]
+
+
+def test_a_missing_token_is_told_from_a_wrong_one(serve, connect):
+    server = serve([answer(401)])
+    with pytest.raises(TokenRefusedError, match="needs a token"):
+        connect(server.url).request("GET", "/a")
+
+
+def refused_url():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_the_next_step_is_named_where_nothing_answers(connect):
+    words = f"^nothing answers at http://{(url := refused_url())} \\(APPLIANCE_URL\\). Is the app"
+    with pytest.raises(ClientError, match=words):
+        connect(url).request("GET", "/a")
+    words = f"^nothing answers at http://{url} \\(APPLIANCE_HTTP\\). Is it running\\? `make run` "
+    with pytest.raises(ClientError, match=words) as caught:
+        connect("", http=url).request("GET", "/a")
+    assert "Errno" not in str(caught.value)
+
+
+@pytest.fixture
+def noted(tmp_path):
+    """The address that an `appliance run` notes, and the lock that it holds."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "address").write_text("http://127.0.0.1:18680\n")
+    with locks.held(tmp_path / "lock"):
+        yield
+
+
+@pytest.mark.usefixtures("noted")
+def test_the_appliance_that_runs_on_the_same_data_is_found(connect):
+    assert connect("").url == "http://127.0.0.1:18680"
+    assert connect("", http="127.0.0.1:1").url == "http://127.0.0.1:1"
+    assert connect("http://elsewhere").url == "http://elsewhere"
+
+
+def test_the_address_of_a_run_that_was_killed_is_not_believed(connect, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "address").write_text("http://127.0.0.1:18680\n")
+    (tmp_path / "lock").touch()
+    assert connect("").url == "http://127.0.0.1:8080"

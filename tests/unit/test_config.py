@@ -99,9 +99,20 @@ VALUES = {
         ["59s", "1", "never", "367d", "-1h", "1.5h"],
     ),
     "BACKUP_KEEP": ({"1": 1, "10000": 10_000}, ["0", "-1", "all"]),
-    "URL": ({"": "", "https://h:1/x/": "https://h:1/x"}, ["ftp://h", "h:8080", "http://"]),
+    "URL": (
+        {
+            "": "",
+            "https://h:1/x/": "https://h:1/x",
+            "127.0.0.1:8080": "http://127.0.0.1:8080",
+            "[::1]:8080": "http://[::1]:8080",
+        },
+        ["ftp://h", "ftp:8080/", "h:0", "http://"],
+    ),
     "LOG_LEVEL": ({"debug": "debug", "error": "error"}, ["DEBUG", "trace", ""]),
-    "LOG_FORMAT": ({"auto": "auto", "json": "json", "text": "text"}, ["xml", ""]),
+    "LOG_FORMAT": (
+        {name: name for name in ("auto", "json", "text", "terminal")},
+        ["xml", ""],
+    ),
 }
 GOOD = [
     pytest.param(name, raw, value, id=f"{name}={raw[:24]}")
@@ -135,6 +146,18 @@ def test_a_bad_value_is_refused_and_the_message_begins_with_the_name(name, raw):
         load({f"APPLIANCE_{name}": raw})
     if name in ("TOKEN", "BROKER_URL") and len(raw) > len("amqp://"):
         assert raw not in str(caught.value)  # a secret, even a mistyped one, is not repeated
+
+
+def test_the_text_of_a_setting_is_kept_as_it_was_written():
+    texts = load({"APPLIANCE_MIN_FREE_BYTES": "1g"}).texts
+    assert texts["APPLIANCE_MIN_FREE_BYTES"] == "1g"
+    assert texts["APPLIANCE_QUEUE_MAX_BYTES"] == "1GiB"
+
+
+def test_a_clients_token_of_any_form_is_left_to_the_api():
+    assert load({"APPLIANCE_TOKEN": "short"}, client=True).token == "short"
+    with pytest.raises(ConfigError, match=r"^APPLIANCE_TOKEN: "):
+        load({"APPLIANCE_TOKEN": "two\nlines"}, client=True)
 
 
 def test_the_defaults_pass_their_own_checks():

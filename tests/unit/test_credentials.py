@@ -9,7 +9,7 @@ import pytest
 
 from appliance import credentials
 from appliance.config import load
-from appliance.errors import ConfigError
+from appliance.errors import FolderError
 
 #: Waits for a line, so that all are imported before any begins.
 RACER = """
@@ -75,11 +75,11 @@ def test_a_given_token_is_used_and_none_is_made(tmp_path):
 
 def test_an_empty_file_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "token").write_text("\n")
-    with pytest.raises(ConfigError, match=r"^APPLIANCE_DATA: .*remove it"):
+    with pytest.raises(FolderError, match=r"^APPLIANCE_DATA: .*remove it"):
         credentials.token(config_of(tmp_path))
 
 
 def test_a_folder_that_cannot_be_made_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"^APPLIANCE_DATA: .*give the folder"):
+    with pytest.raises(FolderError, match=r"^APPLIANCE_DATA: .*give the folder"):
         credentials.token(config_of(tmp_path / "file" / "data"))

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from appliance import config as configuration
-from appliance.doctor import checks, disk
-from appliance.doctor.findings import Level
+from appliance.doctor import checks, data_folder
+from appliance.doctor.diagnosis import Level
 from appliance.errors import HostError
 from appliance.model.ids import IdSource
 from appliance.model.timestamps import timestamp
@@ -91,7 +91,7 @@ def level(finding):
 def test_a_real_fuse_file_system_is_refused(tmp_path):
     (tmp_path / "below").mkdir()
     with mounted(tmp_path / "fuse", "bindfs", str(tmp_path / "below")) as folder:
-        finding = disk.file_system(folder / "data")
+        finding = data_folder.file_system(folder / "data")
         assert level(finding) is Level.ERROR
         assert "FUSE" in finding.found
         with pytest.raises(HostError, match="network or FUSE file system"):
@@ -122,9 +122,9 @@ LINE = "36 35 98:0 / {point} rw,noatime master:1 - {kind} source rw"
 )
 def test_each_kind_of_file_system_is_judged(kind, expected, data):
     text = "\n".join([LINE.format(point="/", kind="ext4"), LINE.format(point=data, kind=kind)])
-    assert level(disk.file_system(data, text)) is expected
-    assert level(disk.file_system(data / "not" / "there" / "yet", text)) is expected
-    assert disk.file_system(data.parent, text).level is Level.OK
+    assert level(data_folder.file_system(data, text)) is expected
+    assert level(data_folder.file_system(data / "not" / "there" / "yet", text)) is expected
+    assert data_folder.file_system(data.parent, text).level is Level.OK
 
 
 def test_the_mount_that_shows_counts():
@@ -138,33 +138,33 @@ def test_the_mount_that_shows_counts():
             "nonsense",
         ]
     )
-    assert disk.mount_of(Path("/srv/x"), text).kind == "xfs"
-    assert disk.mount_of(Path("/srv/a b/x"), text).kind == "9p"
-    assert disk.mount_of(Path("/srv2"), text).kind == "ext4"
-    assert disk.mount_of(Path("/x"), "") is None
+    assert data_folder.mount_of(Path("/srv/x"), text).kind == "xfs"
+    assert data_folder.mount_of(Path("/srv/a b/x"), text).kind == "9p"
+    assert data_folder.mount_of(Path("/srv2"), text).kind == "ext4"
+    assert data_folder.mount_of(Path("/x"), "") is None
 
 
 def test_a_data_folder_in_memory_is_warned_of_and_so_is_an_fsync_that_does_nothing(tmp_path):
     with mounted(tmp_path / "memory", "mount", "-t", "tmpfs", "-o", "mode=700", "none") as folder:
-        finding = disk.file_system(folder)
+        finding = data_folder.file_system(folder)
         assert level(finding) is Level.WARNING
         assert "gone when the machine" in finding.found
-        assert level(disk.fsync(folder)) is Level.WARNING
+        assert level(data_folder.fsync(folder)) is Level.WARNING
         assert list(folder.iterdir()) == []
 
 
 def test_a_small_disk_is_too_full(tmp_path):
     options = "size=4m,nr_inodes=100,mode=700"
     with mounted(tmp_path / "small", "mount", "-t", "tmpfs", "-o", options, "none") as folder:
-        space, inodes = disk.room(folder, 2**30)
+        space, inodes = data_folder.room(folder, 2**30)
         assert (level(space), level(inodes)) == (Level.ERROR, Level.ERROR)
-        space, _ = disk.room(folder, 3 * 2**20)
+        space, _ = data_folder.room(folder, 3 * 2**20)
         assert level(space) is Level.WARNING
-        assert level(disk.room(folder, 2**20)[0]) is Level.OK
+        assert level(data_folder.room(folder, 2**20)[0]) is Level.OK
 
 
 def test_writes_are_timed(data):
-    finding = disk.fsync(data)
+    finding = data_folder.fsync(data)
     assert finding.found.startswith("median ")
     assert list(data.iterdir()) == []
 
@@ -176,7 +176,7 @@ def test_a_folder_that_others_can_read_is_warned_of(config, data):
     assert finding.advice == f"chmod 700 {data}"
 
 
-def test_what_another_user_made_is_an_error():
+def test_a_file_of_another_user_is_an_error():
     """Run as root with another effective user, as the service has."""
     place = Path(tempfile.mkdtemp())
     try:
@@ -188,7 +188,9 @@ def test_what_another_user_made_is_an_error():
         os.chown(ours, NOBODY, NOBODY)
         os.seteuid(NOBODY)
         try:
-            results = [disk.owner(f, [f / "appliance.db"]) for f in (mine, ours, place / "new")]
+            results = [
+                data_folder.owner(f, [f / "appliance.db"]) for f in (mine, ours, place / "new")
+            ]
         finally:
             os.seteuid(0)
     finally:
@@ -202,7 +204,7 @@ def test_what_another_user_made_is_an_error():
 
 def test_a_file_in_the_folders_place_is_an_error(tmp_path):
     (tmp_path / "file").touch()
-    finding = disk.owner(tmp_path / "file", [tmp_path / "file" / "appliance.db"])
+    finding = data_folder.owner(tmp_path / "file", [tmp_path / "file" / "appliance.db"])
     assert level(finding) is Level.ERROR
 
 
@@ -320,7 +322,7 @@ def test_the_command_ends_with_1_where_there_is_an_error(data):
         done = command(data, http=http)
     assert done.returncode == 1
     assert "error    HTTP port" in done.stdout
-    assert "-> end what listens there" in done.stdout
+    assert "-> end the program that listens there" in done.stdout
 
 
 def test_the_command_speaks_json(data):

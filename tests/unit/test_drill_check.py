@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from appliance.drill.check import Stored, check
+from appliance.drill.check import StoredRow, check
 from appliance.drill.journal import Attempt, Fate, Journal, number_of, text
 
 IDS = (str(uuid.UUID(int=number)) for number in itertools.count(1))
@@ -37,7 +37,7 @@ def attempts():
 @pytest.fixture
 def rows(attempts):
     return [
-        Stored(one.topic, message, text(one.topic, one.first + place))
+        StoredRow(one.topic, message, text(one.topic, one.first + place))
         for one in attempts
         for place, message in enumerate(one.ids)
     ]
@@ -88,7 +88,7 @@ def test_a_doubled_row_is_found(attempts, rows):
 )
 def test_a_row_that_nobody_sent_is_found(attempts, rows, alien):
     topic, body = alien
-    assert faults(attempts, [*rows, Stored(topic, next(IDS), body)]) == {
+    assert faults(attempts, [*rows, StoredRow(topic, next(IDS), body)]) == {
         "stored but never sent, or changed": 1
     }
 
@@ -105,7 +105,7 @@ def test_swapped_rows_of_one_topic_are_found(attempts, rows):
 
 def test_a_request_without_an_answer_may_be_there_once_or_not_at_all(attempts, rows):
     lost = attempt("a", 10, status=0)
-    row = Stored("a", next(IDS), text("a", 10))
+    row = StoredRow("a", next(IDS), text("a", 10))
     assert faults([*attempts, lost], rows) == {}
     assert faults([*attempts, lost], [row, *rows]) == {}  # its place is not promised
     assert faults([*attempts, lost], [*rows, row, row]) == {"stored twice": 1}
@@ -115,9 +115,9 @@ def test_a_request_without_an_answer_may_be_there_once_or_not_at_all(attempts, r
     ("status", "problem", "may_be_there"),
     [(503, "refused", False), (503, "not-confirmed", True), (500, "internal", True)],
 )
-def test_what_was_refused_must_not_be_there(attempts, rows, status, problem, may_be_there):
+def test_a_refused_message_must_not_be_there(attempts, rows, status, problem, may_be_there):
     refused = attempt("a", 10, status=status, problem=problem)
-    row = Stored("a", next(IDS), text("a", 10))
+    row = StoredRow("a", next(IDS), text("a", 10))
     assert faults([*attempts, refused], rows) == {}
     found = faults([*attempts, refused], [*rows, row])
     assert found == ({} if may_be_there else {"refused and stored all the same": 1})
@@ -125,7 +125,7 @@ def test_what_was_refused_must_not_be_there(attempts, rows, status, problem, may
 
 def test_a_request_stored_in_part_is_found(attempts, rows):
     lost = attempt("a", 10, status=0, count=3)
-    part = [Stored("a", next(IDS), text("a", number)) for number in (10, 11, 12)]
+    part = [StoredRow("a", next(IDS), text("a", number)) for number in (10, 11, 12)]
     assert faults([*attempts, lost], [*rows, *part]) == {}
     assert faults([*attempts, lost], [*rows, *part[:2]]) == {"requests stored in part": 1}
 

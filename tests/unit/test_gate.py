@@ -7,7 +7,7 @@ from appliance.api.http import head
 from appliance.api.http.problems import Problem
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.known_heads import _MAX_HEADS
-from appliance.api.publish.options import Form, PublishOptions
+from appliance.api.publish.publish_options import Form, PublishOptions
 from appliance.api.publish.route import PublishRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right

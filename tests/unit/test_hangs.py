@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.machine.pulse import Sign
+from appliance.machine.signs import Sign
 from appliance.supervision.hangs import Hangs
 
 LIMIT = 30.0
@@ -52,7 +52,7 @@ def test_time_in_which_the_looker_was_not_there_counts_little(seen):
     assert seen.look() == []
 
 
-def test_nobody_hangs_where_our_own_pulse_can_not_be_written(seen):
+def test_no_process_hangs_where_our_own_pulse_can_not_be_written(seen):
     for _ in range(20):
         assert seen.look(OWN, 7, 8) == []
     assert seen.look(7, 8) == []

@@ -91,12 +91,12 @@ def test_root_publishes_as_root_with_the_services_token(prepared):
     )
 
 
-def test_what_the_caller_sets_wins(prepared):
+def test_a_setting_of_the_caller_wins(prepared):
     shown = prepared("status", APPLIANCE_DATA="/srv/other", APPLIANCE_TOKEN="given-by-the-caller")
     assert shown.endswith("/srv/other given-by-the-caller None")
 
 
-def test_who_may_not_read_the_settings_is_told_what_to_do(tmp_path, monkeypatch):
+def test_a_caller_who_can_not_read_the_settings_is_told_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(host, "_SETTINGS", (tmp_path / "none",))
     with pytest.raises(ConfigError, match="use sudo, or set APPLIANCE_TOKEN"):
         host._refuse_who_may_not(["status"], {})

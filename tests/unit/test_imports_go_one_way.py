@@ -33,7 +33,7 @@ KNOWN_TO = {
     "flask": {"api"},
     "werkzeug": {"api"},
     "httptools": {"api.http"},
-    "supervisor": {"supervision", "cli.commands.run"},
+    "supervisor": {"supervision", "cli.commands.ctl"},
     "click": {"cli"},
     "yaml": {"api.openapi"},
 }

@@ -64,8 +64,8 @@ def test_a_value_can_not_forge_a_field():
     assert found["MESSAGE"].startswith("x\nPRIORITY=0")
 
 
-def test_what_the_journal_does_not_take_goes_to_standard_error(capsys, tmp_path):
-    handler = journald.Handler(str(tmp_path / "nobody"))
+def test_a_line_that_the_journal_refuses_goes_to_standard_error(capsys, tmp_path):
+    handler = journald.JournalHandler(str(tmp_path / "nobody"))
     handler.emit(logging.LogRecord("x", logging.INFO, "f", 1, "said anyway", None, None))
     handler.close()
     assert capsys.readouterr().err == "said anyway\n"
@@ -75,7 +75,7 @@ PROGRAM = """
 import os, structlog
 from appliance import config
 from appliance.logs import journald, setup
-journald.Handler.__init__.__defaults__ = (os.environ["SOCKET"],)
+journald.JournalHandler.__init__.__defaults__ = (os.environ["SOCKET"],)
 setup.configure(config.load({}), "api")
 structlog.get_logger("l").warning("told", topic="orders")
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.supervision.mark import Mark
+from appliance.supervision.fatal_mark import FatalMark
 
 #: Plays supervisord: starts the listener as its child, joins the pipes, and says how it was ended.
 SUPERVISORD = """
@@ -82,14 +82,14 @@ def test_a_program_given_up_leaves_a_mark_and_ends_supervisord(tmp_path):
     assert "ended by SIGTERM" in errors
     logged = json.loads(next(line for line in errors.splitlines() if line.startswith("{")))
     assert (logged["level"], logged["program"]) == ("critical", "broker")
-    assert Mark.find(tmp_path / "run").program == "broker"
+    assert FatalMark.find(tmp_path / "run").program == "broker"
 
 
 def test_a_failed_migration_ends_supervisord(tmp_path):
     with started(tmp_path) as listener:
         listener.send("PROCESS_STATE_EXITED", state("migrate", "RUNNING", expected=0, pid=7))
         assert "ended by SIGTERM" in listener.end()
-    assert Mark.find(tmp_path / "run").program == "migrate"
+    assert FatalMark.find(tmp_path / "run").program == "migrate"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_an_exit_that_supervisord_answers_with_a_restart_ends_nothing(tmp_path, 
     with started(tmp_path) as listener:
         listener.send("PROCESS_STATE_EXITED", state(program, "RUNNING", expected=expected, pid=7))
         assert listener.end() == ""
-    assert Mark.find(tmp_path / "run") is None
+    assert FatalMark.find(tmp_path / "run") is None
 
 
 def test_programs_that_a_stop_makes_fatal_leave_no_mark(tmp_path):
@@ -107,7 +107,7 @@ def test_programs_that_a_stop_makes_fatal_leave_no_mark(tmp_path):
         listener.send("SUPERVISOR_STATE_CHANGE_STOPPING")
         listener.send("PROCESS_STATE_FATAL", state("api", "BACKOFF"))
         assert listener.end() == ""
-    assert Mark.find(tmp_path / "run") is None
+    assert FatalMark.find(tmp_path / "run") is None
 
 
 def test_a_second_program_given_up_changes_nothing(tmp_path):
@@ -115,9 +115,9 @@ def test_a_second_program_given_up_changes_nothing(tmp_path):
         listener.send("PROCESS_STATE_FATAL", state("broker", "BACKOFF"))
         listener.send("PROCESS_STATE_FATAL", state("api", "BACKOFF"))
         assert listener.end().count("ended by SIGTERM") == 1
-    assert Mark.find(tmp_path / "run").program == "broker"
+    assert FatalMark.find(tmp_path / "run").program == "broker"
 
 
 def test_a_mark_that_can_not_be_read_is_a_mark(tmp_path):
-    Mark.path(tmp_path).write_text("{")
-    assert Mark.find(tmp_path) is not None
+    FatalMark.path(tmp_path).write_text("{")
+    assert FatalMark.find(tmp_path) is not None

@@ -1,8 +1,10 @@
 """supervisord's log files where the disk takes no more: /dev/full is one that never does."""
 
+import xmlrpc.client
 from pathlib import Path
 
 import pytest
+from supervisor import rpcinterface
 from supervisor.loggers import LevelsByName, LogRecord, RotatingFileHandler
 
 from appliance.supervision import log_files
@@ -55,7 +57,22 @@ def test_a_file_that_can_not_be_rolled_over_goes_on(said, tmp_path, monkeypatch)
     handler.stream.close()
 
 
-def test_what_is_no_trouble_of_the_disk_is_still_shown(said, tmp_path, capfd):
+def test_control_characters_do_not_get_into_a_log_file(said, tmp_path):
+    handler = RotatingFileHandler(str(tmp_path / "log"), maxBytes=1000, backupCount=1)
+    log(handler, b"\x1b[31mred\x1b[0m \xff\r\n")
+    assert (tmp_path / "log").read_bytes() == b"\\x1b[31mred\\x1b[0m \xff\n"
+    handler.stream.close()
+
+
+def test_an_answer_of_supervisord_is_xml_whatever_a_log_file_holds(monkeypatch):
+    monkeypatch.setattr(rpcinterface, "as_string", rpcinterface.as_string)
+    log_files.answer_with_text()
+    text = rpcinterface.as_string(b"\x1b[31mred \xff\0 \xc3\xbc\n")
+    assert text == "\\x1b[31mred \\xff\\x00 ü\n"
+    assert xmlrpc.client.loads(xmlrpc.client.dumps((text,)))[0] == (text,)
+
+
+def test_an_error_that_is_none_of_the_disk_is_still_shown(said, tmp_path, capfd):
     handler = RotatingFileHandler(str(tmp_path / "log"), maxBytes=100, backupCount=1)
     handler.fmt = "%(nothing)s"
     log(handler, "x")

@@ -3,11 +3,13 @@
 import fcntl
 import os
 import pty
+import struct
+import termios
 import time
 
 import pytest
 
-from appliance.supervision.output import Lines, Output
+from appliance.supervision.output import Lines, Output, Screen
 
 
 @pytest.fixture
@@ -34,6 +36,55 @@ def test_text_for_people_begins_with_the_program(written):
     lines = Lines(written.append, named=True)
     lines.add("api", b"one\ntwo\n")
     assert b"".join(written) == b"api         one\napi         two\n"
+
+
+def test_control_characters_are_written_out_so_that_no_program_steers_a_terminal(written):
+    for named in (True, False):
+        Lines(written.append, named=named).add("broker", b"\x1b[31mred\x07\ttab\r\n")
+    assert written == [
+        b"broker      \\x1b[31mred\\x07\ttab\n",
+        b"\\x1b[31mred\\x07\ttab\n",
+    ]
+
+
+@pytest.fixture
+def screen():
+    """A terminal of 50 columns, without and with colours."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
+    yield lambda **environ: Screen(terminal, environ)
+    os.close(controller)
+    os.close(terminal)
+
+
+def test_a_line_on_a_terminal_is_cut_to_its_width(written, screen):
+    lines = Lines(written.append, named=True, screen=screen(NO_COLOR="1"))
+    lines.add("api", b"x" * 100 + b"\n" + "ö".encode() * 38 + b"\n")
+    cut, whole = b"".join(written).decode().splitlines()
+    assert cut == "api         " + "x" * 37 + "…"
+    assert whole == "api         " + "ö" * 38
+
+
+def test_a_line_of_rabbitmq_is_shortened_to_the_form_of_the_others(written, screen):
+    lines = Lines(written.append, named=True, screen=screen(NO_COLOR="1"))
+    lines.add("broker", b"2026-11-25T19:37:10.123456+01:00 [warning] <0.616.0> disk\n")
+    lines.add("broker", b"2026-11-25T18:37:10.123456Z [info] <0.616.0> ready\n")
+    lines.add("broker", b"2026-99-25T18:37:10Z [info] <0.6.0> o\n")
+    assert b"".join(written).splitlines() == [
+        b"broker      18:37:10 WARNING disk",
+        b"broker      18:37:10 ready",
+        b"broker      2026-99-25T18:37:10Z [info] <0.6.0> o",
+    ]
+
+
+def test_a_warning_is_coloured_unless_colours_are_unwanted(written, screen):
+    for environ in ({}, {"NO_COLOR": "1"}):
+        lines = Lines(written.append, named=True, screen=screen(**environ))
+        lines.add("api", b"12:00:00 WARNING disk\n12:00:00 an ERROR\n")
+    assert written == [
+        b"api         12:00:00 \x1b[33mWARNING\x1b[0m disk\napi         12:00:00 an ERROR\n",
+        b"api         12:00:00 WARNING disk\napi         12:00:00 an ERROR\n",
+    ]
 
 
 def test_the_last_words_of_a_program_end_with_a_newline(written):

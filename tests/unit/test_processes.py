@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance import config as configuration
-from appliance.supervision import processes, systemd
+from appliance.supervision import processes, supervisord, systemd
 from appliance.supervision.state import ProcessState
 
 
@@ -32,6 +32,16 @@ def test_no_supervisord_means_no_processes(config):
 def test_a_socket_that_a_killed_supervisord_left_means_no_processes(config):
     listening(config.supervisor_socket).close()
     assert processes.read(config) == []
+
+
+def test_the_end_of_a_program_is_told_in_utc():
+    info = {
+        "name": "migrate", "group": "migrate", "statename": "EXITED", "pid": 0, "spawnerr": "",
+        "description": "Jan 31 01:00 PM", "start": 1769860799, "stop": 1769860800, "now": 0,
+    }  # fmt: skip
+    assert supervisord._state(info) == ProcessState(
+        "migrate", "EXITED", None, None, "ended at 2026-01-31T12:00:00Z"
+    )
 
 
 def test_a_supervisord_that_hangs_is_not_waited_for(config):
@@ -71,7 +81,7 @@ StatusText=
 """
 
 
-def test_what_systemd_shows_is_told_in_the_words_of_supervisord():
+def test_systemds_states_are_told_in_the_words_of_supervisord():
     broker, migrate, worker = systemd.parse(SHOWN, now=100.0)
     assert worker == ProcessState(
         "worker@1", "RUNNING", 412, 30.0, "12 envelopes stored in the last minute"
@@ -83,7 +93,7 @@ def test_what_systemd_shows_is_told_in_the_words_of_supervisord():
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "Unit not found", "Id=\n"])
-def test_what_systemd_shows_of_nothing_is_no_process(text):
+def test_an_answer_of_systemd_without_units_is_no_process(text):
     assert systemd.parse(text, now=1.0) == []
 
 

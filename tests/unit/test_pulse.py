@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from appliance import config as configuration
-from appliance.machine.pulse import Pulse, signs
+from appliance.machine.pulse import Pulse
+from appliance.machine.signs import signs
 
 #: A process that lives or hangs as it is told: beats until it reads a line, then does nothing.
 BEATS = """
@@ -124,7 +125,7 @@ def test_a_systemd_that_is_gone_stops_nothing(config, tmp_path):
         wait_for(lambda: signs(config)[0].state == "ready")
 
 
-def test_others_read_what_a_process_says(config):
+def test_a_sign_of_life_is_read_by_other_processes(config):
     with Pulse(config, "janitor", environ={}) as pulse:
         pulse.beat()
         pulse.status("x" * 1000)

@@ -1,6 +1,7 @@
 import pytest
 
-from appliance.cli.text.status_text import size, span, status_lines
+from appliance.cli.text.status_text import status_lines
+from appliance.cli.text.words import counted, size, span
 
 LAST = "2026-01-31T12:00:00.000Z"
 
@@ -21,7 +22,7 @@ READY = {
             "state": "EXITED",
             "pid": None,
             "uptime_seconds": None,
-            "detail": "Jan 31 12:00",
+            "detail": "ended at 2026-01-31T12:00:00Z",
         },
     ],
     "pulses": [{"pid": 12, "status": "accepting; 0 envelopes in the queue"}],
@@ -44,17 +45,17 @@ def test_a_status_is_shown_as_a_table():
     assert status_lines(READY, "http://x") == [
         "appliance 1.2.3 at http://x: ready",
         "broker  connected, accepts messages",
-        "queue   0 envelopes wait; workers attached: 1",
-        "store   1,234,567 messages in 2 topics, 1.0 MiB; 0 dead letters; last at " + LAST,
+        "queue   empty; 1 worker stores",
+        "store   1,234,567 messages in 2 topics, 1.0 MiB; last at " + LAST,
         "files   database 1.0 GiB, write-ahead log 0 bytes (SQLite 3.53.4)",
-        "disk    1.0 TiB free of 2.0 TiB; refuses below 256.0 MiB",
+        "disk    1.0 TiB free of 2.0 TiB; below 256.0 MiB messages are refused",
         "processes",
-        "  api      RUNNING, pid 12, up 1h 1m, accepting; 0 envelopes in the queue",
-        "  migrate  EXITED, Jan 31 12:00",
+        "  api      RUNNING, pid 12, up 1h 1m, accepts messages",
+        "  migrate  done (ran once, 12:00 UTC)",
     ]
 
 
-def test_what_is_wrong_stands_first():
+def test_reasons_for_not_being_ready_stand_first():
     broker = {"connected": False, "accepting": False, "reason": "away", "depth": None}
     broken = READY | {"ready": False, "reasons": ["one", "two"], "store": None, "disk": None}
     lines = status_lines(broken | {"broker": broker, "processes": []}, "http://x")
@@ -70,7 +71,13 @@ def test_what_is_wrong_stands_first():
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (2**62, "4194304.0 TiB")],
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1023, "1,023 bytes"),
+        (1536, "1.5 KiB"),
+        (2**62, "4,194,304.0 TiB"),
+    ],
 )
 def test_sizes(count, text):
     assert size(count) == text
@@ -82,3 +89,64 @@ def test_sizes(count, text):
 )
 def test_spans(seconds, text):
     assert span(seconds) == text
+
+
+def test_a_number_of_one_is_singular():
+    assert [counted(n, "message") for n in (0, 1, 2000)] == [
+        "0 messages", "1 message", "2,000 messages",
+    ]  # fmt: skip
+
+
+def worker(number, pid):
+    return {
+        "name": f"worker:worker_{number}", "state": "RUNNING", "pid": pid, "uptime_seconds": 5.0,
+        "detail": "",
+    }  # fmt: skip
+
+
+def lines_with(**changes):
+    return status_lines(READY | changes, "http://x")
+
+
+def test_the_worker_that_stores_is_told_from_the_one_that_stands_by():
+    processes = [worker(0, 7), worker(1, 8)]
+    pulses = [
+        {"pid": 7, "status": "1 envelopes stored in the last minute"},
+        {"pid": 8, "status": "0 envelopes stored in the last minute"},
+    ]
+    lines = lines_with(processes=processes, pulses=pulses)
+    assert "queue   empty; 1 worker stores, 1 stands by" in lines
+    assert lines[-2:] == [
+        "  worker:worker_0  RUNNING, pid 7, up 5s, stores: 1 request in the last minute",
+        "  worker:worker_1  RUNNING, pid 8, up 5s, stands by",
+    ]
+    lines = lines_with(processes=processes, pulses=[pulses[1]])
+    assert lines[-1].endswith("up 5s, waits for messages")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("worker:worker_0", "appliance ctl start 'worker:*'"),
+        ("worker@1", "sudo systemctl start 'appliance-worker@*'"),
+    ],
+)
+def test_a_queue_without_a_worker_names_the_next_step(name, command):
+    stopped = worker(0, None) | {"name": name, "state": "STOPPED", "uptime_seconds": None}
+    broker = READY["broker"] | {"depth": 5, "consumers": 0}
+    lines = lines_with(processes=[stopped], broker=broker)
+    assert f"queue   5 requests wait; no worker stores: {command}" in lines
+
+
+def test_dead_letters_have_a_line_that_names_the_next_step():
+    store = READY["store"] | {"dead_letters": 3}
+    assert "dead    3 dead letters: appliance dead list" in lines_with(store=store)
+
+
+def test_states_are_coloured_on_a_terminal_unless_colours_are_unwanted(monkeypatch):
+    assert "\x1b" not in "".join(lines_with())
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[32mRUNNING\x1b[0m" in "".join(lines_with())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in "".join(lines_with())

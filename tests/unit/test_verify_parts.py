@@ -69,7 +69,7 @@ def test_a_sound_database_is_said_to_be_sound(path):
     assert (status, errors) == (0, "")
     assert "503 in 2 topics" in out
     assert "bad-topic 1" in out
-    assert "3 from 1 API process, none missing; 1 were refused or given up" in out
+    assert "3 from 1 API process, none missing; 1 refused or given up" in out
     assert out.endswith("all is well\n")
 
 
@@ -193,7 +193,7 @@ def test_a_missing_envelope_is_named_with_its_source_and_number(path):
     assert (gap.missing_ranges, gap.unknown_ranges) == ([[5, 7]], [[8, 8]])
 
 
-def test_what_is_not_known_is_no_failure(path):
+def test_an_unknown_fate_is_no_failure(path):
     writer = SqliteWriter(path)
     writer.store([numbered(9, 4)])
     writer.close()
@@ -202,12 +202,12 @@ def test_what_is_not_known_is_no_failure(path):
     assert "not known whether they were confirmed: 4;" in out
 
 
-def test_what_was_accepted_is_a_note_from_then_on(path):
+def test_an_acknowledged_loss_is_a_note_from_then_on(path):
     writer = SqliteWriter(path)
     writer.store([numbered(9, 8)])
     writer.close()
     status, out, errors = command(path, "--accept")
-    assert (status, errors) == (0, "missing envelopes that are now accepted as such: 4\n")
+    assert (status, errors) == (0, "missing envelopes acknowledged: 4\n")
     assert "note: envelopes that were missing, accepted as such: 4" in out
     assert command(path)[0] == 0
 
@@ -238,7 +238,7 @@ def test_another_schema_is_told_and_the_file_is_checked_all_the_same(path, versi
     assert f"schema {version}, this program's is {found.schema_wanted}" in found.problems[0]
 
 
-def test_what_is_no_database_is_said_to_be_none(tmp_path):
+def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path):
     (tmp_path / "notes").write_text("somebody's notes\n" * 100)
     status, _, errors = command(tmp_path / "notes")
     assert status == 1
@@ -261,7 +261,7 @@ def test_a_log_that_would_grow_without_end_ends_the_check(path, monkeypatch):
     link.close()
 
 
-def test_what_a_running_source_says_counts_what_has_not_come(path):
+def test_the_entry_of_a_running_source_counts_envelopes_that_have_not_come(path):
     store = open_store(configuration.load({"APPLIANCE_DATA": str(path.parent)}))
     assert store.unaccounted(LedgerEntry(SOURCE, None, 4, [])) == 0
     assert store.unaccounted(LedgerEntry(SOURCE, None, 9, [[6, 7]])) == 3

@@ -5,7 +5,7 @@ import contextlib
 
 from appliance.api.publish import lines
 from appliance.api.publish.idempotency import Attempts
-from appliance.api.publish.options import Form, PublishOptions
+from appliance.api.publish.publish_options import Form, PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.broker.base import Publisher
 from appliance.config import Config

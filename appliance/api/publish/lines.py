@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from appliance.api.publish.options import Form
+from appliance.api.publish.publish_options import Form
 from appliance.config import Config
 from appliance.errors import BodyError, TooLargeError
 

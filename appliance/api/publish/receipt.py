@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from appliance.api.publish.options import Form
+from appliance.api.publish.publish_options import Form
 from appliance.model.ids import ids_from
 
 #: Ids that a batch's answer lists; of a larger one it names the first and the last.

@@ -12,9 +12,9 @@ from appliance.api.http import problems
 from appliance.api.http.head import Head
 from appliance.api.http.problems import Problem
 from appliance.api.http.request import Admission, Request
-from appliance.api.publish import options
+from appliance.api.publish import publish_options
 from appliance.api.publish.intake import Intake
-from appliance.api.publish.options import PublishOptions
+from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.auth.principal import Principal, Right
 from appliance.config import Config
@@ -52,7 +52,7 @@ class PublishRoute:
         if not principal.may(Right.PUBLISH, topic):
             return problems.forbidden(f"{principal.name} has no right to publish to this topic")
         try:
-            wanted = options.read(head, topic, self._config)
+            wanted = publish_options.read(head, topic, self._config)
         except ApplianceError as error:
             return problems.of(error)
         return Admission(self, principal, wanted.max_body_bytes, wanted)

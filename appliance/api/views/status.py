@@ -11,7 +11,7 @@ from appliance.broker.base import PROBE_FACT
 from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import disk_space
-from appliance.machine.pulse import Sign, signs
+from appliance.machine.signs import Sign, signs
 from appliance.model import timestamps
 from appliance.store.base import Reader
 

@@ -1,4 +1,4 @@
-"""What waits to be published and what is on its way: parcels, each in the lane of its topic.
+"""The outbox: parcels that wait to be published or are on their way, in the lanes of their topics.
 
 Each topic is a lane. The messages of a topic that come in one turn of the event loop share an
 envelope. Once a few requests of the lane are unconfirmed, later messages are gathered into the next

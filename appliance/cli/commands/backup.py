@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.text.status_text import size
+from appliance.cli import options
+from appliance.cli.text.words import counted, size
 from appliance.config import Config
 from appliance.store import open_store
 from appliance.store.base import Progress, Restoration
@@ -17,15 +18,15 @@ from appliance.store.base import Progress, Restoration
 @click.option(
     "--scheduled",
     is_flag=True,
-    help="For a timer: name it so, and delete the oldest such beyond APPLIANCE_BACKUP_KEEP.",
+    help="For a timer: mark it as scheduled, and keep APPLIANCE_BACKUP_KEEP scheduled ones.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Report as one JSON object on stdout.")
+@options.AS_JSON
 @click.pass_obj
 def backup(config: Config, to: Path | None, scheduled: bool, as_json: bool) -> None:
-    r"""Copy the database to the file TO, or into the folder TO, while it is in use or not.
+    r"""Copy the database to the file TO, or into the folder TO, running or stopped.
 
-    Without TO it is a new file in the folder for backups (`backups` in the data folder). The copy
-    is checked, and is there whole or not at all. Exit status: 0 it is there, 1 it is not.
+    Without TO the copy is a new file in the folder for backups (`backups` in the data folder). It
+    is checked, and is written whole or not at all. Exit status: 0 copied, 1 not copied.
 
     \b
     Examples:
@@ -50,22 +51,25 @@ def backup(config: Config, to: Path | None, scheduled: bool, as_json: bool) -> N
         click.echo(json.dumps({**copy._asdict(), "path": str(copy.path)}))
         return
     click.echo(str(copy.path))
-    summary = f"{copy.messages:,} messages, {size(copy.bytes)}, checked, in {copy.seconds:.1f} s"
-    click.echo(summary, err=True)
+    click.echo(
+        f"{counted(copy.messages, 'message')}, {size(copy.bytes)}, checked, "
+        f"in {copy.seconds:.1f} s",
+        err=True,
+    )
 
 
 @click.command()
 @click.argument("source", metavar="FROM", type=click.Path(path_type=Path))
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @click.pass_obj
 def restore(config: Config, source: Path, yes: bool) -> None:
-    r"""Put the backup FROM in the place of the database of a stopped appliance.
+    r"""Replace the database of a stopped appliance by the backup FROM.
 
-    FROM is checked first and stays as it is. The database that it replaces is kept beside it. What
-    is in the queue is not touched: it is stored into the restored database, once. What was stored
-    after the backup was made is only in the replaced database from then on; it is counted and
-    shown before you are asked. Exit status: 0 restored, 1 not (nothing was changed), 2 not asked
-    for with --yes where there is no terminal to ask on.
+    FROM is checked first and stays as it is. The replaced database is kept beside the new one.
+    Messages in the queue are not touched: they are stored into the restored database, once.
+    Messages stored after the backup was made are only in the replaced database; you are shown
+    their number before you are asked. Exit status: 0 restored, 1 not restored (nothing was
+    changed), 2 no terminal to confirm on and --yes not given.
 
     \b
     Examples:
@@ -74,22 +78,25 @@ def restore(config: Config, source: Path, yes: bool) -> None:
     """
     store = open_store(config)
     with store.restore(source.absolute(), _progress()) as restoration:
-        for line in _summary(source, restoration):
+        for line in _described(source, restoration):
             click.echo(line, err=True)
         if not yes:
             if not sys.stdin.isatty():
-                raise click.UsageError("there is no terminal to ask on; give --yes to restore")
+                raise click.UsageError("there is no terminal to confirm on; give --yes to restore")
             click.confirm("Restore?", abort=True, err=True)
         replaced = restoration.put_in_place()
     click.echo(f"restored {store.location}", err=True)
     if replaced:
-        click.echo(f"the replaced database is {replaced}; delete it when you are sure", err=True)
+        click.echo(
+            f"the replaced database is {replaced}; delete it when you don't need it any more",
+            err=True,
+        )
 
 
-def _summary(source: Path, ready: Restoration) -> list[str]:
-    """Return what a restore would do, in words."""
+def _described(source: Path, ready: Restoration) -> list[str]:
+    """Describe what a restore would do."""
     last = f", the last of {ready.last_at}" if ready.last_at else ""
-    lines = [f"{source}: {ready.messages:,} messages, {size(ready.bytes)}, sound{last}"]
+    lines = [f"{source}: {counted(ready.messages, 'message')}, {size(ready.bytes)}, sound{last}"]
     if ready.migrated:
         lines.append(f"it is older than this program: migrated ({', '.join(ready.migrated)})")
     if ready.trouble:
@@ -100,12 +107,12 @@ def _summary(source: Path, ready: Restoration) -> list[str]:
         lines.append("there is no present database")
     elif ready.left_messages or ready.left_dead_letters:
         lines.append(
-            f"{ready.left_messages:,} messages and {ready.left_dead_letters:,} dead letters of the "
-            "present database are not in the backup: they were stored since, and will only be in "
-            "the replaced database, not in the restored one"
+            f"{counted(ready.left_messages, 'message')} and "
+            f"{counted(ready.left_dead_letters or 0, 'dead letter')} of the present database "
+            "are not in the backup: they were stored since, and will only be in the replaced one"
         )
     else:
-        lines.append("the present database has nothing that is not in the backup")
+        lines.append("everything in the present database is in the backup")
     return lines
 
 

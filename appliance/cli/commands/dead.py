@@ -1,32 +1,27 @@
 """`appliance dead`: list, show, redrive and discard dead letters, over the API."""
 
-import base64
 import json
 import sys
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 import click
 
+from appliance.cli import options
 from appliance.cli.dead_client import PATIENCE, Work, address, walk
-from appliance.cli.text.status_text import size
-from appliance.cli.text.terminal import printable
+from appliance.cli.text.dead_text import hints, line, whole
+from appliance.cli.text.words import counted
 from appliance.client import Client
 from appliance.config import Config
-from appliance.errors import InputError, TopicError
-from appliance.model.topics import check_topic
-
-#: Characters of a letter's error in a list, and of its body where it is shown.
-_SHORT: Final = 60
-_LONG: Final = 4000
+from appliance.errors import InputError
 
 
-@click.group()
+@click.group(cls=options.Group)
 def dead() -> None:
-    r"""See what could not be stored, and send it again or discard it.
+    r"""List messages that could not be stored; send them again or discard them.
 
-    A dead letter is a message that could not be stored, kept with the reason. It is named by its
-    SEQ, the first column of the list; or by its message's id, where no other letter has it.
+    A dead letter is a message that could not be stored, kept with the reason. Its name is its SEQ,
+    the first column of the list, or its message's id if no other letter has the same id.
 
     \b
     Examples:
@@ -38,11 +33,13 @@ def dead() -> None:
     """
 
 
-_REASON: Final = click.option("--reason", help="Those that died of this.")
-_TOPIC: Final = click.option("--topic", help="Those of this topic.")
-_ALL: Final = click.option("--all", "everything", is_flag=True, help="All there are now.")
-_YES: Final = click.option("--yes", is_flag=True, help="Don't ask, even where they are many.")
-_JSON: Final = click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
+_REASON: Final = click.option("--reason", help="All with this reason.")
+_TOPIC: Final = click.option("--topic", help="All of this topic.")
+_ALL: Final = click.option("--all", "everything", is_flag=True, help="All that exist now.")
+_YES: Final = click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
+
+#: The next step after letters were sent again.
+_FOLLOW: Final = "a letter that fails again comes back: appliance dead list"
 
 
 @dead.command("list")
@@ -50,10 +47,10 @@ _JSON: Final = click.option("--json", "as_json", is_flag=True, help="JSON, for m
 @_TOPIC
 @click.option(
     "-n", "--lines", "most", type=click.IntRange(1), default=20, show_default=True,
-    help="How many at most, the newest first.",
+    help="List this many at most, the newest first.",
 )  # fmt: skip
-@click.option("--all", "everything", is_flag=True, help="Every one, however many.")
-@_JSON
+@click.option("--all", "everything", is_flag=True, help="List every letter, however many.")
+@options.AS_JSON
 @click.pass_obj
 def list_letters(
     config: Config,
@@ -64,7 +61,7 @@ def list_letters(
     everything: bool,
     as_json: bool,
 ) -> None:
-    r"""List dead letters, the newest first. With --json one object a line, body included.
+    r"""List dead letters, the newest first. With --json, one object a line, body included.
 
     \b
     Examples:
@@ -74,21 +71,25 @@ def list_letters(
     """
     choice = _choice(reason, topic)
     shown = count = 0
+    reasons: set[str] = set()
     with Client.of(config) as client:
         for letter, count in walk(client, choice, None if everything else most):  # noqa: B007
-            click.echo(json.dumps(letter) if as_json else _line(letter, head=not shown))
+            click.echo(json.dumps(letter) if as_json else line(letter, head=not shown))
+            reasons.add(letter["reason"])
             shown += 1
     if not as_json:
-        click.echo(f"{shown:,} of {count:,} dead letters", err=True)
+        click.echo(f"{shown:,} of {counted(count, 'dead letter')}", err=True)
+        for hint in hints(reasons):
+            click.echo(hint, err=True)
 
 
 @dead.command()
 @click.argument("letter")
-@click.option("--body", is_flag=True, help="Write nothing but its body, every byte of it.")
-@_JSON
+@click.option("--body", is_flag=True, help="Write the body only, every byte of it.")
+@options.AS_JSON
 @click.pass_obj
 def show(config: Config, *, letter: str, body: bool, as_json: bool) -> None:
-    r"""Show one dead letter: why it died, and its body.
+    r"""Show one dead letter: the reason, the error and the body.
 
     \b
     Examples:
@@ -103,14 +104,7 @@ def show(config: Config, *, letter: str, body: bool, as_json: bool) -> None:
             return
         answer = client.request("GET", address(letter), patience=PATIENCE)
         _refuse_missing(answer.status, letter)
-    click.echo(json.dumps(answer.json()) if as_json else _whole(answer.json()))
-
-
-def _target(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    try:
-        return None if value is None else check_topic(value)
-    except TopicError as error:
-        raise click.BadParameter(str(error)) from error
+    click.echo(json.dumps(answer.json()) if as_json else whole(answer.json()))
 
 
 @dead.command()
@@ -118,9 +112,11 @@ def _target(_ctx: click.Context, _parameter: click.Parameter, value: str | None)
 @_REASON
 @_TOPIC
 @_ALL
-@click.option("--to", callback=_target, help="Send to this topic instead of the letter's own.")
+@click.option(
+    "--to", callback=options.topic, help="Send to this topic instead of the letter's own."
+)
 @_YES
-@_JSON
+@options.AS_JSON
 @click.pass_obj
 def redrive(
     config: Config,
@@ -135,9 +131,9 @@ def redrive(
 ) -> None:
     r"""Send dead letters again, oldest first: some by name, or all of a reason or topic.
 
-    Each becomes one message, however often this is repeated and whatever is killed meanwhile. One
-    that would only die again is named, and stays. Exit status: 0 all were sent, 1 some were not, 2
-    wrong usage, 69 not reachable.
+    Safe to repeat: each letter is delivered exactly once. Letters that would fail again are listed
+    and left in place. Exit status: 0 all were sent, 1 some were not, 2 wrong usage, 69 not
+    reachable, 77 token refused.
 
     \b
     Examples:
@@ -147,7 +143,7 @@ def redrive(
       appliance dead redrive --all --yes
     """
     query = f"?{urlencode({'topic': to})}" if to else ""
-    work = Work(config, "redriven", as_json)
+    work = Work(config, "redriven", as_json, words="sent again", next_step=_FOLLOW)
     work.run(
         lambda client, name: (
             client.request("POST", f"{address(name)}/redrive{query}", patience=PATIENCE).status
@@ -163,7 +159,7 @@ def redrive(
 @_TOPIC
 @_ALL
 @_YES
-@_JSON
+@options.AS_JSON
 @click.pass_obj
 def discard(
     config: Config,
@@ -175,10 +171,11 @@ def discard(
     yes: bool,
     as_json: bool,
 ) -> None:
-    r"""Remove dead letters for good: some by name, or all of a reason or topic.
+    r"""Delete dead letters for good: some by name, or all of a reason or topic.
 
-    Asks before it discards by reason, topic or --all; where there is no terminal to ask at, --yes
-    is needed. Exit status: 0 all are gone, 1 some were not there, 2 wrong usage, 69 not reachable.
+    It asks before it discards by reason, topic or --all; without a terminal to confirm on, --yes is
+    needed. Exit status: 0 all are deleted, 1 some did not exist, 2 wrong usage, 69 not reachable,
+    77 token refused.
 
     \b
     Examples:
@@ -189,7 +186,7 @@ def discard(
 
     def agree(what: str) -> bool:
         if not yes and not sys.stdin.isatty():
-            raise click.UsageError(f"would discard {what}; say --yes")
+            raise click.UsageError(f"would discard {what}; give --yes")
         return yes or click.confirm(f"Discard {what}?", err=True)
 
     Work(config, "discarded", as_json).run(
@@ -200,14 +197,14 @@ def discard(
 
 
 def _choice(reason: str | None, topic: str | None) -> dict[str, str]:
-    given = {"reason": reason, "topic": topic}
-    return {name: value for name, value in given.items() if value is not None}
+    filters = {"reason": reason, "topic": topic}
+    return {name: value for name, value in filters.items() if value is not None}
 
 
 def _selection(
     letters: tuple[str, ...], reason: str | None, topic: str | None, everything: bool
 ) -> tuple[str, ...] | dict[str, str]:
-    """Return the letters that were named, or the filter for all that are meant."""
+    """Return the names of letters, or the filter that selects letters."""
     choice = _choice(reason, topic)
     if sum(map(bool, (letters, choice, everything))) != 1:
         raise click.UsageError("name letters, or give --reason and --topic, or --all")
@@ -217,32 +214,3 @@ def _selection(
 def _refuse_missing(status: int, letter: str) -> None:
     if status == 404:
         raise InputError(f"there is no dead letter {letter}")
-
-
-_HEAD: Final = f"{'SEQ':>8}  {'DIED AT':<24}  {'REASON':<22}  {'BYTES':>10}  TOPIC: ERROR"
-
-
-def _line(letter: dict[str, Any], *, head: bool) -> str:
-    error = letter["error"]
-    error = error if len(error) <= _SHORT else error[: _SHORT - 3] + "..."
-    line = (
-        f"{letter['seq']:>8}  {letter['dead_at']:<24}  {letter['reason']:<22}  "
-        f"{letter['bytes']:>10,}  {printable(letter['topic'])}: {printable(error)}"
-    )
-    return f"{_HEAD}\n{line}" if head else line
-
-
-def _whole(letter: dict[str, Any]) -> str:
-    lines = [
-        f"{name:<11}  {printable(str(letter[name]))}"
-        for name in ("seq", "id", "topic", "received_at", "dead_at", "reason", "error")
-    ]
-    lines.append(f"{'size':<11}  {size(letter['bytes'])}")
-    body, encoding = letter["body"], letter["encoding"]
-    if encoding == "base64":
-        body = repr(base64.b64decode(body[:_LONG]))[2:-1]
-    elif body is not None:
-        body = printable(body[:_LONG])
-    if body is None or letter["bytes"] > _LONG:
-        lines.append("too long to be shown whole: --body writes every byte")
-    return "\n".join([*lines, "", body or ""])

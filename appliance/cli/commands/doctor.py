@@ -3,24 +3,30 @@
 import json
 import sys
 from dataclasses import asdict
+from typing import Final
 
 import click
 
+from appliance.cli import options
+from appliance.cli.text.words import coloured
 from appliance.config import Config
 from appliance.doctor.checks import examine
-from appliance.doctor.findings import Finding, Level
+from appliance.doctor.diagnosis import Diagnosis, Level
 from appliance.store import open_store
+
+_COLOURS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@options.AS_JSON
 @click.pass_obj
 def doctor(config: Config, as_json: bool) -> None:
-    r"""Check what the appliance stands on, and say what to do about what is wrong.
+    r"""Check the machine, the disk and the data, with advice where something is wrong.
 
-    File system, owner and mode, room, fsync, SQLite, the database, the broker's data, ports, clock,
-    memory; beside a running appliance or a stopped one. `run` and `migrate` do the quick ones of
-    these by themselves. Exit status: 0 no error (there may be warnings), 1 an error.
+    It checks file system, owner and mode, free space, fsync, SQLite, the database, the broker's
+    data, ports, clock and memory, while the appliance runs or when it is stopped. `run` and
+    `migrate` make the quick checks by themselves. Exit status: 0 no error (warnings are possible),
+    1 an error.
 
     \b
     Examples:
@@ -28,18 +34,20 @@ def doctor(config: Config, as_json: bool) -> None:
       docker exec inbox appliance doctor
       appliance doctor --json | jq '.findings[] | select(.level != "ok")'
     """
-    findings = []
-    for finding in examine(config, open_store(config)):
-        findings.append(finding)
+    results = []
+    for result in examine(config, open_store(config)):
+        results.append(result)
         if not as_json:
-            click.echo(_line(finding))
-    healthy = all(finding.level is not Level.ERROR for finding in findings)
+            click.echo(_line(result))
+    healthy = all(result.level is not Level.ERROR for result in results)
     if as_json:
-        click.echo(json.dumps({"ok": healthy, "findings": [asdict(f) for f in findings]}, indent=2))
+        findings = [asdict(result) for result in results]
+        click.echo(json.dumps({"ok": healthy, "findings": findings}, indent=2))
     if not healthy:
         sys.exit(1)
 
 
-def _line(finding: Finding) -> str:
-    line = f"{finding.level:<8} {finding.check:<16} {finding.found}"
-    return f"{line}\n{'':<25} -> {finding.advice}" if finding.advice else line
+def _line(result: Diagnosis) -> str:
+    level = coloured(f"{result.level:<8}", _COLOURS[result.level])
+    line = f"{level} {result.check:<16} {result.found}"
+    return f"{line}\n{'':<25} -> {result.advice}" if result.advice else line

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import sys
 import threading
@@ -12,22 +11,27 @@ from typing import Final
 
 import click
 
+from appliance.cli import options
+from appliance.cli.text.words import counted
 from appliance.config import Config
-from appliance.drill.drill import Drill, Plan, Report
+from appliance.drill.drill import Drill, DrillReport, Plan
 from appliance.drill.scratch import Scratch, make_folder
+from appliance.model import quantities
 from appliance.store import open_store
 from appliance.store.base import Store
 
 #: Seconds between two lines of progress where no terminal watches.
 _LINE_SECONDS: Final = 10.0
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def _span(_ctx: click.Context, _parameter: click.Parameter, value: str) -> float:
-    match = re.fullmatch(r"(\d{1,6})([smh]?)", value)
-    if not match or not int(match[1]):
+    try:
+        seconds = quantities.span(f"{value}s" if value.isdecimal() else value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if not seconds:
         raise click.BadParameter("expected a span of time, for example 60s, 10m or 1h")
-    return float(int(match[1]) * _UNITS[match[2]])
+    return float(seconds)
 
 
 @click.command()
@@ -37,18 +41,18 @@ def _span(_ctx: click.Context, _parameter: click.Parameter, value: str) -> float
 )  # fmt: skip
 @click.option(
     "--data", "wanted", type=click.Path(file_okay=False, path_type=Path),
-    help="An empty folder to use; by default a new one in the data folder.",
+    help="Use this empty folder; by default a new one in the data folder.",
 )  # fmt: skip
 @click.option(
     "--rate", type=click.FloatRange(min=1),
-    help="Messages a second at most; by default as many as are answered.",
+    help="Limit the messages a second; by default there is no limit.",
 )  # fmt: skip
 @click.option(
     "--connections", type=click.IntRange(1, 256), default=8, show_default=True,
-    help="Clients that send at the same time.",
+    help="Number of clients that send at the same time.",
 )  # fmt: skip
-@click.option("--keep", is_flag=True, help="Keep the scratch data and the log.")
-@click.option("--json", "as_json", is_flag=True, help="Report as one JSON object on stdout.")
+@click.option("--keep", is_flag=True, help="Keep the scratch appliance's data and log.")
+@options.AS_JSON
 @click.pass_obj
 def drill(
     config: Config,
@@ -60,14 +64,14 @@ def drill(
     keep: bool,
     as_json: bool,
 ) -> None:
-    r"""Kill a scratch appliance's processes under load, and count what is stored.
+    r"""Kill a scratch appliance's processes under load, and count the messages that it stored.
 
-    It has data, ports and a token of its own; the appliance that may run here is not touched, but
-    shares the machine. Clients send and note what they are answered while broker, worker and API
-    are killed (kill -9) in random order. Then every message that was answered 202 must be there
-    once, whole and in order. Ctrl-C ends it early, with a report.
+    The scratch appliance has data, ports and a token of its own. An appliance that runs here is not
+    touched, but shares the machine. Clients send messages and note the answers, while broker,
+    worker and API are killed (kill -9) in random order. Afterwards every message that was answered
+    202 must be stored once, whole and in order. Ctrl-C ends the drill early, with a report.
 
-    Exit status: 0 when the promise was kept, 1 when not, 78 for a folder that can't be used.
+    Exit status: 0 the promise was kept, 1 it was broken, 78 the folder can't be used.
 
     \b
     Examples:
@@ -109,7 +113,7 @@ def problems(store: Store) -> list[str]:
 
 
 class _Progress:
-    """Shows how far it is on standard error: one line that changes, or a line now and then."""
+    """Shows the progress on standard error: one line that changes, or a line now and then."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -128,17 +132,18 @@ class _Progress:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def report_lines(report: Report) -> list[str]:
+def report_lines(report: DrillReport) -> list[str]:
     """Write a report for people."""
     kills = ", ".join(f"{name} {count}" for name, count in sorted(report.kills.items()))
     rows = [
         ("sent", f"{report.sent:,}", ""),
         ("answered 202", f"{report.accepted:,}", f"{report.rate:,.0f} a second"),
-        ("stored", f"{report.stored:,}", _unanswered(report)),
+        ("stored", f"{report.stored:,}", _lost_answers(report)),
         ("missing", f"{report.missing:,}", ""),
         ("twice", f"{report.twice:,}", ""),
         ("kills", f"{sum(report.kills.values()):,}", kills),
         ("longest outage", f"{report.longest_outage:.1f} s", "without any 202"),
+        *_requests(report),
         (
             "fsync",
             f"{report.fsync_p50 * 1000:.2f} ms",
@@ -150,15 +155,29 @@ def report_lines(report: Report) -> list[str]:
     if report.faults:
         return [*lines, "THE PROMISE WAS BROKEN", *(f"  {fault}" for fault in report.faults)]
     if not report.accepted:
-        return [*lines, "Nothing was accepted, so this says nothing."]
-    return [*lines, "Every message that was answered 202 is there, once, whole and in order."]
+        return [*lines, "No message was accepted, so the drill proves nothing."]
+    return [*lines, "Every message that was answered 202 is stored once, whole and in order."]
 
 
-def _unanswered(report: Report) -> str:
-    """Say why there may be more rows than 202s, or fewer than were sent."""
-    parts = []
+def _lost_answers(report: DrillReport) -> str:
+    """Explain the number of rows by that of the answers."""
+    more = report.stored - (report.accepted - report.missing)
+    if report.missing or report.twice or more < 0:
+        return ""
+    accepted = f"all {report.accepted:,} that were answered 202"
+    answer = "whose answer was lost" if more == 1 else "whose answers were lost"
+    return f"{accepted}, and {more:,} {answer}" if more else accepted
+
+
+def _requests(report: DrillReport) -> list[tuple[str, str, str]]:
+    """Return lines of requests, not of messages: those that were refused, or got no answer."""
+    rows = []
     if report.refused:
-        parts.append(f"requests answered 503: {report.refused:,}")
+        rows.append(("answered 503", f"{report.refused:,}", _requests_word(report.refused)))
     if report.unanswered:
-        parts.append(f"without an answer: {report.unanswered:,}")
-    return ", ".join(parts)
+        rows.append(("no answer", f"{report.unanswered:,}", _requests_word(report.unanswered)))
+    return rows
+
+
+def _requests_word(count: int) -> str:
+    return counted(count, "request").split(" ")[1]

@@ -1,4 +1,4 @@
-"""The processes: one flagless command each, called by supervisord and systemd alike."""
+"""The processes: one command without options each, for supervisord and systemd alike."""
 
 import time
 from typing import Final
@@ -10,12 +10,15 @@ from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.logs import setup
 from appliance.machine import disk_space
+from appliance.machine.complaint import Complaint
 
-#: Bytes and files below which a database that can't be opened is one that has no room, and seconds
+#: Free bytes and inodes below which a database can't be opened for want of space, and seconds
 #: between two attempts then.
 _ROOM_BYTES: Final = 2**20
 _ROOM_INODES: Final = 10
 _ROOM_PAUSE: Final = 1.0
+#: Topics, by name, whose new messages a terminal shows.
+_TOPICS_WATCHED: Final = 1000
 
 
 @click.command()
@@ -37,20 +40,16 @@ def broker(config: Config) -> None:
 @click.command()
 @click.pass_obj
 def migrate(config: Config) -> None:
-    """Bring the database to this program's schema; make it if there is none. Ends at once."""
+    """Bring the database to this program's schema, made now if there is none; then end."""
     from appliance.doctor import checks
-    from appliance.machine.complaint import Complaint
     from appliance.store import open_store
 
     setup.configure(config, "migrate")
     log = structlog.get_logger(__name__)
     store = open_store(config)
-    for finding in checks.at_start(config, store, broker=False):
+    for result in checks.at_start(config, store, broker=False):
         log.warning(
-            "start check failed",
-            finding=finding.found,
-            check=finding.check,
-            advice=finding.advice,
+            "start check failed", check=result.check, finding=result.found, advice=result.advice
         )
     no_space = Complaint(
         log, "database waiting for space", "database has space again", level="error"
@@ -78,6 +77,7 @@ def api(config: Config) -> None:
     """Serve HTTP: publishing, reading, health."""
     import threading
 
+    from appliance.api import activity
     from appliance.api.app import create_app
     from appliance.api.server import serve
     from appliance.broker.publish.publisher import AmqpPublisher
@@ -88,17 +88,26 @@ def api(config: Config) -> None:
     setup.configure(config, "api")
     publisher, store = AmqpPublisher(config), open_store(config)
     stopping = threading.Event()
-    app = create_app(
-        api_services(config, store, publisher.state, publisher.publish_and_wait, stopping)
-    )
-    with store.in_use(), Pulse(config, "api") as pulse:
+    services = api_services(config, store, publisher.state, publisher.publish_and_wait, stopping)
+    app = create_app(services)
+
+    def count_messages() -> dict[str, int]:
+        topics = services.reader.topics(limit=_TOPICS_WATCHED)
+        return {each.topic: each.messages for each in topics}
+
+    watched = count_messages if config.log_format == "terminal" else None
+    with (
+        store.in_use(),
+        Pulse(config, "api") as pulse,
+        activity.running(pulse, lambda: services.readiness().ready, watched),
+    ):
         serve(config, publisher, store.commits, app, pulse, stopping=stopping)
 
 
 @click.command()
 @click.pass_obj
 def worker(config: Config) -> None:
-    """Store what the queue holds; a second worker stands by."""
+    """Store the messages in the queue; a second worker stands by."""
     import uvloop
 
     from appliance.broker.consumer import AmqpConsumer
@@ -120,7 +129,7 @@ def worker(config: Config) -> None:
 @click.command()
 @click.pass_obj
 def janitor(config: Config) -> None:
-    """Keep the database small, delete what isn't kept, make scheduled backups."""
+    """Keep the database small, delete old messages by the rules, make scheduled backups."""
     from appliance import janitor
     from appliance.broker import probe
     from appliance.machine.pulse import Pulse
@@ -139,7 +148,7 @@ def janitor(config: Config) -> None:
 @click.command()
 @click.pass_obj
 def listener(config: Config) -> None:
-    """End everything when a program can't be kept alive; restart what hangs."""
+    """End everything when a program can't be kept alive; restart programs that hang."""
     from appliance.machine.pulse import Pulse
     from appliance.supervision import listener
 

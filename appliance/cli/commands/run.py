@@ -1,4 +1,4 @@
-"""Commands that start and operate everything: `run` and `ctl`."""
+"""The command `run`."""
 
 import os
 import sys
@@ -6,7 +6,6 @@ import sys
 import click
 
 from appliance.config import Config
-from appliance.errors import ClientError
 
 
 @click.command()
@@ -14,8 +13,9 @@ from appliance.errors import ClientError
 def run(config: Config) -> None:
     r"""Start everything under supervisord, in the foreground. Ctrl-C ends it.
 
-    Exit status: 0 after a clean end, 3 when a program could not be kept running, 78 for a setting
-    or a machine that can't work (see `appliance doctor`).
+    It prints `Ready after N s.` when messages can be sent. Exit status: 0 after a clean end, 3
+    when a program could not be kept running, 78 where a setting is wrong, an address or the folder
+    is in use, or the machine is not fit (see `appliance doctor`).
 
     \b
     Examples:
@@ -29,42 +29,17 @@ def run(config: Config) -> None:
 
 
 def _check(config: Config) -> None:
-    """Run the doctor's checks of a start, or end with the status of what it refuses.
+    """Run the doctor's checks of a start; end with the status of the error where one fails.
 
-    In a child: this process becomes supervisord, and would carry for ever what they import.
+    In a child, because this process becomes supervisord and would keep their imports for ever.
     """
     child = os.fork()
     if not child:
         from appliance.doctor import checks
         from appliance.store import open_store
 
-        checks.at_start(config, open_store(config), broker=True)  # what it warns of, `migrate` logs
+        checks.at_start(config, open_store(config), broker=True)  # `migrate` logs the warnings
         sys.exit()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status:
         sys.exit(status if status > 0 else 128 - status)
-
-
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def ctl(config: Config, arguments: tuple[str, ...]) -> None:
-    r"""supervisorctl, for the appliance that `run` started with the same data folder.
-
-    \b
-    Examples:
-      appliance ctl status
-      appliance ctl restart worker:*
-      appliance ctl tail -f api
-    """
-    from supervisor.supervisorctl import main as supervisorctl
-
-    from appliance.supervision import launcher
-
-    path = config.supervisor_socket
-    if not path.exists():
-        raise ClientError(
-            f"no supervisord at {path}; is the appliance running, with the same APPLIANCE_DATA?"
-        )
-    os.environ["APPLIANCE_RUN"] = str(config.run_folder)  # its configuration file refers to it
-    supervisorctl(["--configuration", str(launcher.configuration_file()), *arguments])

@@ -1,4 +1,4 @@
-"""The command `verify`: whether all is there that was promised."""
+"""The command `verify`: whether every accepted message is in the store or on its way there."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from appliance.broker.publish import last_words
+from appliance.cli import options
 from appliance.cli.text.verify_text import Queue, lines
 from appliance.client import Client
 from appliance.config import Config
@@ -19,37 +20,38 @@ from appliance.store import open_store
 from appliance.store.base import Store
 from appliance.store.verification import LedgerSums, Verification
 
-#: Seconds for which what the API knows to be confirmed may still be on its way to a row, with
-#: nothing moving: longer than the broker needs to count its queue right after a crash.
+#: Seconds without progress after which confirmed envelopes no longer count as on their way to a
+#: row: longer than the broker needs to count its queue right after a crash.
 _STILL: Final = 5.0
-#: Seconds between two looks at what is on its way.
+#: Seconds between two looks at the envelopes on their way.
 _LOOK: Final = 0.25
-#: Seconds after which what moves is left to move.
+#: Seconds after which the wait ends, though there is progress.
 _PATIENCE: Final = 60.0
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Don't compare every index entry with its row.")
+@click.option("--quick", is_flag=True, help="Skip comparing every index entry with its row.")
 @click.option(
     "--database",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Look at this file, a backup for one, instead of the appliance's.",
+    help="Check this file, for example a backup, instead of the appliance's database.",
 )
 @click.option(
     "--accept",
     is_flag=True,
-    help="Count what is missing as known: from now on only new losses are told.",
+    help="Acknowledge the messages currently missing; later runs report only new losses.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@options.AS_JSON
 @click.pass_obj
 def verify(
     config: Config, *, quick: bool, database: Path | None, accept: bool, as_json: bool
 ) -> None:
-    r"""Check that all is there that was promised, while the appliance runs or when it is stopped.
+    r"""Check that no accepted message is missing, while the appliance runs or when it is stopped.
 
-    SQLite's own check of the file, the topics' counters against their rows, dead letters, and by
-    the numbers of the envelopes whether one was confirmed and never came. It only reads. Exit
-    status: 0 all is well, 1 something is wrong (or the file can't be read), 2 wrong usage.
+    It runs SQLite's own check of the file, compares the topics' counters with their rows, counts
+    dead letters, and finds by the ledger whether a confirmed envelope was never stored. It only
+    reads. Exit status: 0 all is well, 1 something is wrong (or the file can't be read), 2 wrong
+    usage.
 
     \b
     Examples:
@@ -62,7 +64,7 @@ def verify(
     checked = store if database is None else store.of_backup(database)
     if accept:
         count = checked.accept_missing()
-        click.echo(f"missing envelopes that are now accepted as such: {count:,}", err=True)
+        click.echo(f"missing envelopes acknowledged: {count:,}", err=True)
     found = checked.verify(
         quick=quick, alone=database is not None, progress=_show if _watched() else _hide
     )
@@ -78,13 +80,14 @@ def verify(
         "queue": asdict(queue),
         "seconds": round(time.monotonic() - began, 2),
     }
-    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines(found, queue)))
+    text = "\n".join(lines(found, queue, alone=database is not None))
+    click.echo(json.dumps(answer, indent=2) if as_json else text)
     if found.problems:
         sys.exit(1)
 
 
 def _look_at_queue(config: Config, store: Store, found: Verification) -> Queue:
-    """Ask the running API, and wait until what it knows to be confirmed is in the store."""
+    """Ask the running API, and wait until the envelopes that it confirmed are in the store."""
     client = Client(replace(config, url=""))  # the one beside this database
     try:
         broker = _broker(client)
@@ -126,7 +129,7 @@ def _broker(client: Client) -> dict[str, Any]:
 
 
 def _wait(client: Client, store: Store, entry: LedgerEntry) -> tuple[dict[str, Any], int]:
-    """Return what the API says last, and how many envelopes are confirmed and no rows.
+    """Return the API's last view of the broker, and how many confirmed envelopes are no rows.
 
     Returns when there are none, or nothing has moved for a while.
     """
@@ -146,7 +149,7 @@ def _wait(client: Client, store: Store, entry: LedgerEntry) -> tuple[dict[str, A
 
 
 def _judge(found: Verification, broker: dict[str, Any], not_stored: int) -> None:
-    """Say whether what is confirmed and no row can still become one."""
+    """Judge whether confirmed envelopes that are no rows can still become rows."""
     depth = broker["depth"]
     if not not_stored:
         return
@@ -165,7 +168,7 @@ def _judge(found: Verification, broker: dict[str, Any], not_stored: int) -> None
 
 
 def _excuse_running(sources: LedgerSums, running: str) -> None:
-    """What a running API has sent and not settled is under way, not unknown."""
+    """Take the envelopes that a running API has not settled as under way, not as unknown."""
     for gap in sources.gaps:
         if gap.source == running:
             sources.unknown -= gap.unknown
@@ -191,7 +194,7 @@ def _show(step: str, seconds: float) -> None:
 
 
 def _hide(step: str, seconds: float) -> None:
-    """Nobody watches."""
+    """Show nothing: there is no terminal."""
 
 
 def _clear() -> None:

@@ -1,33 +1,50 @@
 """The appliance's status, written for people."""
 
+import re
+from collections.abc import Sequence
 from typing import Any, Final
 
-#: Each is 1024 of the one before.
-_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
+from appliance.cli.text.words import coloured, counted, size, span
+
+#: State of a process -> its colour.
+_COLOURS: Final = {"RUNNING": "green", "STARTING": "yellow", "STOPPING": "yellow"}
+#: Status texts of processes that only others understand -> the words for people.
+_REWORDED: Final = (
+    (re.compile(r"accepting; \d+ envelopes? in the queue"), "accepts messages"),
+    (re.compile(r"the broker: serves"), "idle; the broker answers"),
+)
+_STORED: Final = re.compile(r"(\d+) envelopes? stored in the last minute")
 
 
 def status_lines(status: dict[str, Any], url: str) -> list[str]:
-    """Return the lines of `appliance status` for what GET /v1/status answered."""
-    word = "ready" if status["ready"] else "NOT READY"
+    """Return the lines of `appliance status` for the answer of GET /v1/status."""
+    word = coloured("ready", "green") if status["ready"] else coloured("NOT READY", "red")
     lines = [f"appliance {status['version']} at {url}: {word}"]
     lines += [f"  ! {reason}" for reason in status["reasons"]]
-    rows = [("broker", _broker(status["broker"])), ("queue", _queue(status["broker"]))]
+    processes = status["processes"] or []
+    rows = [
+        ("broker", _broker(status["broker"])),
+        ("queue", _queue(status["broker"], processes)),
+    ]
     if store := status["store"]:
-        rows += [
-            ("store", _store(store)),
-            ("files", _files(store, status["sqlite"])),
-        ]
+        rows += [("store", _store(store)), ("files", _files(store, status["sqlite"]))]
+        if dead := store["dead_letters"]:
+            rows.append(("dead", coloured(f"{counted(dead, 'dead letter')}", "yellow") + _DEAD))
     else:
         rows.append(("store", "can't be read"))
     if disk := status["disk"]:
         free, total, floor = (size(disk[f"{n}_bytes"]) for n in ("free", "total", "floor"))
-        rows.append(("disk", f"{free} free of {total}; refuses below {floor}"))
+        rows.append(("disk", f"{free} free of {total}; below {floor} messages are refused"))
     lines += _table(rows)
-    if processes := status["processes"]:
-        said = {pulse["pid"]: pulse["status"] for pulse in status["pulses"]}
-        rows = [(p["name"], _process(p, said.get(p["pid"], ""))) for p in processes]
+    if processes:
+        texts = {pulse["pid"]: pulse["status"] for pulse in status["pulses"]}
+        busy = any(_stored(text) for text in texts.values())
+        rows = [(p["name"], _process(p, texts.get(p["pid"], ""), busy=busy)) for p in processes]
         lines += ["processes", *("  " + line for line in _table(rows))]
     return lines
+
+
+_DEAD: Final = ": appliance dead list"
 
 
 def _table(rows: list[tuple[str, str]]) -> list[str]:
@@ -35,44 +52,42 @@ def _table(rows: list[tuple[str, str]]) -> list[str]:
     return [f"{name:<{width}}  {text}" for name, text in rows]
 
 
-def size(count: int) -> str:
-    """Write a number of bytes for people."""
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{count} bytes" if not unit else f"{value:.1f} {_UNITS[unit]}"
-
-
-def span(seconds: float) -> str:
-    """Write a span of time for people: its two largest units."""
-    rest = int(seconds)
-    parts: list[str] = []
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, rest = divmod(rest, length)
-        if count or parts or unit == "s":
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])
-
-
 def _broker(broker: dict[str, Any]) -> str:
     if not broker["connected"]:
-        return "not connected"
+        return coloured("not connected", "red")
     if broker["accepting"]:
         return "connected, accepts messages"
-    return f"connected, does not accept: {broker['reason']}"
+    return f"connected, does not accept messages: {broker['reason']}"
 
 
-def _queue(broker: dict[str, Any]) -> str:
-    if broker["depth"] is None:
+def _queue(broker: dict[str, Any], processes: Sequence[dict[str, Any]]) -> str:
+    depth = broker["depth"]
+    if depth is None:
         return "not seen yet"
-    workers = broker["consumers"]
-    return f"{broker['depth']:,} envelopes wait; workers attached: {workers}"
+    waiting = f"{counted(depth, 'request')} {'waits' if depth == 1 else 'wait'}"
+    workers = [p["name"] for p in processes if p["name"].startswith("worker")]
+    running = [p for p in processes if p["name"] in workers and p["state"] == "RUNNING"]
+    return (
+        f"{waiting if depth else 'empty'}; {_workers(broker['consumers'], len(running), workers)}"
+    )
+
+
+def _workers(consumers: int, running: int, names: Sequence[str]) -> str:
+    """Return which workers store: one at a time, whatever the number of those attached."""
+    if not consumers:
+        start = "appliance ctl start 'worker:*'"
+        if any("@" in name for name in names):  # units of systemd
+            start = "sudo systemctl start 'appliance-worker@*'"
+        return coloured("no worker stores", "red") + f": {start}"
+    standing_by = max(consumers, running) - 1
+    verb = "stands" if standing_by == 1 else "stand"
+    return f"1 worker stores, {standing_by} {verb} by" if standing_by else "1 worker stores"
 
 
 def _store(store: dict[str, Any]) -> str:
     text = (
-        f"{store['messages']:,} messages in {store['topics']:,} topics, {size(store['bytes'])}; "
-        f"{store['dead_letters']:,} dead letters"
+        f"{counted(store['messages'], 'message')} in {counted(store['topics'], 'topic')}, "
+        f"{size(store['bytes'])}"
     )
     return f"{text}; last at {store['last_at']}" if store["last_at"] else text
 
@@ -84,14 +99,36 @@ def _files(store: dict[str, Any], sqlite: str) -> str:
     )
 
 
-def _process(process: dict[str, Any], said: str) -> str:
-    parts = [process["state"]]
+def _process(process: dict[str, Any], text: str, *, busy: bool) -> str:
+    """Return a process's state, and what it does by its status text.
+
+    `busy`: some worker stored in the last minute, so one that did not stands by.
+    """
+    state = process["state"]
+    if process["name"] == "migrate" and state == "EXITED":
+        at = re.search(r"T(\d\d:\d\d):\d\dZ$", process["detail"])
+        return f"done (ran once, {at[1]} UTC)" if at else "done (ran once)"
+    parts = [coloured(state, _COLOURS.get(state, "red"))]
     if process["pid"]:
         parts.append(f"pid {process['pid']}")
     if process["uptime_seconds"] is not None:
         parts.append(f"up {span(process['uptime_seconds'])}")
     elif process["detail"]:
         parts.append(process["detail"])
-    if said:
-        parts.append(said)
+    if text:
+        parts.append(_reworded(text, busy=busy))
     return ", ".join(parts)
+
+
+def _stored(text: str) -> int | None:
+    """Return how many envelopes a worker stored in the last minute; None for another text."""
+    match = _STORED.fullmatch(text)
+    return int(match[1]) if match else None
+
+
+def _reworded(text: str, *, busy: bool) -> str:
+    if (stored := _stored(text)) is not None:
+        if stored:
+            return f"stores: {counted(stored, 'request')} in the last minute"
+        return "stands by" if busy else "waits for messages"
+    return next((words for pattern, words in _REWORDED if pattern.fullmatch(text)), text)

@@ -1,43 +1,38 @@
-"""What `appliance verify` found, written for people."""
+"""The result of `appliance verify`, written for people."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.cli.text.status_text import size
+from appliance.cli.text.words import counted, size
 from appliance.model.ledger import Ranges
 from appliance.store.verification import LedgerSums, Verification
 
 
 @dataclass
 class Queue:
-    """What the running API says: envelopes that wait, and confirmed ones that are no rows yet.
+    """The queue as the running API sees it. None is unknown; `reason` says why."""
 
-    None is unknown; `reason` says why.
-    """
-
+    #: envelopes that wait
     depth: int | None = None
     workers: int | None = None
+    #: confirmed envelopes that are no rows yet
     not_stored: int | None = None
     reason: str | None = None
 
 
-def lines(found: Verification, queue: Queue) -> list[str]:
-    """Return the lines of `appliance verify`."""
+def lines(found: Verification, queue: Queue, *, alone: bool) -> list[str]:
+    """Return the lines of `appliance verify`; `alone`: the file is not the appliance's own."""
     rows = [("database", found.database), ("schema", str(found.schema))]
     if (integrity := found.integrity) is not None:
         rows.append(("structure", f"{'sound' if integrity.ok else 'WRONG'} ({integrity.check})"))
     if (messages := found.messages) is not None:
         agree = (
-            f"the counters of {messages.wrong_counters:,} topics are WRONG"
+            f"the counters of {counted(messages.wrong_counters, 'topic')} are WRONG"
             if messages.wrong_counters
             else "the counters agree"
         )
-        rows.append(
-            (
-                "messages",
-                f"{messages.rows:,} in {messages.topics:,} topics, {size(messages.bytes)}; {agree}",
-            )
-        )
+        topics = counted(messages.topics, "topic")
+        rows.append(("messages", f"{messages.rows:,} in {topics}, {size(messages.bytes)}; {agree}"))
     if (dead := found.dead_letters) is not None:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in dead.by_reason.items())
         rows.append(("dead letters", f"{dead.total:,}" + (f": {reasons}" if reasons else "")))
@@ -48,22 +43,32 @@ def lines(found: Verification, queue: Queue) -> list[str]:
     text += _details(found)
     text += [f"note: {note}" for note in found.notes]
     text += [f"WRONG: {problem}" for problem in found.problems]
-    return [*text, "all is well" if not found.problems else f"{len(found.problems)} wrong"]
+    if found.problems:
+        return [*text, counted(len(found.problems), "problem")]
+    return [*text, "all is well" if alone else f"all is well{_waiting_letters(found)}"]
+
+
+def _waiting_letters(found: Verification) -> str:
+    """Say what to do about dead letters: they are no fault of the store, and wait for a person."""
+    count = found.dead_letters.total if found.dead_letters is not None else 0
+    verb = "waits" if count == 1 else "wait"
+    return f"; {counted(count, 'dead letter')} {verb}: appliance dead list" if count else ""
 
 
 def _envelopes(sources: LedgerSums) -> str:
     missing = f"{sources.missing:,} MISSING" if sources.missing else "none missing"
-    processes = "API process" if sources.total == 1 else "API processes"
-    text = f"{sources.accounted - sources.not_kept:,} from {sources.total:,} {processes}, {missing}"
+    processes = f"{sources.total:,} API process{'es' * (sources.total != 1)}"
+    text = f"{sources.accounted - sources.not_kept:,} from {processes}, {missing}"
     if sources.not_kept:
-        text += f"; {sources.not_kept:,} were refused or given up"
+        text += f"; {sources.not_kept:,} refused or given up"
     return text
 
 
 def _queue(queue: Queue) -> str:
     if queue.depth is None:
         return f"unknown: {queue.reason}"
-    return f"{queue.depth:,} envelopes wait; workers attached: {queue.workers}"
+    waiting = f"{counted(queue.depth, 'envelope')} waiting" if queue.depth else "empty"
+    return f"{waiting}; {counted(queue.workers or 0, 'worker')} attached"
 
 
 def _details(found: Verification) -> list[str]:
@@ -85,7 +90,7 @@ def _details(found: Verification) -> list[str]:
 
 
 def _counter(values: dict[str, Any]) -> str:
-    counts = f"{values['messages']:,} messages, {values['bytes']:,} bytes"
+    counts = f"{counted(values['messages'], 'message')}, {counted(values['bytes'], 'byte')}"
     return f"{counts}, {values['first_at']} to {values['last_at']}"
 
 

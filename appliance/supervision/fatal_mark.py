@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Which program ended the appliance, and how; kept in the run folder."""
+class FatalMark:
+    """The program that ended the appliance, and the reason; a file of the run folder."""
 
     program: str
     reason: str
@@ -24,7 +24,7 @@ class Mark:
         )
 
     @classmethod
-    def find(cls, run_folder: Path) -> "Mark | None":
+    def find(cls, run_folder: Path) -> "FatalMark | None":
         """Return the mark, or None where none was left."""
         try:
             return cls(**json.loads(cls.path(run_folder).read_text()))

@@ -1,11 +1,11 @@
-"""How long the disk takes to say that something is on it."""
+"""How long the disk takes to confirm that a write is on it."""
 
 import os
 import time
 from pathlib import Path
 from typing import Final
 
-#: Enough for a 99th percentile that isn't the one slowest; a fraction of a second on a fast disk.
+#: Enough for a 99th percentile that isn't the slowest write; a fraction of a second on a fast disk.
 _WRITES: Final = 200
 #: Seconds; a slow disk (10 ms and more) is measured with fewer.
 _LONGEST: Final = 5.0
@@ -19,19 +19,19 @@ def fsync_seconds(folder: Path) -> list[float]:
     Raises OSError.
     """
     path = folder / "fsync"
-    taken: list[float] = []
+    times: list[float] = []
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         end = time.monotonic() + _LONGEST
-        while len(taken) < _WRITES and time.monotonic() < end:
+        while len(times) < _WRITES and time.monotonic() < end:
             os.write(descriptor, bytes(_BYTES))
             began = time.monotonic()
             os.fsync(descriptor)
-            taken.append(time.monotonic() - began)
+            times.append(time.monotonic() - began)
     finally:
         os.close(descriptor)
         path.unlink()
-    return taken
+    return times
 
 
 def percentile(values: list[float], share: float) -> float:

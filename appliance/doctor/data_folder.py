@@ -1,4 +1,4 @@
-"""The disk under the data folder: its kind, its owner, its room, its speed."""
+"""Checks of the data folder: its file system, its owner, its free space, its speed."""
 
 import os
 import pwd
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from appliance.doctor.findings import Finding, error, ok, warning
+from appliance.doctor.diagnosis import Diagnosis, error, ok, warning
 
 #: Kinds that are served over a network or by a program: they break the shared memory or the locks
 #: that the database's write-ahead log needs, or tell of an fsync that did not happen.
@@ -37,7 +37,7 @@ _REMOTE: Final = frozenset(
         "coda",
     ]
 )
-#: Kinds that are gone with the machine's power, or with the container.
+#: Kinds whose content is lost with the machine's power, or with the container.
 _PASSING: Final = {
     "tmpfs": "is in memory: all of it is gone when the machine or the container ends",
     "ramfs": "is in memory: all of it is gone when the machine or the container ends",
@@ -72,7 +72,7 @@ def mount_of(path: Path, mountinfo: str) -> Mount | None:
 
     By name and not by device number: btrfs gives each subvolume a number of its own.
     """
-    found: Mount | None = None
+    mount: Mount | None = None
     for line in mountinfo.splitlines():
         head, separator, tail = line.partition(" - ")
         fields, more = head.split(), tail.split()
@@ -81,32 +81,32 @@ def mount_of(path: Path, mountinfo: str) -> Mount | None:
         point = _unescaped(fields[4])
         covers = path == Path(point) or Path(point) in path.parents
         # The last of those on one place is the one that shows.
-        if covers and (found is None or len(point) >= len(found.point)):
-            found = Mount(point, more[0], _unescaped(more[1]))
-    return found
+        if covers and (mount is None or len(point) >= len(mount.point)):
+            mount = Mount(point, more[0], _unescaped(more[1]))
+    return mount
 
 
-def file_system(folder: Path, mountinfo: str | None = None) -> Finding:
-    """Refuse a file system that the database can't rely on."""
+def file_system(folder: Path, mountinfo: str | None = None) -> Diagnosis:
+    """Check the kind of file system: the database can't rely on every one."""
     check = "file system"
     place = existing(folder)
     try:
         text = Path("/proc/self/mountinfo").read_text() if mountinfo is None else mountinfo
     except OSError as trouble:
-        return warning(check, f"can't be told: {trouble.strerror}", _LOCAL_ADVICE)
+        return warning(check, f"unknown: {trouble.strerror}", _LOCAL_ADVICE)
     mount = mount_of(place.resolve(), text)
     if mount is None:
-        return warning(check, f"{place} is on no mount that is known", _LOCAL_ADVICE)
-    found = f"{mount.kind} (mounted at {mount.point})"
+        return warning(check, f"unknown: no mount holds {place}", _LOCAL_ADVICE)
+    shown = f"{mount.kind} (mounted at {mount.point})"
     if mount.kind in _REMOTE or mount.kind.startswith("fuse."):
-        found += ": a network or FUSE file system, which breaks the database's locks"
-        return error(check, found, _LOCAL_ADVICE)
+        shown += ": a network or FUSE file system, which breaks the database's locks"
+        return error(check, shown, _LOCAL_ADVICE)
     if mount.kind in _PASSING:
-        return warning(check, f"{found} {_PASSING[mount.kind]}", _LOCAL_ADVICE)
-    return ok(check, found)
+        return warning(check, f"{shown} {_PASSING[mount.kind]}", _LOCAL_ADVICE)
+    return ok(check, shown)
 
 
-def owner(folder: Path, files: Sequence[Path]) -> Finding:
+def owner(folder: Path, files: Sequence[Path]) -> Diagnosis:
     """Check that this user, and only this user, may read and write."""
     try:
         return _owner(folder, files)
@@ -120,15 +120,15 @@ def owner(folder: Path, files: Sequence[Path]) -> Finding:
         )
 
 
-def _owner(folder: Path, files: Sequence[Path]) -> Finding:
+def _owner(folder: Path, files: Sequence[Path]) -> Diagnosis:
     check = "folder"
     user = os.geteuid()
     if not folder.exists():
         place = existing(folder)
         if os.access(place, os.W_OK | os.X_OK, effective_ids=True):
             return ok(check, f"{folder} will be made")
-        found = f"{folder} is not there, and {_name(user)} can't make it"
-        return error(check, found, f"mkdir {folder} && chown {user} {folder}")
+        trouble = f"{folder} does not exist, and {_name(user)} can't make it"
+        return error(check, trouble, f"mkdir {folder} && chown {user} {folder}")
     if not folder.is_dir():
         return error(check, f"{folder} is not a folder", "set APPLIANCE_DATA to a folder")
     status = folder.stat()
@@ -137,33 +137,33 @@ def _owner(folder: Path, files: Sequence[Path]) -> Finding:
         if not os.access(path, os.F_OK, effective_ids=True) and path != folder:
             continue
         if not os.access(path, needed, effective_ids=True):
-            belongs = _name(path.stat().st_uid)
+            owner = _name(path.stat().st_uid)
             return error(
                 check,
-                f"{path} belongs to {belongs} and can't be written by {_name(user)}, who runs this",
-                f"chown -R {user} {folder} (or mount it writable, or run as {belongs})",
+                f"{path} belongs to {owner} and can't be written by {_name(user)}, who runs this",
+                f"chown -R {user} {folder} (or mount it writable, or run as {owner})",
             )
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
-        found = f"{folder} has mode {mode:o}: others can reach what is in it"
-        return warning(check, found, f"chmod 700 {folder}")
+        trouble = f"{folder} has mode {mode:o}: other users can reach the files in it"
+        return warning(check, trouble, f"chmod 700 {folder}")
     return ok(check, f"{folder} belongs to {_name(status.st_uid)}, mode {mode:o}")
 
 
-def room(folder: Path, floor: int) -> list[Finding]:
+def room(folder: Path, floor: int) -> list[Diagnosis]:
     """Check free bytes and inodes."""
     place = existing(folder)
     status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
-    found = f"{free >> 20:,} MiB free of {status.f_blocks * status.f_frsize >> 20:,} MiB"
+    shown = f"{free >> 20:,} MiB free of {status.f_blocks * status.f_frsize >> 20:,} MiB"
     if free < floor:
-        space = error("space", f"{found}; below {floor >> 20:,} MiB nothing is accepted",
-                      "make room, or lower APPLIANCE_MIN_FREE_BYTES")  # fmt: skip
+        space = error("space", f"{shown}; below {floor >> 20:,} MiB nothing is accepted",
+                      "free some space, or lower APPLIANCE_MIN_FREE_BYTES")  # fmt: skip
     elif free < 2 * floor:
-        space = warning("space", f"{found}; below {floor >> 20:,} MiB nothing is accepted",
-                        "make room soon, or set APPLIANCE_RETENTION")  # fmt: skip
+        space = warning("space", f"{shown}; below {floor >> 20:,} MiB nothing is accepted",
+                        "free some space soon, or set APPLIANCE_RETENTION")  # fmt: skip
     else:
-        space = ok("space", found)
+        space = ok("space", shown)
     if not status.f_files:
         return [space, ok("inodes", "not limited")]
     left = f"{status.f_favail:,} inodes free of {status.f_files:,}"
@@ -172,8 +172,8 @@ def room(folder: Path, floor: int) -> list[Finding]:
     return [space, ok("inodes", left)]
 
 
-def fsync(folder: Path) -> Finding:
-    """Time small writes that are synced one by one, as commits and confirms are."""
+def fsync(folder: Path) -> Diagnosis:
+    """Time small writes that are synced one by one, like commits and confirms."""
     check = "fsync"
     path = existing(folder) / f".doctor-{os.getpid()}"
     times: list[float] = []
@@ -193,13 +193,13 @@ def fsync(folder: Path) -> Finding:
         return error(check, f"{path.parent}: can't write: {trouble.strerror}", "make it writable")
     times.sort()
     median, p99 = statistics.median(times), times[int(len(times) * 0.99)]
-    found = f"median {median * 1e3:.2f} ms, 99 % {p99 * 1e3:.2f} ms ({len(times)} writes)"
+    shown = f"median {median * 1e3:.2f} ms, 99 % {p99 * 1e3:.2f} ms ({len(times)} writes)"
     if median > _SLOW_MEDIAN or p99 > _SLOW_P99:
-        return warning(check, f"{found}: slow", "each commit and confirm waits for it: use an SSD")
+        return warning(check, f"{shown}: slow", "each commit and confirm waits for it: use an SSD")
     if median < _TOO_FAST:
-        return warning(check, f"{found}: no disk is that fast, so none is written to",
-                       "see file system; a virtual disk must not ignore flushes")  # fmt: skip
-    return ok(check, found)
+        return warning(check, f"{shown}: no disk is that fast, so nothing reaches a disk",
+                       "check the file system; a virtual disk must not ignore flushes")  # fmt: skip
+    return ok(check, shown)
 
 
 def existing(folder: Path) -> Path:

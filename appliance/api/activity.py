@@ -1,0 +1,86 @@
+"""Logs that the appliance is ready, once, and on a terminal the messages that it stores.
+
+A thread looks at the readiness until it is ready, and then, on a terminal only, once a second at
+the store's counters. Nothing is counted on the way of a message for it.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import structlog
+
+from appliance.errors import StoreError
+from appliance.machine.pulse import Pulse
+from appliance.machine.signs import READY
+
+#: Seconds between two looks, before and after it is ready.
+_UNTIL_READY: Final = 0.25
+_AFTERWARDS: Final = 1.0
+#: Topics that a line names; the others are counted.
+_MOST_NAMED: Final = 5
+
+_log: Any = structlog.get_logger(__name__)
+
+
+@contextlib.contextmanager
+def running(
+    pulse: Pulse,
+    is_ready: Callable[[], bool],
+    count_messages: Callable[[], Mapping[str, int]] | None,
+) -> Iterator[None]:
+    """Tell within the block.
+
+    `is_ready` says whether a message sent now would be stored; `count_messages` returns the stored
+    messages by topic, or raises StoreError. None: there is no terminal, so activity isn't shown.
+    """
+    stop = threading.Event()
+    arguments = (stop, pulse, is_ready, count_messages)
+    thread = threading.Thread(target=_run, args=arguments, name="activity", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _run(
+    stop: threading.Event,
+    pulse: Pulse,
+    is_ready: Callable[[], bool],
+    count_messages: Callable[[], Mapping[str, int]] | None,
+) -> None:
+    while not is_ready():
+        if stop.wait(_UNTIL_READY):
+            return
+    pulse.tell(READY, True)
+    if count_messages is None:
+        _log.info("appliance ready")
+        return
+    counts: Mapping[str, int] | None = None
+    while True:
+        # An error is left to readiness and to the log of those who need the store.
+        with contextlib.suppress(StoreError):
+            earlier, counts = counts, count_messages()
+            if earlier is not None and (new := increases(earlier, counts)):
+                _log.info("messages stored", count=sum(new.values()), topics=in_words(new))
+        if stop.wait(_AFTERWARDS):
+            return
+
+
+def increases(earlier: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
+    """Return by how much each topic's count has grown; topics that shrank are left out."""
+    grown = {topic: count - earlier.get(topic, 0) for topic, count in counts.items()}
+    return {topic: count for topic, count in grown.items() if count > 0}
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return for example `orders 9, readings 3`, the largest first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{topic} {count:,}" for topic, count in ordered[:_MOST_NAMED]]
+    rest = ordered[_MOST_NAMED:]
+    if rest:
+        words.append(f"{len(rest):,} more {sum(count for _, count in rest):,}")
+    return ", ".join(words)

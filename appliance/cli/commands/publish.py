@@ -1,0 +1,149 @@
+"""The command `publish`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from appliance.cli import options
+from appliance.cli.sending import Sender, Sent
+from appliance.cli.text.words import counted
+from appliance.client import Client
+from appliance.config import Config
+from appliance.errors import ApplianceError
+
+#: Messages below which a rate says nothing.
+_LEAST_FOR_A_RATE: Final = 1000
+#: Bytes of a file that are looked at to tell text from other content, and bytes that text never
+#: holds: control characters, but for those that move a printer or colour a terminal.
+_LOOK_BYTES: Final = 8192
+_NO_TEXT: Final = frozenset(range(32)) - frozenset(b"\t\n\f\r\b\x07\x1b")
+
+
+@click.command()
+@click.argument("topic", callback=options.topic)
+@click.argument("text", required=False)
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Send each line of this file as a message.",
+)
+@click.option("--whole", is_flag=True, help="Send the file, or standard input, as one message.")
+@click.option(
+    "--wait", is_flag=True, help="Return once the last message is a row (waits up to 30 s)."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Keep retrying for this many seconds while the appliance is unreachable or busy.",
+)
+@options.AS_JSON
+@click.pass_obj
+def publish(
+    config: Config,
+    *,
+    topic: str,
+    text: str | None,
+    path: Path | None,
+    whole: bool,
+    wait: bool,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    r"""Send TEXT, or each line of standard input (-) or of a file, to TOPIC.
+
+    Empty lines are skipped. Lines are sent in order, in batches; a batch is kept as a whole or not
+    at all. A batch without an answer is sent again, and is stored once.
+
+    Exit status: 0 every message is on the appliance's disk, 1 refused, 2 wrong usage, 69 not
+    reachable, 77 token refused.
+
+    \b
+    Examples:
+      appliance publish orders 'two of those'
+      appliance publish logs --file /var/log/dpkg.log
+      journalctl -f -o cat | appliance publish journal -
+      appliance publish photos --whole --file cat.jpg
+      APPLIANCE_URL=http://10.0.0.5:8080 APPLIANCE_TOKEN=... appliance publish orders hello
+    """
+    if path and text is not None:
+        raise click.UsageError("give TEXT or --file, not both")
+    if not path and text is None:
+        raise click.UsageError("give TEXT, - for standard input, or --file FILE")
+    if whole and not path and text != "-":
+        raise click.UsageError("--whole goes with --file or -")
+    if path and not whole and not _is_text(path):
+        raise click.UsageError(
+            f"{path} is not text: --whole sends it as one message (or give it as standard input)"
+        )
+    with Client.of(config) as client:
+        sender = Sender(client, topic, patience=timeout)
+        if path or text == "-":
+            _publish_input(sender, path, whole)
+        else:
+            sender.send_one(os.fsencode(text or ""))
+        if wait:
+            sender.wait()
+    _report(sender.sent, single=not path and text != "-", as_json=as_json)
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file's beginning looks like lines of text, in whatever encoding without NUL."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(_LOOK_BYTES)
+    except OSError:
+        return True  # reading it will say why not
+    return not _NO_TEXT & set(beginning)
+
+
+def _publish_input(sender: Sender, path: Path | None, whole: bool) -> None:
+    """Send the content of a file or of standard input."""
+    try:
+        with open(path or 0, "rb", buffering=0, closefd=path is not None) as file:
+            if whole:
+                sender.send_one(file.read())
+                return
+            _send_lines(sender, file.fileno())
+    except OSError as error:
+        raise ApplianceError(f"{path or 'standard input'}: {error.strerror}") from error
+
+
+def _send_lines(sender: Sender, descriptor: int) -> None:
+    """Send an input's lines; show the progress on a terminal."""
+    batches = sender.send_lines(descriptor)
+    size = os.fstat(descriptor).st_size
+    if not sys.stderr.isatty():
+        for _ in batches:
+            pass
+    elif size:
+        with click.progressbar(length=size, file=sys.stderr, show_pos=False) as bar:
+            for done in batches:
+                bar.update(done)
+    else:  # a pipe or a terminal: its length is unknown
+        for _ in batches:
+            click.echo(f"\r{counted(sender.sent.messages, 'message')} ", nl=False, err=True)
+        click.echo("\r", nl=False, err=True)
+
+
+def _report(sent: Sent, *, single: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(sent.as_dict()))
+    elif single:
+        click.echo(sent.last_id)
+    if not single:
+        rate = ""
+        if sent.messages >= _LEAST_FOR_A_RATE:
+            rate = f" in {sent.seconds:.1f} s ({sent.rate:,.0f} a second)"
+        verb = "is" if sent.messages == 1 else "are"
+        click.echo(
+            f"{counted(sent.messages, 'message')} ({counted(sent.bytes, 'byte')}){rate} {verb} on "
+            "the appliance's disk",
+            err=True,
+        )

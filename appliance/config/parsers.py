@@ -1,0 +1,175 @@
+"""Checks and conversions of settings: each takes a text, and raises ValueError in words.
+
+The words follow the setting's name in an error, so they say what is expected. Pure, but for the
+home folder that `~` stands for.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from appliance.model import quantities
+
+#: Between two URLs; a comma can also be part of one, of a password for example.
+_URL_SEPARATOR: Final = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)")
+
+
+class Address(NamedTuple):
+    """A TCP address to listen on or to connect to."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def path(value: str) -> Path:
+    """Return an absolute path; `~` is the home folder."""
+    if not value:
+        raise ValueError("expected a folder")
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:  # ~NAME of nobody
+        raise ValueError(f"expected a folder: {error}") from error
+
+
+def optional_path(value: str) -> Path | None:
+    """Return an absolute path, or None for an empty text."""
+    return path(value) if value else None
+
+
+def address(value: str) -> Address:
+    """Return the address of `HOST:PORT` or `[IPV6]:PORT`."""
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]+)):(\d{1,5})", value)
+    if not match or not 0 < int(match[3]) < 65536:
+        raise ValueError("expected HOST:PORT, for example 127.0.0.1:8080")
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def url(*schemes: str) -> Callable[[str], str]:
+    """Return a parser of URLs with one of `schemes`, or an empty text."""
+
+    def parse(value: str) -> str:
+        if value:
+            try:
+                parts = urlsplit(value)
+                usable = parts.scheme in schemes and parts.hostname and parts.port != 0
+            except ValueError:  # no port, or no IPv6 address; the text may be secret
+                usable = False
+            if not usable:
+                raise ValueError(f"expected {' or '.join(f'{s}://host[:port]' for s in schemes)}")
+        return value.rstrip("/")
+
+    return parse
+
+
+def urls(*schemes: str) -> Callable[[str], str]:
+    """Return a parser of one URL or several, separated by commas, or an empty text."""
+    parse_one = url(*schemes)
+
+    def parse(value: str) -> str:
+        parts = split_urls(value)
+        if not all(parts) or any("," in part.rpartition("@")[2] for part in parts):
+            raise ValueError("expected whole addresses between the commas")
+        return ",".join(map(parse_one, parts))
+
+    return parse
+
+
+def split_urls(value: str) -> list[str]:
+    """Return the URLs in a text that `urls` parses; none in an empty one."""
+    return _URL_SEPARATOR.split(value) if value else []
+
+
+def http_url(value: str) -> str:
+    """Return the URL of an HTTP API; `HOST:PORT` alone means http."""
+    try:
+        address(value)
+    except ValueError:
+        return url("http", "https")(value)
+    return f"http://{value}"
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from `low` to `high`."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\d{1,12}", value) or not low <= int(value) <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of seconds, with three decimal places at most."""
+
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,3})?", value) or not low <= float(value) <= high:
+            raise ValueError(f"expected seconds from {low} to {high}")
+        return float(value)
+
+    return parse
+
+
+def span(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of spans such as `12h`, in seconds; `off` is 0."""
+
+    def parse(value: str) -> int:
+        if value in ("", "0", "off"):
+            return 0
+        words = f"expected a span from {low} to {high} seconds, for example 12h or 1d, or off"
+        try:
+            length = quantities.span(value)
+        except ValueError as error:
+            raise ValueError(words) from error
+        if not low <= length <= high:
+            raise ValueError(words)
+        return length
+
+    return parse
+
+
+def size(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of sizes such as `1MiB`, in bytes."""
+
+    def parse(value: str) -> int:
+        words = f"expected a size from {low} to {high} bytes, for example 1048576 or 1MiB"
+        try:
+            count = quantities.size(value)
+        except ValueError as error:
+            raise ValueError(words) from error
+        if not low <= count <= high:
+            raise ValueError(words)
+        return count
+
+    return parse
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """Return a parser that takes one of `words`."""
+
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"expected one of {', '.join(words)}")
+        return value
+
+    return parse
+
+
+def token(value: str) -> str:
+    """Return the token of an administrator, or an empty text."""
+    if value and not re.fullmatch(r"[\x21-\x7e]{8,256}", value):
+        raise ValueError("expected 8 to 256 printable ASCII characters without spaces")
+    return value
+
+
+def any_token(value: str) -> str:
+    """Return a token that a client sends: the API says whether it is the right one."""
+    if not re.fullmatch(r"[\x21-\x7e]*", value):
+        raise ValueError("expected printable ASCII characters without spaces")
+    return value

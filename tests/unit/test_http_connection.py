@@ -35,6 +35,8 @@ class Echo:
             self.held.append(request)
         elif path == "/stream":
             request.task(self.stream(request, body))
+        elif path == "/204/later":
+            request.task(self.nothing(request))
         elif path == "/breaks":
             request.task(self.breaks(request))
         elif path == "/fault":
@@ -50,6 +52,10 @@ class Echo:
         request.start(200, b"x: y\r\n")
         for byte in body:
             await request.send(bytes([byte]))
+        request.finish()
+
+    async def nothing(self, request):
+        request.start(204, b"")
         request.finish()
 
     async def breaks(self, request):
@@ -244,11 +250,15 @@ def test_an_answer_to_head_has_no_body(server, path):
     assert answer.count(b"\r\n\r\n") == 1
 
 
-def test_an_answer_without_content_says_no_length(server):
-    answer = server.ask(request("/204", b"", CLOSE))
-    assert statuses(answer) == [204]
-    assert b"content-length" not in answer
-    assert b"never sent" not in answer
+@pytest.mark.parametrize("path", ["/204", "/204/later"])
+def test_an_answer_without_content_ends_with_its_head(server, path):
+    """The next answer on the connection begins right behind it."""
+    answers = server.ask(request(path, b"") + request("/", b"x", CLOSE))
+    assert statuses(answers) == [204, 200]
+    first, _, rest_of_it = answers.partition(b"\r\n\r\n")
+    assert b"content-length" not in first
+    assert b"transfer-encoding" not in first
+    assert rest_of_it.startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_client_that_waits_to_be_told_to_go_on_is_told(server):

@@ -135,7 +135,7 @@ class Request:
         """Begin an answer whose length is not known."""
         self._answered = True
         connection = self._connection
-        if self.head.version == "1.1":
+        if self.head.version == "1.1" and status not in response.BODILESS:
             self._chunked = True
             headers += b"transfer-encoding: chunked\r\n"
         keep_alive = connection.keeps_alive

@@ -104,6 +104,8 @@ class WsgiBridge:
         status, headers = int(started[0].split(" ", 1)[0]), started[1]
         close = getattr(result, "close", lambda: None)
         length = next((int(v) for name, v in headers if name.lower() == "content-length"), None)
+        if status in response.BODILESS:
+            length = 0
         if length is not None and length <= _MOST_WHOLE:
             try:
                 return _Answer(status, headers, b"".join(result), iter(()), close)

@@ -45,7 +45,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; then set `stopping`, answer what is under way and end.
 
-    Raises ConfigError where the address can't be listened on.
+    Raises OccupiedError or ConfigError where the address can't be listened on.
     """
     # What is loaded now stays; the collector need not look at it again and again under load.
     gc.freeze()

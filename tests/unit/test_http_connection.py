@@ -14,7 +14,7 @@ from appliance.api.http.acceptor import Acceptor, Budget, listen
 from appliance.api.http.request import Admission
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS
 from appliance.config import Address
-from appliance.errors import BodyError, ConfigError
+from appliance.errors import BodyError, OccupiedError
 
 LIMIT = 1000
 
@@ -431,5 +431,6 @@ def test_an_address_of_all_families_is_listened_on_by_both():
 def test_an_address_that_is_taken_is_named_with_its_setting():
     with listen("APPLIANCE_HTTP", Address("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"^APPLIANCE_HTTP: can't listen on 127.0.0.1:{port}"):
+        words = f"^APPLIANCE_HTTP: can't listen on 127.0.0.1:{port}"
+        with pytest.raises(OccupiedError, match=words):
             listen("APPLIANCE_HTTP", Address("127.0.0.1", port))

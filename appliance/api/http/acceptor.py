@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import resource
 import socket
 from collections.abc import Coroutine
@@ -10,7 +11,7 @@ from typing import Any, Final
 from appliance.api.http.connection import Connection
 from appliance.api.http.request import HeadPolicy
 from appliance.config import Address
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, OccupiedError
 
 #: Connections at once; more are answered 503. Each costs some kilobytes and a file.
 MAX_CONNECTIONS: Final = 4096
@@ -111,7 +112,8 @@ class Acceptor:
 def listen(setting: str, address: Address) -> socket.socket:
     """Return a socket that listens on the address; on both families for `[::]`.
 
-    Raises ConfigError, naming the setting.
+    Raises OccupiedError where another program listens there, else ConfigError; both name the
+    setting.
     """
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -123,7 +125,8 @@ def listen(setting: str, address: Address) -> socket.socket:
             dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
-        raise ConfigError(f"{setting}: can't listen on {address}: {error.strerror}") from error
+        kind = OccupiedError if error.errno == errno.EADDRINUSE else ConfigError
+        raise kind(f"{setting}: can't listen on {address}: {error.strerror}") from error
 
 
 def allow_files() -> None:

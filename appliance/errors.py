@@ -5,7 +5,7 @@ ApplianceError
 ├── HostError              the machine can't run the appliance as it is; `doctor` says more
 │   ├── OccupiedError      another program uses the address or the folder
 │   └── FolderError        a folder can't be made, read or written
-├── InputError             what was sent can't be accepted; nothing of it was kept
+├── InputError             a request can't be accepted; nothing of it was kept
 │   ├── TopicError         not a topic's name
 │   ├── BodyError          empty, or a line that is not what it claims to be
 │   ├── TooLargeError      more bytes or messages than a limit allows
@@ -13,7 +13,7 @@ ApplianceError
 │   ├── KeyReusedError     an idempotency key came again with another body
 │   ├── RedriveError       a dead letter that would only die again as it is
 │   └── AmbiguousError     a name that several things have
-├── EnvelopeError          what came from the broker can't be decoded
+├── EnvelopeError          a message from the broker can't be decoded
 ├── BrokerError            the broker can't be used now
 │   ├── RefusedError       the broker did not take it: it was not kept
 │   ├── DeadlineError      not confirmed in time: it may have been kept or not
@@ -64,7 +64,7 @@ class FolderError(HostError):
 
 
 class InputError(ApplianceError):
-    """What was sent can't be accepted; nothing of it was kept."""
+    """A request can't be accepted; nothing of it was kept."""
 
     @property
     def public(self) -> str:
@@ -101,7 +101,7 @@ class AmbiguousError(InputError):
 
 
 class EnvelopeError(ApplianceError):
-    """What came from the broker can't be decoded.
+    """A message from the broker can't be decoded.
 
     `reason` is a stable word for `dead_letters.reason`; the message is for people.
     """

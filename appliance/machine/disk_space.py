@@ -47,16 +47,16 @@ class Disk:
 def disk(folder: Path, name: str, floor: int, inode_floor: int) -> Disk:
     """Return the state of the disk below `folder`. Raises StoreError if it can't be asked."""
     try:
-        found = os.statvfs(folder)
+        status = os.statvfs(folder)
     except OSError as error:
         raise StoreError(f"{folder}: {error.strerror}") from error
     return Disk(
         name=name,
-        free=found.f_bavail * found.f_frsize,
-        total=found.f_blocks * found.f_frsize,
+        free=status.f_bavail * status.f_frsize,
+        total=status.f_blocks * status.f_frsize,
         floor=floor,
-        free_inodes=found.f_favail,
-        inodes=found.f_files,
+        free_inodes=status.f_favail,
+        inodes=status.f_files,
         inode_floor=inode_floor,
     )
 
@@ -64,17 +64,17 @@ def disk(folder: Path, name: str, floor: int, inode_floor: int) -> Disk:
 def disks(config: Config) -> list[Disk]:
     """Return the data's disk and, where that is another one, the broker's. Raises StoreError."""
     floors = (config.min_free_bytes, MIN_FREE_INODES)
-    found = [disk(config.data, "the data's disk", *floors)]
+    all_disks = [disk(config.data, "the data's disk", *floors)]
     broker = config.broker_home
     try:
         own = not config.broker_url and broker.stat().st_dev != config.data.stat().st_dev
     except OSError:  # not made yet: it will be on the same
         own = False
     if own:
-        found.append(disk(broker, "the broker's disk", *floors))
-    return found
+        all_disks.append(disk(broker, "the broker's disk", *floors))
+    return all_disks
 
 
 def lacking(config: Config) -> str:
     """Say which disk is below a floor; empty where none is. Raises StoreError."""
-    return next((found.lacks for found in disks(config) if found.lacks), "")
+    return next((each.lacks for each in disks(config) if each.lacks), "")

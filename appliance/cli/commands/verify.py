@@ -65,55 +65,55 @@ def verify(
     if accept:
         count = checked.accept_missing()
         click.echo(f"missing envelopes acknowledged: {count:,}", err=True)
-    found = checked.verify(
+    verification = checked.verify(
         quick=quick, alone=database is not None, progress=_show if _watched() else _hide
     )
     if database is None:
-        queue = _look_at_queue(config, store, found)
+        queue = _look_at_queue(config, store, verification)
     else:
         queue = Queue(reason="not looked at for a file")
-    _judge_unknown(found)
+    _judge_unknown(verification)
     _clear()
     answer = {
-        "ok": not found.problems,
-        **asdict(found),
+        "ok": not verification.problems,
+        **asdict(verification),
         "queue": asdict(queue),
         "seconds": round(time.monotonic() - began, 2),
     }
-    text = "\n".join(lines(found, queue, alone=database is not None))
+    text = "\n".join(lines(verification, queue, alone=database is not None))
     click.echo(json.dumps(answer, indent=2) if as_json else text)
-    if found.problems:
+    if verification.problems:
         sys.exit(1)
 
 
-def _look_at_queue(config: Config, store: Store, found: Verification) -> Queue:
+def _look_at_queue(config: Config, store: Store, verification: Verification) -> Queue:
     """Ask the running API, and wait until the envelopes that it confirmed are in the store."""
     client = Client(replace(config, url=""))  # the one beside this database
     try:
         broker = _broker(client)
         said = broker["numbers"]
         entry = None if said is None else LedgerEntry(**said)
-        if found.sources is not None and entry is not None:
-            _excuse_running(found.sources, entry.source)
+        if verification.sources is not None and entry is not None:
+            _excuse_running(verification.sources, entry.source)
             broker, not_stored = _wait(client, store, entry)
-            _judge(found, broker, not_stored)
+            _judge(verification, broker, not_stored)
         else:
             not_stored = None
     except ApplianceError as error:
-        return Queue(reason=str(error), not_stored=_left(config, store, found))
+        return Queue(reason=str(error), not_stored=_left(config, store, verification))
     finally:
         client.close()
     reason = None if broker["depth"] is not None else broker["reason"] or "not looked at yet"
     return Queue(broker["depth"], broker["consumers"], not_stored, reason)
 
 
-def _left(config: Config, store: Store, found: Verification) -> int | None:
+def _left(config: Config, store: Store, verification: Verification) -> int | None:
     """Return how many envelopes are no rows, of those that API processes noted as confirmed."""
-    if found.sources is None:
+    if verification.sources is None:
         return None
     count = sum(store.unaccounted(entry) for entry in last_words.recorded(config.data))
     if count:
-        found.notes.append(
+        verification.notes.append(
             f"confirmed envelopes that are not stored: {count:,}; while the API is away it is not "
             "known whether they wait in the queue"
         )
@@ -148,20 +148,20 @@ def _wait(client: Client, store: Store, entry: LedgerEntry) -> tuple[dict[str, A
         time.sleep(_LOOK)
 
 
-def _judge(found: Verification, broker: dict[str, Any], not_stored: int) -> None:
+def _judge(verification: Verification, broker: dict[str, Any], not_stored: int) -> None:
     """Judge whether confirmed envelopes that are no rows can still become rows."""
     depth = broker["depth"]
     if not not_stored:
         return
     if depth is None or not_stored <= depth:
-        found.notes.append(f"confirmed envelopes that wait to be stored: {not_stored:,}")
+        verification.notes.append(f"confirmed envelopes that wait to be stored: {not_stored:,}")
     elif broker["consumers"]:
-        found.problems.append(
+        verification.problems.append(
             f"confirmed envelopes that are not stored: {not_stored:,}, while {depth:,} wait in the "
             "queue; a worker holds the others and can't store them, or they are lost"
         )
     else:
-        found.problems.append(
+        verification.problems.append(
             f"envelopes missing: {not_stored - depth:,}; they were confirmed, are not stored, and "
             "neither the queue nor a worker has them"
         )
@@ -176,12 +176,12 @@ def _excuse_running(sources: LedgerSums, running: str) -> None:
     sources.gaps = [gap for gap in sources.gaps if gap.missing or gap.unknown]
 
 
-def _judge_unknown(found: Verification) -> None:
-    if found.sources is not None and found.sources.unknown:
-        found.notes.append(
+def _judge_unknown(verification: Verification) -> None:
+    if verification.sources is not None and verification.sources.unknown:
+        verification.notes.append(
             "envelopes that have not come, and of which it is not known whether they were "
-            f"confirmed: {found.sources.unknown:,}; their API process was killed before it could "
-            "say, or this is a copy"
+            f"confirmed: {verification.sources.unknown:,}; their API process was killed before it "
+            "could say, or this is a copy"
         )
 
 

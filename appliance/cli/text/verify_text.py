@@ -20,12 +20,12 @@ class Queue:
     reason: str | None = None
 
 
-def lines(found: Verification, queue: Queue, *, alone: bool) -> list[str]:
+def lines(verification: Verification, queue: Queue, *, alone: bool) -> list[str]:
     """Return the lines of `appliance verify`; `alone`: the file is not the appliance's own."""
-    rows = [("database", found.database), ("schema", str(found.schema))]
-    if (integrity := found.integrity) is not None:
+    rows = [("database", verification.database), ("schema", str(verification.schema))]
+    if (integrity := verification.integrity) is not None:
         rows.append(("structure", f"{'sound' if integrity.ok else 'WRONG'} ({integrity.check})"))
-    if (messages := found.messages) is not None:
+    if (messages := verification.messages) is not None:
         agree = (
             f"the counters of {counted(messages.wrong_counters, 'topic')} are WRONG"
             if messages.wrong_counters
@@ -33,24 +33,24 @@ def lines(found: Verification, queue: Queue, *, alone: bool) -> list[str]:
         )
         topics = counted(messages.topics, "topic")
         rows.append(("messages", f"{messages.rows:,} in {topics}, {size(messages.bytes)}; {agree}"))
-    if (dead := found.dead_letters) is not None:
+    if (dead := verification.dead_letters) is not None:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in dead.by_reason.items())
         rows.append(("dead letters", f"{dead.total:,}" + (f": {reasons}" if reasons else "")))
-    if found.sources is not None:
-        rows.append(("envelopes", _envelopes(found.sources)))
+    if verification.sources is not None:
+        rows.append(("envelopes", _envelopes(verification.sources)))
     rows.append(("queue", _queue(queue)))
     text = [f"{name:<12}  {text}" for name, text in rows]
-    text += _details(found)
-    text += [f"note: {note}" for note in found.notes]
-    text += [f"WRONG: {problem}" for problem in found.problems]
-    if found.problems:
-        return [*text, counted(len(found.problems), "problem")]
-    return [*text, "all is well" if alone else f"all is well{_waiting_letters(found)}"]
+    text += _details(verification)
+    text += [f"note: {note}" for note in verification.notes]
+    text += [f"WRONG: {problem}" for problem in verification.problems]
+    if verification.problems:
+        return [*text, counted(len(verification.problems), "problem")]
+    return [*text, "all is well" if alone else f"all is well{_waiting_letters(verification)}"]
 
 
-def _waiting_letters(found: Verification) -> str:
+def _waiting_letters(verification: Verification) -> str:
     """Say what to do about dead letters: they are no fault of the store, and wait for a person."""
-    count = found.dead_letters.total if found.dead_letters is not None else 0
+    count = verification.dead_letters.total if verification.dead_letters is not None else 0
     verb = "waits" if count == 1 else "wait"
     return f"; {counted(count, 'dead letter')} {verb}: appliance dead list" if count else ""
 
@@ -71,16 +71,16 @@ def _queue(queue: Queue) -> str:
     return f"{waiting}; {counted(queue.workers or 0, 'worker')} attached"
 
 
-def _details(found: Verification) -> list[str]:
+def _details(verification: Verification) -> list[str]:
     lines: list[str] = []
-    if found.integrity is not None:
-        lines += [f"  {error}" for error in found.integrity.errors]
-    if found.messages is not None:
-        for wrong in found.messages.wrong:
+    if verification.integrity is not None:
+        lines += [f"  {error}" for error in verification.integrity.errors]
+    if verification.messages is not None:
+        for wrong in verification.messages.wrong:
             lines.append(f"  topic {wrong.topic}: kept {_counter(wrong.kept)}")
             lines.append(f"  {'':<6}{'':<{len(wrong.topic)}}  true {_counter(wrong.true)}")
-    if found.sources is not None:
-        for gap in found.sources.gaps:
+    if verification.sources is not None:
+        for gap in verification.sources.gaps:
             if gap.missing:
                 lines.append(
                     f"  source {gap.source} ({gap.first_at} to {gap.last_at}): "

@@ -29,8 +29,12 @@ _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 #: Level's name as `logs.terminal` writes it -> its colour.
 _COLOURS: Final = {b"WARNING": b"33", b"ERROR": b"31", b"CRITICAL": b"31"}
 _LEVEL: Final = re.compile(rb"(?<=\d\d:\d\d:\d\d )(WARNING|ERROR|CRITICAL)\b")
-#: The beginning of RabbitMQ's own lines: program, time, level, and an Erlang process.
-_RABBITMQ: Final = re.compile(rb"^(broker +)(\d{4}-\d\d-\d\dT\S+) \[(\w+)\] <[\d.]+> ")
+#: The beginning of RabbitMQ's own lines: program, time, level, and an Erlang process. Last, the
+#: warning that every start of a new node gives, and that asks for nothing.
+_RABBITMQ: Final = re.compile(
+    rb"^(broker +)(\d{4}-\d\d-\d\dT\S+) \[(\w+)\] <[\d.]+> "
+    rb"(?=(Message store \S+: rebuilding indices from scratch)?)"
+)
 #: Its levels that a terminal need not name.
 _UNNAMED: Final = frozenset([b"debug", b"info", b"notice"])
 
@@ -132,12 +136,13 @@ class Screen:
 
 def _shortened(match: re.Match[bytes]) -> bytes:
     """Return the beginning of a line of RabbitMQ in the form of our own."""
-    name, written, level = match.groups()
+    name, written, level, is_normal = match.groups()
     try:
         time = datetime.fromisoformat(written.decode()).astimezone(UTC)
     except ValueError:
         return match[0]
-    words = [f"{time:%H:%M:%S}".encode()] + ([] if level in _UNNAMED else [level.upper()])
+    names_level = level not in _UNNAMED and not is_normal
+    words = [f"{time:%H:%M:%S}".encode()] + ([level.upper()] if names_level else [])
     return name + b" ".join(words) + b" "
 
 

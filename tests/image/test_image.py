@@ -68,4 +68,8 @@ def test_any_command_of_the_appliance_can_be_run_in_a_container():
     assert (status, output.split(",")[0]) == (0, "appliance")
     status, output = run_to_its_end(IMAGE, "config", "--json")
     assert status == 0
-    assert json.loads(output)["APPLIANCE_DATA"] == {"value": "/data", "source": "environment"}
+    assert json.loads(output)["APPLIANCE_DATA"] == {
+        "value": "/data",
+        "text": "/data",
+        "source": "environment",
+    }

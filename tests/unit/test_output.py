@@ -77,6 +77,15 @@ def test_a_line_of_rabbitmq_is_shortened_to_the_form_of_the_others(written, scre
     ]
 
 
+def test_a_warning_that_every_new_node_gives_is_shown_as_no_warning(written, screen):
+    """`rebuilding indices from scratch` is the first thing that a new RabbitMQ node logs."""
+    lines = Lines(written.append, named=True, screen=screen(NO_COLOR="1"))
+    moment = b"2026-11-25T18:37:10.123456Z [warning] <0.616.0> "
+    lines.add("broker", moment + b'Message store "a/msg": rebuilding indices from scratch\n')
+    lines.add("broker", moment + b'Message store "a/msg": damaged\n')
+    assert [line.split()[2] for line in b"".join(written).splitlines()] == [b"Message", b"WARNING"]
+
+
 def test_a_warning_is_coloured_unless_colours_are_unwanted(written, screen):
     for environ in ({}, {"NO_COLOR": "1"}):
         lines = Lines(written.append, named=True, screen=screen(**environ))

@@ -65,6 +65,11 @@ ATTACKS = {
     "empty lines": (b"", b"\r\n" * 30_000),
     "pipelined health checks": (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1500),
     "pipelined refusals": (b"", b"GET /v1/topics HTTP/1.1\r\nHost: x\r\n\r\n" * 1500),
+    "pipelined heads of tiny headers": (
+        b"",
+        (b"GET /v1/topics HTTP/1.1\r\n" + b"a:b\r\n" * 127 + b"\r\n") * 100,
+    ),
+    "pipelined pages": (b"", b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1500),
     "pipelined upgrades": (
         b"",
         b"GET /healthz HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n" * 1000,

@@ -17,6 +17,8 @@ from appliance.config import Address
 from appliance.errors import BodyError, OccupiedError
 
 LIMIT = 1000
+#: Bytes of an answer that no socket's buffers take whole.
+LARGE = 8_000_000
 
 
 class Echo:
@@ -43,6 +45,8 @@ class Echo:
             raise RuntimeError("a fault")
         elif path == "/bad":
             raise BodyError("no good")
+        elif path == "/open":
+            request.respond(200, b"", b"x" * LARGE)
         elif path == "/204":
             request.respond(204, b"", b"never sent")
         else:
@@ -228,6 +232,7 @@ def test_a_refusal_without_a_body_to_read_keeps_the_connection(server, path, sta
          + b"200\r\n%b\r\n" % (b"x" * 512) * 2 + b"0\r\n\r\n", 413),
         (b"GET / HTTP/1.1\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"x" * 40_000, 431),
+        (b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * 129 + b"\r\n", 431),
         (b"\x16\x03\x01", 400),
         (b"GET / HTTP/2.0\r\n\r\n", 400),
     ],
@@ -360,6 +365,24 @@ def test_all_connections_together_hold_no_more_than_their_budget(server, monkeyp
         assert len(refused) == 3
         assert all(statuses(rest(link)) == [503] for link in refused)
         assert statuses(server.ask(request("/", b"x", CLOSE))) == [200]
+    deadline = time.monotonic() + 5
+    while server.acceptor.strangers.held and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.acceptor.strangers.held == 0
+
+
+def test_answers_that_strangers_do_not_read_are_within_their_budget(server):
+    server.acceptor.strangers = Budget(2 * LARGE)
+    with contextlib.ExitStack() as links:
+        begun = [links.enter_context(server.dial()) for _ in range(6)]
+        for link in begun:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            link.sendall(request("/open"))
+        deadline = time.monotonic() + 5
+        while len(server.acceptor._connections) > 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(server.acceptor._connections) <= 3
+        assert 0 < server.acceptor.strangers.held <= 2 * LARGE
     deadline = time.monotonic() + 5
     while server.acceptor.strangers.held and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -181,6 +181,13 @@ def test_a_first_line_that_is_none_of_http_1_is_refused(line):
         parsed(first=line)
 
 
+def test_a_head_has_a_bound_on_its_headers():
+    headers = [b"A: b"] * head.MAX_HEADERS
+    assert len(parsed(*headers).headers) == head.MAX_HEADERS
+    with pytest.raises(head.HeadTooLargeError, match="128 headers"):
+        parsed(*headers, b"A: b")
+
+
 def test_chunks_do_not_exist_in_http_1_0():
     with pytest.raises(HeadError, match="only Transfer-Encoding is chunked"):
         parsed(b"Transfer-Encoding: chunked", first=b"POST / HTTP/1.0\r\n")

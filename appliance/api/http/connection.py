@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from appliance.api.http import head, problems, response
 from appliance.api.http.body import BodyFramingError, BodyReader, ChunkedBody, SizedBody
-from appliance.api.http.head import MAX_HEAD_BYTES, Head, HeadError
+from appliance.api.http.head import MAX_HEAD_BYTES, Head, HeadError, HeadTooLargeError
 from appliance.api.http.problems import Problem
 from appliance.api.http.request import Admission, HeadPolicy, Request, problem_answer
 from appliance.auth.principal import ANONYMOUS
@@ -47,6 +47,7 @@ _TOO_MANY: Final = Problem(
 _TOO_MUCH: Final = Problem(
     503, "about:blank", "Too many unfinished requests", "try again in a moment", _RETRY
 )
+_HEAD_LIMIT: Final = f"a request's head can have {MAX_HEAD_BYTES} bytes"
 _TOO_SLOW: Final = problems.of_status(408, "Too slow", "the body did not arrive in time")
 
 
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._searched = 0  # bytes of it in which no head ends
         self._request: Request | None = None  # under way: its body is coming, or its answer
         self._body: BodyReader | None = None  # of that request, as long as it is coming
+        self._unread = 0  # bytes of answers that a stranger does not read
         self._held = 0  # bytes that the budget knows of
         self._budget = acceptor.strangers
         self._advancing = self._is_scheduled = False
@@ -118,11 +120,18 @@ class Connection(asyncio.Protocol):
         """Begin to time a client that does not read as fast as we write."""
         self._write_deadline = self._loop.time() + _WRITE_SECONDS
         self._writable = self._loop.create_future()
+        if self._budget is self.acceptor.strangers:
+            self._unread = self.transport.get_write_buffer_size()
+            if not self._hold(self._held + self._unread):
+                self.transport.abort()
 
     def resume_writing(self) -> None:
         """Go on with what it asked next."""
         self._write_deadline = math.inf
         self._wake_writer()
+        if self._unread:
+            self._hold(self._held - self._unread)
+            self._unread = 0
         if self._request is None and self._data:
             self._advance_soon()
 
@@ -166,7 +175,8 @@ class Connection(asyncio.Protocol):
         size = len(self._data)
         if not size and not self._held:
             return
-        if self._hold(size + (len(self._body.body) if self._body is not None else 0)):
+        body = len(self._body.body) if self._body is not None else 0
+        if self._hold(size + body + self._unread):
             is_answering = self._request is not None and self._body is None
             is_busy = is_answering or self._writable is not None or self._is_scheduled
             waits = is_busy and size > _AHEAD_BYTES
@@ -207,6 +217,9 @@ class Connection(asyncio.Protocol):
             return True
         try:
             request_head = head.parse(raw)
+        except HeadTooLargeError as error:
+            self._refuse_head(str(error))
+            return False
         except HeadError as error:
             self._refuse(problems.bad_request(str(error)))
             return False
@@ -296,15 +309,14 @@ class Connection(asyncio.Protocol):
         error = TooLargeError(f"the body has more than {most} bytes; nothing of it was kept")
         self._refuse(problems.of(error))
 
-    def _refuse_head(self) -> None:
-        limit = f"a request's head can have {MAX_HEAD_BYTES} bytes"
+    def _refuse_head(self, limit: str = _HEAD_LIMIT) -> None:
         self._refuse(problems.of_status(431, "Headers too large", limit))
 
     def _refuse(self, problem: Problem, *, bodiless: bool = False) -> None:
         """Answer a problem and read no further requests: where the next one begins is not known."""
         self.write(problem_answer(problem, keep_alive=False, bodiless=bodiless))
         self._request, self._body, self._data = None, None, b""
-        self._hold(0)
+        self._hold(self._unread)
         self._drains = _DRAIN_BYTES
         self._deadline = self._loop.time() + _DRAIN_SECONDS
         if self._ended or self.transport.is_closing():

@@ -19,6 +19,8 @@ import httptools
 
 #: Bytes of a request's line and headers.
 MAX_HEAD_BYTES: Final = 32 * 1024
+#: Headers of a request. A head of tiny ones would cost milliseconds to parse.
+MAX_HEADERS: Final = 128
 
 _END: Final = re.compile(rb"\n\r?\n")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
@@ -29,6 +31,10 @@ Headers = list[tuple[bytes, bytes]]
 
 class HeadError(Exception):
     """The bytes are no head of a request; the message says why, for the client."""
+
+
+class HeadTooLargeError(HeadError):
+    """A head has more headers than it can have."""
 
 
 class Head:
@@ -81,8 +87,14 @@ def find_end(data: bytes, start: int) -> int:
 
 
 def parse(data: bytes) -> Head:
-    """Parse a head, from its first byte to the end of its empty line. Raises HeadError."""
-    if data.count(b"\n") != data.count(b"\r\n"):
+    """Parse a head, from its first byte to the end of its empty line.
+
+    Raises HeadTooLargeError for too many headers, HeadError for any other fault.
+    """
+    lines = data.count(b"\n")
+    if lines > MAX_HEADERS + 2:  # the request's line and the empty one
+        raise HeadTooLargeError(f"a request can have {MAX_HEADERS} headers")
+    if lines != data.count(b"\r\n"):
         data = _with_crlf(data)
     head = Head()
     parser = httptools.HttpRequestParser(head)

@@ -80,7 +80,9 @@ def run(config: Config) -> int:
     with contextlib.suppress(OSError):  # a full disk: the command line has to be told the address
         files.write_private(config.address_file, f"{config.own_url}\n")
     print(_welcome(config), file=sys.stderr, flush=True)  # noqa: T201  # the log is on the other
-    ready.notice = ready.ReadyNotice(config, Output(2).write, began=began)
+    if os.getpid() != 1 or sys.stderr.isatty():
+        # A container's log is one stream of JSON lines, in which the API says the same.
+        ready.notice = ready.ReadyNotice(config, Output(2).write, began=began)
     supervisord(_arguments())
     config.address_file.unlink(missing_ok=True)
     mark = FatalMark.find(config.run_folder)

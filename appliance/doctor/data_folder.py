@@ -4,12 +4,13 @@ import os
 import pwd
 import stat
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from appliance.doctor.diagnosis import Diagnosis, error, ok, warning
+from appliance.machine import disk_space
+from appliance.machine.fsync_times import fsync_seconds, percentile
 
 #: Kinds that are served over a network or by a program: they break the shared memory or the locks
 #: that the database's write-ahead log needs, or tell of an fsync that did not happen.
@@ -46,12 +47,8 @@ _PASSING: Final = {
 _LOCAL_ADVICE: Final = (
     "put the data folder on a local disk (ext4, XFS, btrfs, ZFS); with Docker use a named volume"
 )
-#: Free inodes below which a disk is as good as full.
-_FEW_INODES: Final = 1000
-#: Small writes that are timed, at most so many and for so many seconds; bytes of each.
-_WRITES: Final = 200
+#: Seconds for which small writes are timed.
 _WRITE_SECONDS: Final = 2.0
-_WRITE_BYTES: Final = 4096
 #: Seconds of a median or 99th percentile that make every commit slow, and of a median that no disk
 #: reaches which really writes.
 _SLOW_MEDIAN: Final = 0.020
@@ -152,22 +149,20 @@ def _owner(folder: Path, files: Sequence[Path]) -> Diagnosis:
 
 def room(folder: Path, floor: int) -> list[Diagnosis]:
     """Check free bytes and inodes."""
-    place = existing(folder)
-    status = os.statvfs(place)
-    free = status.f_bavail * status.f_frsize
-    shown = f"{free >> 20:,} MiB free of {status.f_blocks * status.f_frsize >> 20:,} MiB"
-    if free < floor:
+    disk = disk_space.disk(existing(folder), "the data's disk", floor, disk_space.MIN_FREE_INODES)
+    shown = f"{disk.free >> 20:,} MiB free of {disk.total >> 20:,} MiB"
+    if disk.free < floor:
         space = error("space", f"{shown}; below {floor >> 20:,} MiB nothing is accepted",
                       "free some space, or lower APPLIANCE_MIN_FREE_BYTES")  # fmt: skip
-    elif free < 2 * floor:
+    elif disk.free < 2 * floor:
         space = warning("space", f"{shown}; below {floor >> 20:,} MiB nothing is accepted",
                         "free some space soon, or set APPLIANCE_RETENTION")  # fmt: skip
     else:
         space = ok("space", shown)
-    if not status.f_files:
+    if not disk.inodes:
         return [space, ok("inodes", "not limited")]
-    left = f"{status.f_favail:,} inodes free of {status.f_files:,}"
-    if status.f_favail < _FEW_INODES:
+    left = f"{disk.free_inodes:,} inodes free of {disk.inodes:,}"
+    if disk.free_inodes < disk.inode_floor:
         return [space, error("inodes", left, "delete files: no new one can be made soon")]
     return [space, ok("inodes", left)]
 
@@ -175,24 +170,12 @@ def room(folder: Path, floor: int) -> list[Diagnosis]:
 def fsync(folder: Path) -> Diagnosis:
     """Time small writes that are synced one by one, like commits and confirms."""
     check = "fsync"
-    path = existing(folder) / f".doctor-{os.getpid()}"
-    times: list[float] = []
+    place = existing(folder)
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        try:
-            end = time.monotonic() + _WRITE_SECONDS
-            while len(times) < _WRITES and (len(times) < 2 or time.monotonic() < end):
-                os.write(descriptor, b"\0" * _WRITE_BYTES)
-                began = time.monotonic()
-                os.fdatasync(descriptor)
-                times.append(time.monotonic() - began)
-        finally:
-            os.close(descriptor)
-            path.unlink()
+        times = fsync_seconds(place, _WRITE_SECONDS)
     except OSError as trouble:
-        return error(check, f"{path.parent}: can't write: {trouble.strerror}", "make it writable")
-    times.sort()
-    median, p99 = statistics.median(times), times[int(len(times) * 0.99)]
+        return error(check, f"{place}: can't write: {trouble.strerror}", "make it writable")
+    median, p99 = statistics.median(times), percentile(times, 0.99)
     shown = f"median {median * 1e3:.2f} ms, 99 % {p99 * 1e3:.2f} ms ({len(times)} writes)"
     if median > _SLOW_MEDIAN or p99 > _SLOW_P99:
         return warning(check, f"{shown}: slow", "each commit and confirm waits for it: use an SSD")

@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.drill.check import DrillResult, StoredRow, check
-from appliance.drill.fsync_times import fsync_seconds, percentile
 from appliance.drill.journal import Journal
 from appliance.drill.kill import PROGRAMS, Killer
 from appliance.drill.load import Load
 from appliance.drill.scratch import Scratch
 from appliance.errors import ApplianceError
+from appliance.machine.fsync_times import fsync_seconds, percentile
 
 #: Seconds for a start, for healing after the last kill, and for storing what is still queued.
 _START_SECONDS: Final = 120.0
 _HEAL_SECONDS: Final = 120.0
 _DRAIN_SECONDS: Final = 300.0
+#: Seconds for which the disk's syncs are timed.
+_FSYNC_SECONDS: Final = 5.0
 #: Seconds between two looks while something is waited for; and for which nothing may change.
 _LOOK_SECONDS: Final = 0.25
 _QUIET_SECONDS: Final = 1.0
@@ -142,7 +144,7 @@ class Drill:
 
     def _measure_disk(self) -> None:
         try:
-            seconds = fsync_seconds(self._scratch.folder)
+            seconds = fsync_seconds(self._scratch.folder, _FSYNC_SECONDS)
         except OSError as error:
             raise ApplianceError(f"{self._scratch.folder}: {error.strerror}") from error
         self._report.fsync_p50 = percentile(seconds, 0.5)

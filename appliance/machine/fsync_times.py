@@ -7,26 +7,25 @@ from typing import Final
 
 #: Enough for a 99th percentile that isn't the slowest write; a fraction of a second on a fast disk.
 _WRITES: Final = 200
-#: Seconds; a slow disk (10 ms and more) is measured with fewer.
-_LONGEST: Final = 5.0
-#: About what one commit of a few messages writes.
+#: About as many bytes as one commit of a few messages writes.
 _BYTES: Final = 4096
 
 
-def fsync_seconds(folder: Path) -> list[float]:
-    """Append to a file in the folder and have it flushed, again and again; return each's seconds.
+def fsync_seconds(folder: Path, longest: float) -> list[float]:
+    """Write to a new file in the folder and have it synced, again and again.
 
-    Raises OSError.
+    Returns the seconds of each sync, at least two; a slow disk is measured with fewer writes, for
+    some `longest` seconds. Raises OSError.
     """
-    path = folder / "fsync"
+    path = folder / f".fsync-{os.getpid()}"
     times: list[float] = []
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        end = time.monotonic() + _LONGEST
-        while len(times) < _WRITES and time.monotonic() < end:
+        end = time.monotonic() + longest
+        while len(times) < _WRITES and (len(times) < 2 or time.monotonic() < end):
             os.write(descriptor, bytes(_BYTES))
             began = time.monotonic()
-            os.fsync(descriptor)
+            os.fdatasync(descriptor)
             times.append(time.monotonic() - began)
     finally:
         os.close(descriptor)

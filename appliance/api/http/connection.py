@@ -60,8 +60,9 @@ class Connection(asyncio.Protocol):
         self.acceptor = acceptor
         self._policy = policy
         self._loop = acceptor.loop
-        self._data = b""  # that came and belongs to no request yet
-        self._searched = 0  # bytes of it in which no head ends
+        self._data = b""  # that came and belongs to no request yet, but for what is
+        self._place = 0  # before this place, and is cut off at the end of a turn
+        self._searched = 0  # up to here no head ends
         self._request: Request | None = None  # under way: its body is coming, or its answer
         self._body: BodyReader | None = None  # of that request, as long as it is coming
         self._unread = 0  # bytes of answers that a stranger does not read
@@ -142,7 +143,11 @@ class Connection(asyncio.Protocol):
         self._advancing = True
         served = 0
         try:
-            while self._data and not self._drains and not self.transport.is_closing():
+            while (
+                self._place < len(self._data)
+                and not self._drains
+                and not self.transport.is_closing()
+            ):
                 if self._body is not None:
                     self._read_body(self._body)
                 elif self._request is not None or self._writable is not None:
@@ -156,6 +161,10 @@ class Connection(asyncio.Protocol):
                     break
         finally:
             self._advancing = False
+        if self._place:  # at once for all of this turn: each cut copies the rest
+            self._data = self._data[self._place :]
+            self._searched = max(0, self._searched - self._place)
+            self._place = 0
         self._read_ahead()
         if self._ended:
             self._close_if_ended()
@@ -195,23 +204,22 @@ class Connection(asyncio.Protocol):
 
     def _read_head(self) -> bool:
         """Read a request's head, and its body where that is here too; whether it was whole."""
-        data = self._data
-        if data[0] in b"\r\n":  # an empty line before a request is passed over (RFC 9112, 2.2)
-            self._data = data = data.lstrip(b"\r\n")
-            self._searched = 0
-        end = head.find_end(data, self._searched)
+        data, place = self._data, self._place
+        if data[place] in b"\r\n":  # an empty line before a request is passed over (RFC 9112, 2.2)
+            self._place = place = head.skip_empty_lines(data, place)
+        end = head.find_end(data, max(place, self._searched))
         if end < 0:
-            self._await_head(data)
+            self._await_head(data, place)
             return False
         self._searched = 0
-        if end > MAX_HEAD_BYTES:
+        if end - place > MAX_HEAD_BYTES:
             self._refuse_head()
             return False
-        return self._decide(data, end)
+        return self._decide(data, place, end)
 
-    def _decide(self, data: bytes, end: int) -> bool:
-        """Serve or refuse the request whose head is `data[:end]`; whether it is a request."""
-        raw = data[:end]
+    def _decide(self, data: bytes, place: int, end: int) -> bool:
+        """Serve or refuse the request whose head is `data[place:end]`; whether it is a request."""
+        raw = data[place:end]
         if known := self._policy.recall(raw):
             self._begin(*known, data, end)
             return True
@@ -225,25 +233,25 @@ class Connection(asyncio.Protocol):
             return False
         admission = self._policy.admit(request_head)
         if isinstance(admission, Problem):
-            self._data = data[end:]
+            self._place = end
             self._refuse_request(request_head, admission)
         else:
             self._policy.learn(raw, request_head, admission)
             self._begin(request_head, admission, data, end)
         return True
 
-    def _await_head(self, data: bytes) -> None:
-        """Go on collecting a head, as long as it can become one."""
-        if not data:
+    def _await_head(self, data: bytes, place: int) -> None:
+        """Go on collecting the head that begins at `place`, as long as it can become one."""
+        if place == len(data):
             return
-        if len(data) > MAX_HEAD_BYTES:
+        if len(data) - place > MAX_HEAD_BYTES:
             self._refuse_head()
-        elif not 65 <= data[0] <= 90:  # no method begins so, and TLS would never say more
+        elif not 65 <= data[place] <= 90:  # no method begins so, and TLS would never say more
             self._refuse(problems.bad_request("this is no HTTP request"))
         else:
             if not self._searched:
                 self._deadline = min(self._deadline, self._loop.time() + _HEAD_SECONDS)
-            self._searched = max(1, len(data) - 2)
+            self._searched = max(place + 1, len(data) - 2)
 
     def _begin(self, request_head: Head, admission: Admission, data: bytes, end: int) -> None:
         """Begin a request that was let in."""
@@ -255,24 +263,23 @@ class Connection(asyncio.Protocol):
         length = request_head.length
         if length is not None:
             if length > admission.max_body_bytes:
-                self._data = data[end:]
                 self._refuse_body()
                 return
             if len(data) - end >= length:
-                self._data = data[end + length :]
+                self._place = end + length
                 self._hand_over(request, data[end : end + length])
                 return
         self._body = ChunkedBody() if length is None else SizedBody(length)
-        self._data = data[end:]
+        self._place = end
         self._deadline = self._loop.time() + admission.handler.body_seconds
-        if request_head.expects_continue and not self._data:
+        if request_head.expects_continue and end == len(data):
             self.write(response.CONTINUE)
 
     def _read_body(self, body: BodyReader) -> None:
         request = self._request
         assert request is not None  # noqa: S101  # a body belongs to a request
         try:
-            self._data = self._data[body.feed(self._data) :]
+            self._place += body.feed(self._data[self._place :])
         except BodyFramingError as error:
             self._refuse(problems.bad_request(str(error)))
             return
@@ -315,7 +322,8 @@ class Connection(asyncio.Protocol):
     def _refuse(self, problem: Problem, *, bodiless: bool = False) -> None:
         """Answer a problem and read no further requests: where the next one begins is not known."""
         self.write(problem_answer(problem, keep_alive=False, bodiless=bodiless))
-        self._request, self._body, self._data = None, None, b""
+        self._request, self._body = None, None
+        self._data, self._place = b"", 0
         self._hold(self._unread)
         self._drains = _DRAIN_BYTES
         self._deadline = self._loop.time() + _DRAIN_SECONDS

@@ -22,6 +22,7 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 #: Headers of a request. A head of tiny ones would cost milliseconds to parse.
 MAX_HEADERS: Final = 128
 
+_EMPTY_LINES: Final = re.compile(rb"[\r\n]*")
 _END: Final = re.compile(rb"\n\r?\n")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _FRAMES_BODY: Final = re.compile(rb"(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
@@ -78,6 +79,12 @@ class Head:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header; called by the parser."""
         self.headers.append((name.lower(), value))
+
+
+def skip_empty_lines(data: bytes, start: int) -> int:
+    """Return the first place from `start` on that is in no empty line."""
+    match = _EMPTY_LINES.match(data, start)
+    return match.end() if match else start
 
 
 def find_end(data: bytes, start: int) -> int:

@@ -6,9 +6,11 @@ VENV := .venv
 PYTHON ?= python3
 # On a terminal pip shows how far it is.
 PIP := $(VENV)/bin/pip --disable-pip-version-check install $(if $(MAKE_TERMOUT),,--quiet) --require-hashes
-# Files of tests that run side by side; most of the time each waits for what it has started.
-JOBS ?= 3
-SIDE_BY_SIDE = --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+# Files of tests that run side by side; most of the time each waits for what it has started. Those
+# that count messages under load, and times, leave more of two cores to each.
+JOBS ?= 4
+LOAD_JOBS ?= 3
+SIDE_BY_SIDE = --dist loadfile --no-loadscope-reorder --numprocesses
 IMAGE ?= queue-appliance
 BASE ?= debian:trixie-slim
 SYSTEMD_IMAGE ?= queue-appliance-systemd
@@ -62,16 +64,16 @@ format: $(VENV)/dev.stamp ## let ruff format the code
 	$(VENV)/bin/ruff format .
 
 test: need-broker-test $(VENV)/dev.stamp ## unit and integration tests, with a real RabbitMQ
-	$(VENV)/bin/pytest $(SIDE_BY_SIDE)
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(JOBS)
 
 test-faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## break every part under load and count what is stored; as root
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/faults -m 'not long' $(FAULTS)
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/faults -m 'not long' $(FAULTS)
 
 faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## the same with the long storms
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/faults $(FAULTS)
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/faults $(FAULTS)
 
 test-powercut: need-broker-disks-containers $(VENV)/dev.stamp image-for-tests ## cut the power under load, CUTS=16 times, and count; as root
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/powercut --cuts $(CUTS)
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/powercut --cuts $(CUTS)
 
 powercut: ## the same 120 times
 	$(MAKE) test-powercut CUTS=120

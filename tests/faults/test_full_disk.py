@@ -119,7 +119,7 @@ def test_disks_that_fill_up_in_any_order_lose_nothing_and_recover_by_themselves(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_what_is_killed_while_the_disks_are_full_comes_back(small):
+def test_programs_killed_while_the_disks_are_full_come_back(small):
     """Waits for RabbitMQ's start, which waits for room."""
     it = small()
 

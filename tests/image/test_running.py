@@ -86,7 +86,9 @@ with pika.BlockingConnection(parameters(config.load(settings))[0]) as link:
 """
 
 
-def test_what_the_broker_gives_up_on_is_a_dead_letter_that_can_be_sent_again(running: Container):
+def test_a_message_that_the_broker_gives_up_on_is_a_dead_letter_that_can_be_sent_again(
+    running: Container,
+):
     running.exec("supervisorctl", "stop", "worker:*")
     running.exec("python3", "-c", EXPIRES)
     running.exec("supervisorctl", "start", "worker:*")

@@ -146,7 +146,7 @@ def test_exports_hold_all_of_them(appliance):
         ("/1?a=b", 400),
     ],
 )
-def test_what_is_not_there_or_makes_no_sense_is_said(appliance, path, status):
+def test_a_letter_that_is_not_there_or_a_senseless_name_gets_words(appliance, path, status):
     answer = appliance.get(f"/v1/dead-letters{path}")
     status = 400 if path == "/9223372036854775808" else status  # more than SQLite counts
     assert answer.status_code == status
@@ -224,7 +224,7 @@ def test_one_that_could_not_be_decoded_becomes_a_message_with_its_bytes(applianc
     assert [row["body"] for row in appliance.wait_rows(1, "undecodable")] == ['["half']
 
 
-def test_what_the_limit_refused_is_taken_once_the_limit_is_higher(stack):
+def test_a_letter_that_the_limit_refused_is_taken_once_the_limit_is_higher(stack):
     small = stack(max_message_bytes=10)
     letter = die(small, "limit", b"x" * 11)
     assert redrive(small, letter).status_code == 422

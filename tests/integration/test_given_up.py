@@ -111,7 +111,7 @@ def run_worker(stack, code):
 # --- what the broker gives up on
 
 
-def test_what_expired_in_the_queue_is_a_dead_letter_that_can_be_sent_again(running):
+def test_a_message_that_expired_in_the_queue_is_a_dead_letter_that_can_be_sent_again(running):
     stop_worker(running)
     publish(running, "expired", b"one", b"two", expiration="1")
     publish(running, "expired", b"three", message_id="theirs", expiration="1")
@@ -180,7 +180,7 @@ def test_ours_killed_before_it_acknowledges_keeps_each_letter_exactly_once(runni
     )
 
 
-def test_what_was_stored_and_then_given_up_is_no_dead_letter(running):
+def test_a_message_stored_and_then_given_up_is_no_dead_letter(running):
     """Killed between commit and acknowledgement, the worker leaves it in the queue."""
     stop_worker(running)
     assert running.publish("stored", b"x").status_code == 202
@@ -241,7 +241,7 @@ def test_the_brokers_death_loses_nothing_that_was_given_up(running):
 # --- what the store refuses
 
 
-def test_what_the_database_refuses_is_dead_and_the_rest_of_its_batch_is_stored(running):
+def test_a_batch_that_the_database_refuses_is_dead_and_other_envelopes_are_stored(running):
     stop_worker(running)
     running.publish("refused", b"before")
     running.publish("refused", b"a\npoison\n\xff", params={"split": "lines"})
@@ -377,7 +377,7 @@ def odd_headers(source):
 
 
 @pytest.mark.parametrize("seed", [os.environ.get("FUZZ_SEED", "1"), "2"])
-def test_whatever_another_client_makes_up_is_one_row_and_holds_nothing_up(
+def test_a_message_that_another_client_makes_up_is_one_row_and_holds_nothing_up(
     running, monkeypatch, seed
 ):
     """A thousand messages at random: each becomes one row or one letter, none stops the worker."""

@@ -6,7 +6,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", ["new", "new \xfc"])
-def test_what_waits_in_the_queue_moves_with_its_folder(stack, tmp_path, name):
+def test_a_queue_and_its_messages_move_with_their_folder(stack, tmp_path, name):
     one = stack(workers=0)
     sent = [f"message {number}" for number in range(20)]
     for body in sent:

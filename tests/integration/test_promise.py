@@ -137,7 +137,7 @@ def test_killed_between_commit_and_acknowledgement_stores_nothing_twice(running)
     load.verify()
 
 
-def test_what_came_last_is_acknowledged_although_nothing_comes_after_it(running):
+def test_the_last_envelope_is_acknowledged_although_nothing_comes_after_it(running):
     """Acknowledgements are joined, of our envelopes and of foreign messages: not for long."""
     for topic in ("last-ours", "last-foreign"):
         for number in range(5):
@@ -455,7 +455,7 @@ def test_the_first_message_of_a_new_queue_survives_the_brokers_death(running):
 
 
 @pytest.mark.slow
-def test_whoever_is_told_to_stop_while_the_broker_is_away_ends_at_once(running):
+def test_a_process_told_to_stop_while_the_broker_is_away_ends_at_once(running):
     """Waits for the broker's start."""
     wait_attached(running)
     running.broker.process.kill()
@@ -528,7 +528,7 @@ def test_a_full_queue_refuses_until_it_drains(stack):
 
 
 @pytest.mark.slow
-def test_whichever_starts_first_waits_for_the_others(stack):
+def test_processes_started_in_any_order_wait_for_one_another(stack):
     """API and worker before broker and schema. Waits for the broker's start."""
     late = stack(workers=2, start=False, publish_timeout=1, http=f"127.0.0.1:{free_port()}")
     for worker in late.workers:
@@ -573,7 +573,7 @@ def dead(stack, topic):
     return stack.query("SELECT * FROM dead_letters WHERE topic = ? ORDER BY seq", topic)
 
 
-def test_what_another_amqp_client_publishes_is_stored(running):
+def test_a_message_that_another_amqp_client_publishes_is_stored(running):
     publish_foreign(running, "foreign", b"plain")
     publish_foreign(running, "foreign", b"\xff\0", content_type="application/x", type="theirs")
     publish_foreign(running, "foreign", b"not persistent", delivery_mode=1, headers={"a": {"b": 1}})
@@ -627,7 +627,9 @@ POISON = [
 
 
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "again"])
-def test_what_cannot_be_stored_becomes_a_dead_letter_and_the_queue_flows_on(running, twice):
+def test_a_message_that_cannot_be_stored_becomes_a_dead_letter_and_the_queue_flows_on(
+    running, twice
+):
     before = [worker.pid for worker in running.workers]
     for topic, _, body, properties in POISON:
         publish_foreign(running, topic, body, **properties)

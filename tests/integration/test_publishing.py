@@ -569,7 +569,7 @@ def test_headers_that_never_end_are_refused(running):
     ],
     ids=range(11),
 )
-def test_what_is_no_http_is_refused(running, data):
+def test_bytes_that_are_no_http_are_refused(running, data):
     assert raw(running, data)[0] in (400, 401, 404, 505)
 
 
@@ -617,7 +617,7 @@ def test_waiting_ends_when_the_row_is_there(running, prefer, applied):
 
 
 @pytest.mark.parametrize("prefer", ["return=minimal", "wait", "wait=soon", "wait=-1", "await=5"])
-def test_what_is_no_wait_is_ignored(running, prefer):
+def test_a_preference_that_is_no_wait_is_ignored(running, prefer):
     answer = running.publish("wait", b"x", Prefer=prefer)
     assert answer.status_code == 202
     assert "preference-applied" not in answer.headers

@@ -48,7 +48,7 @@ def wal(running):
     return path.stat().st_size if path.exists() else 0
 
 
-def test_what_is_too_old_goes_under_load_and_the_counts_stay_true(janitor):
+def test_messages_that_are_too_old_go_under_load_and_the_counts_stay_true(janitor):
     running, keeper = janitor(100_000, retention="old: age=1h; *: rows=1000000", backup_every="1h")
     before = running.database.stat().st_size + wal(running)
     with Load(running, "new", senders=3) as load:

@@ -211,7 +211,7 @@ def test_many_refusals_behind_a_request_that_waits_are_answered_in_order(running
     assert statuses == [201] + [400] * 3000
 
 
-def test_who_does_not_read_the_answers_is_not_read_from_either(running):
+def test_a_client_that_reads_no_answers_is_not_read_from_either(running):
     """Answers wait in the kernel's buffers, not without bound in the API."""
     one = request(running, "unread", b"")
     sent = 0

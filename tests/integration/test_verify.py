@@ -68,7 +68,7 @@ def test_all_is_well_while_messages_stream_in(running):
     assert running.query("SELECT * FROM sources WHERE source = ?", source_of(running))
 
 
-def test_what_was_lost_behind_our_back_is_missing(running):
+def test_an_envelope_lost_behind_our_back_is_missing(running):
     """The queue is emptied under a worker that is away; the next envelope tells."""
     source = source_of(running)
     stop_workers(running)
@@ -185,7 +185,7 @@ def test_last_words_that_no_broker_took_are_reported_by_the_next(running):
     check_complete(running)
 
 
-def test_what_the_broker_refuses_is_no_gap(stack):
+def test_an_envelope_that_the_broker_refuses_is_no_gap(stack):
     small = stack(workers=1, queue_max_bytes="1MiB", publish_timeout=2.0)
     stop_workers(small)
     answers = [small.publish("full", b"x" * 300_000).status_code for _ in range(12)]
@@ -198,7 +198,7 @@ def test_what_the_broker_refuses_is_no_gap(stack):
     assert found["sources"]["unknown"] == 0
 
 
-def test_what_was_given_up_and_came_after_all_is_no_error(running):
+def test_an_envelope_given_up_that_came_after_all_is_no_error(running):
     """The broker is held past the deadline: nobody knows what it took, and then it has taken it."""
     with Load(running, "held", senders=4, pause=0.02) as load:
         load.wait_accepted(50)
@@ -279,7 +279,7 @@ def test_a_report_that_is_none_is_a_dead_letter(running):
     )  # fmt: skip
 
 
-def test_it_works_on_a_stopped_appliance(stack):
+def test_verify_works_on_a_stopped_appliance(stack):
     own = stack(workers=1)
     for n in range(5):
         assert own.publish("stopped", f"{n}").status_code == 202

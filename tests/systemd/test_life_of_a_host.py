@@ -63,7 +63,7 @@ def test_the_command_line_finds_the_service_and_steps_down_to_its_user(host):
     assert owner.split() == ["appliance", "600"]
 
 
-def test_what_operates_it_works_on_the_host_as_it_is(host):
+def test_commands_for_operators_work_on_the_host_as_it_is(host):
     host.run("appliance", "doctor")
     host.run("appliance", "verify")
     said = host.run("appliance", "drill", "--for", "10s", "--rate", "50")
@@ -87,7 +87,7 @@ def test_a_timer_makes_backups_and_keeps_as_many_as_it_shall(host):
     host.run("systemctl", "disable", "--now", "appliance-backup.timer")
 
 
-def test_who_is_not_root_is_told_how_to_use_it(host):
+def test_a_user_who_is_not_root_is_told_how_to_use_the_command_line(host):
     said = host.run("setpriv", "--reuid=nobody", "--clear-groups", "--regid=nogroup",
                     "appliance", "status", check=False)  # fmt: skip
     assert "use sudo, or set APPLIANCE_TOKEN" in said

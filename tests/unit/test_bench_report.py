@@ -35,7 +35,7 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
     assert found[f"{SINGLES}: ours / bare uvicorn"].measured == "0.30 (0.10 to 1.00)"
 
 
-def test_what_was_not_measured_is_not_judged():
+def test_a_target_that_was_not_measured_is_not_judged():
     assert verdicts(measured("ours", 10)) == {}
 
 

@@ -178,7 +178,7 @@ def test_our_sqlite_is_the_module_that_sqlite_utils_takes():
     assert sqlite3 is theirs
 
 
-def test_who_only_stores_or_reads_is_not_made_larger_by_sqlite_utils():
+def test_processes_that_only_store_or_read_are_not_made_larger_by_sqlite_utils():
     modules = (
         "appliance.worker, appliance.janitor, appliance.api.server, appliance.store.sqlite.reader"
     )

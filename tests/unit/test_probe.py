@@ -66,7 +66,7 @@ def test_a_restart_that_did_not_help_is_repeated_after_twice_the_time(looks):
 
 
 @pytest.mark.parametrize("state", [ProbeState.SERVES, ProbeState.BLOCKED, ProbeState.AWAY])
-def test_what_is_no_hang_begins_the_count_anew(looks, state):
+def test_a_failure_that_is_no_hang_begins_the_count_anew(looks, state):
     assert looks.find(state, 100) == []
     assert looks.find(ProbeState.FAILS, 5) == []
     looks.find(state, 1)

@@ -1,6 +1,7 @@
 """The tests themselves."""
 
 import contextlib
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +22,16 @@ def test_no_two_files_of_tests_have_one_name():
     """pytest imports each by its name alone; two of one name can't run together."""
     names = Counter(path.name for path in Path(__file__).parents[1].rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_names_of_tests_begin_with_the_thing_under_test():
+    """So that a name alone, in a list of failures, says what is broken."""
+    pronoun = re.compile(r"def (test_(?:it|what|whatever|which|whichever|who|whoever)_\w+)")
+    folder = Path(__file__).parents[1]
+    names = [
+        name for path in folder.rglob("test_*.py") for name in pronoun.findall(path.read_text())
+    ]
+    assert names == []
 
 
 def test_two_test_processes_are_never_given_the_same_port(monkeypatch):

@@ -83,7 +83,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_whatever_is_wrong_with_the_rows_fails(load, folder, kind):
+def test_any_fault_of_the_rows_fails(load, folder, kind):
     change(folder, *WRONG[kind])
     with pytest.raises(AssertionError, match=kind):
         load.verify_at_rest(folder)

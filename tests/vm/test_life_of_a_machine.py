@@ -23,7 +23,7 @@ def microseconds(guest, service: str, name: str) -> int:
     return int(show(guest, f"appliance-{service}.service", f"{name}Monotonic"))
 
 
-def test_it_boots(guest):
+def test_the_machine_boots(guest):
     print(f"booted in {guest.boot():.0f} s")
     assert show(guest, "rabbitmq-server.service", "ActiveState") == "inactive"
 
@@ -50,7 +50,7 @@ def test_the_token_can_be_a_credential_that_systemd_hands_over(guest, inbox):
     inbox.wait_stored("machine", ["before the reboot"])
 
 
-def test_what_a_service_may_take_is_limited(guest):
+def test_the_memory_and_tasks_of_a_service_are_limited(guest):
     for name in SERVICES:
         unit = f"appliance-{name}.service"
         assert int(show(guest, unit, "MemoryCurrent")) < int(show(guest, unit, "MemoryMax"))

@@ -22,7 +22,12 @@ MINIMUM_PYTHON = (3, 11)
 #: (`*` stands for a release), that is there when Debian's package is -> the package.
 NEEDS = {
     "broker": {"/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server": "rabbitmq-server"},
-    "test": {"bindfs": "bindfs", "curl": "curl", "systemd-analyze": "systemd"},
+    "test": {
+        "bindfs": "bindfs",
+        "curl": "curl",
+        "nginx": "nginx-light",
+        "systemd-analyze": "systemd",
+    },
     "lint": {"shellcheck": "shellcheck", "systemd-analyze": "systemd", "git": "git"},
     "package": {"dpkg-deb": "dpkg", "strip": "binutils", "git": "git"},
     "containers": {

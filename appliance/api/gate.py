@@ -25,11 +25,16 @@ class Gate:
     """Decides on heads. One for all connections."""
 
     def __init__(
-        self, authorizer: Authorizer, publishing: PublishRoute, application: WsgiBridge
+        self,
+        authorizer: Authorizer,
+        publishing: PublishRoute,
+        application: WsgiBridge,
+        prefix: str = "",
     ) -> None:
         self._authorizer = authorizer
         self._publishing = publishing
         self._application = application
+        self._prefix = prefix
         self._known = KnownHeads()
 
     def recall(self, data: bytes) -> tuple[Head, Admission] | None:
@@ -43,7 +48,12 @@ class Gate:
             self._known.learn(data, head, admission, self._authorizer.generation)
 
     def admit(self, head: Head) -> Admission | Problem:
-        """Return who answers a request with this head, or why it gets nothing."""
+        """Return who answers a request with this head, or why it gets nothing.
+
+        A proxy may leave the prefix of our own address in the path, or cut it off.
+        """
+        if self._prefix and f"{head.path}/".startswith(f"{self._prefix}/"):
+            head.path = head.path.removeprefix(self._prefix) or "/"
         if head.path in _OPEN and head.method in _READING:
             # No body belongs here, and a stranger's is not kept.
             return Admission(self._application, ANONYMOUS, 0)

@@ -27,11 +27,12 @@ def source() -> str:
     return resources.files("appliance.api").joinpath("openapi.yaml").read_text("utf-8")
 
 
-def describe(config: Config, version: str) -> dict[str, Any]:
-    """Return the OpenAPI document of an API of this version with these limits."""
+def describe(config: Config, version: str, server: str = "/") -> dict[str, Any]:
+    """Return the OpenAPI document of an API of this version with these limits, at this address."""
     import yaml  # noqa: PLC0415  # most API processes are never asked for it
 
     fields = values(config, version)
     text = re.sub(r"\$\{(\w+)\}", lambda match: str(fields[match[1]]), source())
     document: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)  # a safe one
+    document["servers"] = [{"url": server}]
     return document

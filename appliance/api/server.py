@@ -13,6 +13,7 @@ from flask import Flask
 from appliance import credentials
 from appliance.api.gate import Gate
 from appliance.api.http.acceptor import Acceptor, allow_files, listen
+from appliance.api.http.proxies import Proxies
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
@@ -62,10 +63,12 @@ async def _serve(
     *,
     stopping: threading.Event,
 ) -> None:
+    proxies = Proxies(config.trusted_proxies, config.public_url)
     gate = Gate(
         Authorizer(credentials.token(config)),
         PublishRoute(config, Intake(config, publisher, commits)),
         WsgiBridge(app, _FLASK_THREADS),
+        proxies.prefix,
     )
     listener = listen("APPLIANCE_HTTP", config.http)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -83,7 +86,7 @@ async def _serve(
         asyncio.create_task(_watch_space(config, publisher)),
     ]
     _log.info("listening", address=str(config.http))
-    await Acceptor(gate).serve(listener, stop, _GRACE_SECONDS)
+    await Acceptor(gate, proxies).serve(listener, stop, _GRACE_SECONDS)
     pulse.stopping()
     for task in living:
         task.cancel()

@@ -4,6 +4,7 @@ The words follow the setting's name in an error, so they say what is expected. P
 home folder that `~` stands for.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,12 @@ from appliance.model import quantities
 _URL_SEPARATOR: Final = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)")
 
 
+_PUBLIC_URL: Final = re.compile(
+    r"(https?)://([A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9A-Fa-f:.]+\](?::[0-9]+)?)"
+    r"((?:/[A-Za-z0-9._~!$&()*+,;=:@%-]+)*/?)"
+)
+
+
 class Address(NamedTuple):
     """A TCP address to listen on or to connect to."""
 
@@ -25,6 +32,18 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+#: A network of IP addresses.
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class PublicUrl(NamedTuple):
+    """The address under which clients reach the API; `prefix` is empty or like `/inbox`."""
+
+    scheme: str
+    host: str
+    prefix: str
 
 
 def path(value: str) -> Path:
@@ -92,6 +111,26 @@ def http_url(value: str) -> str:
     except ValueError:
         return url("http", "https")(value)
     return f"http://{value}"
+
+
+def public_url(value: str) -> PublicUrl | None:
+    """Return the address that clients use, such as `https://example.com/inbox`; None for none."""
+    if not value:
+        return None
+    match = _PUBLIC_URL.fullmatch(value)
+    if not match or not url("http", "https")(value):
+        raise ValueError("expected http:// or https://, a host and perhaps a path, and no more")
+    return PublicUrl(match[1], match[2], match[3].rstrip("/"))
+
+
+def networks(value: str) -> tuple[Network, ...]:
+    """Return the networks in a text such as `10.0.0.0/8, ::1`; an address alone is one."""
+    try:
+        return tuple(map(ipaddress.ip_network, re.split(r"\s*,\s*|\s+", value))) if value else ()
+    except ValueError as error:
+        raise ValueError(
+            f"expected addresses or networks, such as 127.0.0.1, 10.0.0.0/8: {error}"
+        ) from error
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

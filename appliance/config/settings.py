@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.config import parsers
-from appliance.config.parsers import Address
+from appliance.config.parsers import Address, Network, PublicUrl
 from appliance.errors import ConfigError
 from appliance.model.retention import Rules, parse_rules
 
@@ -38,6 +38,16 @@ class Config:
     http: Address = _setting(
         "127.0.0.1:8080", parsers.address, "Address that the API listens on, HOST:PORT"
     )
+    public_url: PublicUrl | None = _setting(
+        "", parsers.public_url,
+        "Address under which clients reach the API, for example https://example.com/inbox; empty: "
+        "as each request says it",
+    )  # fmt: skip
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "", parsers.networks,
+        "Proxies whose X-Forwarded-For and the like are believed: addresses or networks, separated "
+        "by commas",
+    )  # fmt: skip
     token: str = _setting(
         "", parsers.token,
         "Administrator's token; empty: made at the first start and kept in APPLIANCE_DATA/token",

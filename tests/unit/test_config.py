@@ -4,12 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from appliance import config as configuration
 from appliance.config import Address, load, settings
+from appliance.config.parsers import PublicUrl
 from appliance.errors import ConfigError
 from appliance.model.retention import Rule, Rules
 
@@ -26,6 +28,35 @@ VALUES = {
             "localhost:65535": Address("localhost", 65535),
         },
         ["", "8080", ":8080", "host:", "host:0", "host:65536", "::1:8080", "a b:1", "host:8080x"],
+    ),
+    "PUBLIC_URL": (
+        {
+            "": None,
+            "https://inbox.example": PublicUrl("https", "inbox.example", ""),
+            "https://inbox.example/": PublicUrl("https", "inbox.example", ""),
+            "http://a.example:8080/in/box/": PublicUrl("http", "a.example:8080", "/in/box"),
+            "https://[::1]:8443/x": PublicUrl("https", "[::1]:8443", "/x"),
+        },
+        [
+            "inbox.example",
+            "ftp://a",
+            "https://",
+            "https://u:p@a",
+            "https://a/?b",
+            "https://a/#b",
+            "https://a//b",
+            "https://a:0",
+            "https://a:99999",
+            "https://a b",
+        ],
+    ),
+    "TRUSTED_PROXIES": (
+        {
+            "": (),
+            "127.0.0.1": (ip_network("127.0.0.1"),),
+            "10.0.0.0/8, ::1 fd00::/8": tuple(map(ip_network, ("10.0.0.0/8", "::1", "fd00::/8"))),
+        },
+        ["10.0.0.1/8", "localhost", "10.0.0.0/33", "10.0.0.0/8,,::1", "*"],
     ),
     "TOKEN": (
         {"": "", "abcdefgh": "abcdefgh", "x" * 256: "x" * 256},

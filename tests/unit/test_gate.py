@@ -187,3 +187,21 @@ def test_no_more_decisions_are_remembered_than_there_is_room_for(gate):
     assert len(gate._known) == _MAX_HEADS
     assert gate.recall(heads[0]) is None
     assert gate.recall(heads[-1]) is not None
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/inbox/v1/topics", "/v1/topics"),
+        (b"/v1/topics", "/v1/topics"),
+        (b"/inbox/", "/"),
+        (b"/inbox", "/"),
+        (b"/inbox/inbox/", "/inbox/"),
+        (b"/inboxes", "/inboxes"),
+    ],
+)
+def test_a_path_may_begin_with_the_prefix_of_our_own_address(keys, target, path):
+    gate = Gate(keys, PublishRoute(load({}), None), WsgiBridge(None, 1), "/inbox")
+    request_head = head.parse(bytes_of(method=b"GET", target=target))
+    gate.admit(request_head)
+    assert request_head.path == path

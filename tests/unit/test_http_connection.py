@@ -11,9 +11,11 @@ import uvloop
 
 from appliance.api.http import acceptor, connection, problems
 from appliance.api.http.acceptor import Acceptor, Budget, listen
+from appliance.api.http.proxies import Proxies
 from appliance.api.http.request import Admission
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS
 from appliance.config import Address
+from appliance.config.parsers import networks
 from appliance.errors import BodyError, OccupiedError
 
 LIMIT = 1000
@@ -47,6 +49,9 @@ class Echo:
             raise BodyError("no good")
         elif path == "/open":
             request.respond(200, b"", b"x" * LARGE)
+        elif path == "/who":
+            answer = f"{request.client_address} {request.origin.url} {request.prefix}"
+            request.respond(200, b"", answer.encode())
         elif path == "/204":
             request.respond(204, b"", b"never sent")
         else:
@@ -89,7 +94,8 @@ class Open:
 
 
 class Server:
-    def __init__(self):
+    def __init__(self, proxies=None):
+        self.proxies = proxies or Proxies()
         self.listener = listen("APPLIANCE_HTTP", Address("127.0.0.1", 0))
         self.address = self.listener.getsockname()
         self.echo = Echo()
@@ -100,7 +106,7 @@ class Server:
 
     async def run(self):
         self.loop, self.stopping = asyncio.get_running_loop(), asyncio.Event()
-        self.acceptor = Acceptor(Open(self.echo))
+        self.acceptor = Acceptor(Open(self.echo), self.proxies)
         self.ready.set()
         await self.acceptor.serve(self.listener, self.stopping, 2.0)
 
@@ -460,3 +466,18 @@ def test_an_address_that_is_taken_is_named_with_its_setting():
         words = f"^APPLIANCE_HTTP: can't listen on 127.0.0.1:{port}"
         with pytest.raises(OccupiedError, match=words):
             listen("APPLIANCE_HTTP", Address("127.0.0.1", port))
+
+
+def test_a_client_is_the_one_behind_a_trusted_proxy_and_else_the_other_side():
+    said = b"X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /i\r\n"
+    data = b"GET /who HTTP/1.0\r\nHost: a.example\r\n%b\r\n" % said
+    for trusted, answer in [
+        ((), b"127.0.0.1 http://a.example "),
+        (networks("10.0.0.0/8"), b"127.0.0.1 http://a.example "),
+        (networks("127.0.0.0/8"), b"9.9.9.9 https://a.example/i /i"),
+    ]:
+        server = Server(Proxies(trusted))
+        try:
+            assert server.ask(data).partition(b"\r\n\r\n")[2] == answer
+        finally:
+            server.stop()

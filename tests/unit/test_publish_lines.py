@@ -77,7 +77,7 @@ def test_an_answer_lists_a_thousand_ids_and_of_more_the_ends():
     prefix = "01890a5d-ac96-774b-8cce-b302"
     for count, listed in [(1, 1), (1000, 1000), (1001, 2), (100_000, 2)]:
         receipt = Receipt("t", Form.LINES, prefix + "00000000", count, "now", is_stored=False)
-        status, _, body = receipt.answer(None)
+        status, _, body = receipt.answer(None, "")
         answer = orjson.loads(body)
         assert status == 202
         assert answer["count"] == count

@@ -81,12 +81,25 @@ def test_page_names_the_address_that_was_asked(client, host):
     assert f"http://{host}/v1/topics/orders/messages" in page(client, Host=host).text
 
 
-def test_page_names_https_behind_a_proxy_that_says_so(client):
+def test_page_names_https_where_the_connection_says_so(client):
+    answer = client.get("/", headers=BROWSER, base_url="https://inbox.example")
+    assert "https://inbox.example/v1/topics" in answer.text
+
+
+def test_page_does_not_heed_what_anyone_can_forward(client):
     text = page(client, Host="inbox.example", **{"X-Forwarded-Proto": "https"}).text
-    assert "https://inbox.example/v1/topics" in text
-    text = page(client, Host="inbox.example", **{"X-Forwarded-Proto": "javascript"}).text
     assert "http://inbox.example/v1/topics" in text
-    assert "javascript" not in text
+
+
+def test_addresses_have_the_prefix_that_the_connection_says(client):
+    at = {"SCRIPT_NAME": "/inbox"}
+    answer = client.get("/", headers={**BROWSER, "Host": "a.example"}, environ_overrides=at)
+    assert "http://a.example/inbox/v1/topics/orders/messages" in answer.text
+    links = client.get("/", environ_overrides=at).json["links"]
+    assert links["openapi"] == "/inbox/openapi.json"
+    document = client.get("/openapi.json", environ_overrides=at).json
+    assert document["servers"] == [{"url": "/inbox"}]
+    assert client.get("/openapi.json").json["servers"] == [{"url": "/"}]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from appliance.api.http.connection import Connection
+from appliance.api.http.proxies import Proxies
 from appliance.api.http.request import HeadPolicy
 from appliance.config import Address
 from appliance.errors import ConfigError, OccupiedError
@@ -43,8 +44,9 @@ class Budget:
 class Acceptor:
     """All connections to one listening socket; used on the running event loop."""
 
-    def __init__(self, policy: HeadPolicy) -> None:
+    def __init__(self, policy: HeadPolicy, proxies: Proxies) -> None:
         self._policy = policy
+        self.proxies = proxies
         self.loop = asyncio.get_running_loop()
         self.strangers = Budget(_STRANGERS_BYTES)
         self.clients = Budget(_CLIENTS_BYTES)

@@ -18,6 +18,7 @@ from appliance.api.http import head, problems, response
 from appliance.api.http.body import BodyFramingError, BodyReader, ChunkedBody, SizedBody
 from appliance.api.http.head import MAX_HEAD_BYTES, Head, HeadError, HeadTooLargeError
 from appliance.api.http.problems import Problem
+from appliance.api.http.proxies import Origin, plain
 from appliance.api.http.request import Admission, HeadPolicy, Request, problem_answer
 from appliance.auth.principal import ANONYMOUS
 from appliance.errors import TooLargeError
@@ -77,12 +78,18 @@ class Connection(asyncio.Protocol):
         self._write_deadline = math.inf
         self._writable: asyncio.Future[None] | None = None
         self.has_gone = False
+        #: the address of the other side, which may be a proxy's
+        self.peer = ""
+        self.is_proxied = False  # the other side is a proxy that is trusted
 
     # --- what asyncio calls ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; refuse one connection too many."""
         self.transport = transport
+        peer = transport.get_extra_info("peername")
+        self.peer = plain(peer[0]) if peer else ""
+        self.is_proxied = self.acceptor.proxies.trust(self.peer)
         if not self.acceptor.add(self):
             self._refuse(_TOO_MANY)
 
@@ -343,10 +350,31 @@ class Connection(asyncio.Protocol):
         return not self._closes
 
     @property
-    def addresses(self) -> tuple[Any, Any]:
-        """The socket addresses of the client and of this server."""
-        info = self.transport.get_extra_info
-        return info("peername"), info("sockname")
+    def is_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.transport.get_extra_info("sslcontext") is not None
+
+    @property
+    def server_address(self) -> Any:
+        """The address of this server's socket."""
+        return self.transport.get_extra_info("sockname")
+
+    def client_of(self, request_head: Head) -> str:
+        """Return the address of the client that sent a head, or had a trusted proxy send it."""
+        return (
+            self.acceptor.proxies.client(self.peer, request_head) if self.is_proxied else self.peer
+        )
+
+    def origin_of(self, request_head: Head) -> Origin:
+        """Return the address that the client asked."""
+        return self.acceptor.proxies.origin(
+            request_head, is_trusted=self.is_proxied, is_tls=self.is_tls
+        )
+
+    def prefix_of(self, request_head: Head) -> str:
+        """Return the prefix of every address that an answer names."""
+        proxies = self.acceptor.proxies
+        return proxies.prefix_of(request_head) if self.is_proxied else proxies.prefix
 
     def write(self, data: bytes) -> None:
         """Write, if there is still somebody to read it."""

@@ -11,6 +11,7 @@ import structlog
 from appliance.api.http import problems, response
 from appliance.api.http.head import Head
 from appliance.api.http.problems import Problem
+from appliance.api.http.proxies import Origin
 from appliance.errors import ApplianceError
 
 if TYPE_CHECKING:
@@ -96,9 +97,24 @@ class Request:
         return self._connection.has_gone
 
     @property
-    def addresses(self) -> tuple[Any, Any]:
-        """The socket addresses of the client and of this server."""
-        return self._connection.addresses
+    def client_address(self) -> str:
+        """The client's IP address; behind a trusted proxy that of the client in front of it."""
+        return self._connection.client_of(self.head)
+
+    @property
+    def server_address(self) -> Any:
+        """The address of this server's socket."""
+        return self._connection.server_address
+
+    @property
+    def origin(self) -> Origin:
+        """The address under which the client reaches us."""
+        return self._connection.origin_of(self.head)
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the path of each address that an answer names: `/inbox`, or empty."""
+        return self._connection.prefix_of(self.head)
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Answer with a whole body; `headers` without its length, each ended by CRLF."""

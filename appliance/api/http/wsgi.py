@@ -23,8 +23,6 @@ from appliance.api.http.request import Request
 _MOST_WHOLE: Final = 16 * 2**20
 #: Exports at once; each holds one piece, up to a megabyte as a rule.
 _MOST_STREAMS: Final = 32
-#: What an IPv4 client's address begins with on a socket of both families.
-_MAPPED: Final = "::ffff:"
 
 _BUSY: Final = problems.of_status(503, "Too many exports", "wait until another one has ended")
 
@@ -117,20 +115,20 @@ class WsgiBridge:
 def _environ(request: Request, body: bytes) -> dict[str, Any]:
     """Return the request as WSGI (PEP 3333) wants it: bytes as text of the same numbers."""
     head = request.head
-    client, server = request.addresses
+    server, origin = request.server_address, request.origin
     environ: dict[str, Any] = {
         "REQUEST_METHOD": head.method.decode("ascii"),
-        "SCRIPT_NAME": "",
+        "SCRIPT_NAME": origin.prefix,
         # The very path that the gate decided on.
         "PATH_INFO": head.path.encode("utf-8", "replace").decode("latin-1"),
         "QUERY_STRING": head.query.decode("latin-1"),
         "SERVER_NAME": server[0] if server else "localhost",
         "SERVER_PORT": str(server[1] if server else 80),
         "SERVER_PROTOCOL": f"HTTP/{head.version}",
-        "REMOTE_ADDR": client[0].removeprefix(_MAPPED) if client else "",
+        "REMOTE_ADDR": request.client_address,
         "CONTENT_LENGTH": str(len(body)),
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": origin.scheme,
         "wsgi.input": io.BytesIO(body),
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
@@ -144,4 +142,6 @@ def _environ(request: Request, body: bytes) -> dict[str, Any]:
             continue  # an underscore would pass for a dash; the length is that of what was read
         key = "CONTENT_TYPE" if name == "content-type" else f"HTTP_{name.upper().replace('-', '_')}"
         environ[key] = f"{environ[key]},{value}" if key in environ else value
+    if origin.host:
+        environ["HTTP_HOST"] = origin.host
     return environ

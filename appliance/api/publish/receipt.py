@@ -27,14 +27,18 @@ class Receipt(NamedTuple):
         prefix, first = self.first_id[:-8], int(self.first_id[-8:], 16)
         return f"{prefix}{first + self.message_count - 1:08x}"
 
-    def answer(self, wait_seconds: float | None) -> tuple[int, bytes, bytes]:
+    def answer(self, wait_seconds: float | None, prefix: str) -> tuple[int, bytes, bytes]:
         """Return the answer's status, headers (each ended by CRLF) and JSON body.
 
+        `prefix` stands before the path of the address that is named.
         `wait_seconds` is what the request's `Prefer: wait` asked for; None where it had none.
         """
         headers = b"content-type: application/json\r\n"
         if self.form is Form.WHOLE:
-            headers += b"location: /v1/messages/%b\r\n" % self.first_id.encode()
+            headers += b"location: %b/v1/messages/%b\r\n" % (
+                prefix.encode("ascii"),
+                self.first_id.encode("ascii"),
+            )
         if wait_seconds is not None:
             headers += b"preference-applied: wait=%d\r\n" % wait_seconds
         is_done = self.is_stored and wait_seconds is not None

@@ -68,7 +68,7 @@ class PublishRoute:
 
     async def _accept(self, request: Request, wanted: PublishOptions, body: bytes) -> None:
         receipt = await self._intake.accept(wanted, body)
-        request.respond(*receipt.answer(wanted.wait_seconds))
+        request.respond(*receipt.answer(wanted.wait_seconds, request.prefix))
 
 
 def _answer(request: Request, receipt: Receipt, confirmed: Future[Any]) -> None:
@@ -77,4 +77,4 @@ def _answer(request: Request, receipt: Receipt, confirmed: Future[Any]) -> None:
     elif error := confirmed.exception():
         request.fail(error)
     else:
-        request.respond(*receipt.answer(None))
+        request.respond(*receipt.answer(None, request.prefix))

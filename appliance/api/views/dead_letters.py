@@ -62,7 +62,7 @@ def blueprint(services: Services) -> Blueprint:
             return _unknown(letter_id)
         message = services.redriver.redrive(letter, query.get("topic"))
         answer = json_answer({**message._asdict(), "status": "queued", "seq": letter.seq}, 202)
-        answer.headers["Location"] = f"/v1/messages/{message.id}"
+        answer.headers["Location"] = pages.address(f"/v1/messages/{message.id}")
         return answer
 
     @views.delete("/v1/dead-letters/<letter_id>")

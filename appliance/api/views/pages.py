@@ -28,4 +28,9 @@ def cursors(
 
 def url(query: Mapping[str, str]) -> str:
     """Return this address with another query; without a host, so that it holds behind a proxy."""
-    return f"{request.path}?{urlencode(query)}"
+    return f"{address(request.path)}?{urlencode(query)}"
+
+
+def address(path: str) -> str:
+    """Return the address of a path of ours, as a client reaches it that is behind a proxy too."""
+    return request.script_root + path

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from appliance.api import openapi
 from appliance.api.services import Services
-from appliance.api.views import formats
+from appliance.api.views import formats, pages
 from appliance.api.views.answers import json_answer
 
 #: A host and port as they can stand in an address and on a shell's command line.
@@ -36,16 +36,17 @@ def blueprint(services: Services) -> Blueprint:
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
-    @functools.cache
-    def description() -> bytes:
-        return formats.dump(openapi.describe(services.config, services.version))
+    @functools.lru_cache(maxsize=4)
+    def description(server: str) -> bytes:
+        return formats.dump(openapi.describe(services.config, services.version, server))
 
     @views.get("/")
     def show_welcome() -> Response:
         # `*/*`, as curl sends it, gets the first one.
         types = [formats.JSON, "text/html"]
         if request.accept_mimetypes.best_match(types) != "text/html":
-            members = {"name": "Queue Appliance", "version": services.version, "links": _LINKS}
+            links = {name: pages.address(path) for name, path in _LINKS.items()}
+            members = {"name": "Queue Appliance", "version": services.version, "links": links}
             answer = json_answer(members)
         else:
             page = render_template(
@@ -67,7 +68,7 @@ def blueprint(services: Services) -> Blueprint:
 
     @views.get("/openapi.json")
     def show_openapi() -> Response:
-        return Response(description(), content_type=formats.JSON)
+        return Response(description(request.script_root or "/"), content_type=formats.JSON)
 
     return views
 
@@ -77,5 +78,4 @@ def _address(port: int) -> str:
     host = request.headers.get("Host", "")
     if not _HOST.fullmatch(host):
         return f"http://localhost:{port}"
-    behind_tls = request.headers.get("X-Forwarded-Proto") == "https"
-    return f"{'https' if behind_tls else request.scheme}://{host}"
+    return f"{request.scheme}://{host}{request.script_root}"

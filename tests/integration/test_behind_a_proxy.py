@@ -1,0 +1,125 @@
+"""Behind a reverse proxy under a path: a real nginx, set up as docs/install.md says."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from harness import free_port, wait_until
+
+INSTALL = Path(__file__).parents[2] / "docs" / "install.md"
+#: A proxy that leaves the path as it is, and says nothing about its client.
+SILENT = """
+location /inbox/ {
+    proxy_pass http://127.0.0.1:8080;
+}
+"""
+NGINX = """
+daemon off;
+master_process off;
+pid FOLDER/pid;
+error_log stderr;
+events {}
+http {
+    access_log off;
+    client_body_temp_path FOLDER/body;
+    proxy_temp_path FOLDER/proxy;
+    fastcgi_temp_path FOLDER/fastcgi;
+    uwsgi_temp_path FOLDER/uwsgi;
+    scgi_temp_path FOLDER/scgi;
+    server {
+        listen 127.0.0.1:PORT;
+        LOCATION
+    }
+}
+"""
+
+
+def documented():
+    (block,) = re.findall(r"```nginx\n(.*?)```", INSTALL.read_text(), re.DOTALL)
+    return block
+
+
+class Nginx:
+    """Nginx in the foreground, as one process that is ours to end."""
+
+    def __init__(self, folder, location, target):
+        self.port = free_port()
+        text = NGINX.replace("LOCATION", location).replace("127.0.0.1:8080", target)
+        text = text.replace("FOLDER", str(folder)).replace("PORT", str(self.port))
+        (folder / "nginx.conf").write_text(text)
+        self.log = (folder / "log").open("w+")
+        command = ["/usr/sbin/nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+        self.process = subprocess.Popen(command, stderr=self.log)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
+        wait_until(self.answers, "nginx answers", more=self.said)
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def answers(self):
+        try:
+            return self.client.get("/inbox/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def close(self):
+        self.client.close()
+        self.process.terminate()
+        self.process.wait(20)
+        self.log.close()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        (documented, {"trusted_proxies": "127.0.0.1"}),
+        (lambda: SILENT, {"public_url": "https://example.com/inbox"}),
+    ],
+    ids=["as documented", "a proxy that says nothing"],
+)
+def running(request, module_stack, tmp_path_factory):
+    location, settings = request.param
+    stack = module_stack(**settings)
+    nginx = Nginx(tmp_path_factory.mktemp("nginx"), location(), stack.url.removeprefix("http://"))
+    nginx.client.headers["Authorization"] = f"Bearer {stack.token}"
+    yield nginx
+    nginx.close()
+
+
+def test_the_address_of_a_new_message_leads_to_it(running):
+    sent = running.client.post(
+        "/inbox/v1/topics/a/messages", content=b"x", headers={"Prefer": "wait=20"}
+    )
+    assert sent.status_code == 201
+    assert sent.headers["location"].startswith("/inbox/v1/messages/")
+    assert running.client.get(sent.headers["location"]).json()["body"] == "x"
+
+
+def test_the_addresses_of_pages_lead_on(running):
+    for topic in ("pages", "others"):
+        running.client.post(
+            f"/inbox/v1/topics/{topic}/messages?split=lines",
+            content="a\nb\nc",
+            headers={"Prefer": "wait=20"},
+        ).raise_for_status()
+    bodies, address = [], "/inbox/v1/topics/pages/messages?limit=1&after=0"
+    while address:
+        page = running.client.get(address).json()
+        bodies += [message["body"] for message in page["messages"]]
+        address = page["next_url"]
+        assert address is None or address.startswith("/inbox/v1/topics/pages/messages?")
+    assert bodies == ["a", "b", "c"]
+    topics = running.client.get("/inbox/v1/topics?limit=1").json()
+    assert topics["next_url"].startswith("/inbox/v1/topics?")
+
+
+def test_programs_and_people_are_told_the_address_with_its_path(running):
+    assert running.client.get("/inbox/openapi.json").json()["servers"] == [{"url": "/inbox"}]
+    for link in running.client.get("/inbox/").json()["links"].values():
+        assert running.client.get(link).status_code == 200
+    page = running.client.get("/inbox/", headers={"Accept": "text/html"})
+    address = re.search(r"'(http[^']*)/v1/topics/orders/messages'", page.text)[1]
+    assert address in (f"http://127.0.0.1:{running.port}/inbox", "https://example.com/inbox")

@@ -12,7 +12,9 @@ ApplianceError
 │   ├── EncodingError      compressed, which is not taken
 │   ├── KeyReusedError     an idempotency key came again with another body
 │   ├── RedriveError       a dead letter that would only die again as it is
-│   └── AmbiguousError     a name that several things have
+│   ├── AmbiguousError     a name that several things have
+│   ├── ExistsError        a name that another thing has already
+│   └── LimitError         as many of these as there can be
 ├── EnvelopeError          a message from the broker can't be decoded
 ├── BrokerError            the broker can't be used now
 │   ├── RefusedError       the broker did not take it: it was not kept
@@ -98,6 +100,14 @@ class RedriveError(InputError):
 
 class AmbiguousError(InputError):
     """A name that several things have."""
+
+
+class ExistsError(InputError):
+    """A name that another thing has already."""
+
+
+class LimitError(InputError):
+    """As many of these as there can be."""
 
 
 class EnvelopeError(ApplianceError):

@@ -57,11 +57,13 @@ class Gate:
         if head.path in _OPEN and head.method in _READING:
             # No body belongs here, and a stranger's is not kept.
             return Admission(self._application, ANONYMOUS, 0)
-        principal = self._authorizer.principal(head.values.get(b"authorization"))
+        credentials = head.values.get(b"authorization")
+        principal = self._authorizer.principal(credentials)
         if principal is None:
-            return problems.unauthorized()
+            is_known = credentials is None or self._authorizer.is_loaded
+            return problems.unauthorized() if is_known else problems.not_yet()
         if self._publishing.serves(head):
             return self._publishing.admit(head, principal)
-        if not principal.may(Right.READ if head.method in _READING else Right.MANAGE):
+        if not principal.may(Right.READ if head.method in _READING else Right.ADMIN):
             return problems.forbidden(f"{principal.name} has no right to do this")
         return Admission(self._application, principal, self._application.max_body_bytes)

@@ -10,7 +10,6 @@ import structlog
 import uvloop
 from flask import Flask
 
-from appliance import credentials
 from appliance.api.gate import Gate
 from appliance.api.http.acceptor import Acceptor, allow_files, listen
 from appliance.api.http.proxies import Proxies
@@ -37,11 +36,12 @@ _log: Any = structlog.get_logger(__name__)
 
 def serve(
     config: Config,
+    authorizer: Authorizer,
     publisher: Publisher,
     commits: Commits,
     app: Flask,
-    pulse: Pulse,
     *,
+    pulse: Pulse,
     stopping: threading.Event,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then set `stopping`, answer what is under way and end.
@@ -51,21 +51,22 @@ def serve(
     # What is loaded now stays; the collector need not look at it again and again under load.
     gc.freeze()
     allow_files()
-    uvloop.run(_serve(config, publisher, commits, app, pulse, stopping=stopping))
+    uvloop.run(_serve(config, authorizer, publisher, commits, app, pulse=pulse, stopping=stopping))
 
 
 async def _serve(
     config: Config,
+    authorizer: Authorizer,
     publisher: Publisher,
     commits: Commits,
     app: Flask,
-    pulse: Pulse,
     *,
+    pulse: Pulse,
     stopping: threading.Event,
 ) -> None:
     proxies = Proxies(config.trusted_proxies, config.public_url)
     gate = Gate(
-        Authorizer(credentials.token(config)),
+        authorizer,
         PublishRoute(config, Intake(config, publisher, commits)),
         WsgiBridge(app, _FLASK_THREADS),
         proxies.prefix,

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 
+from appliance.auth.refresher import AccessRefresher
 from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
-from appliance.store.base import Backups, DeadLetters, Reader
+from appliance.store.base import Access, Backups, DeadLetters, Reader
 from appliance.supervision.state import ProcessState
 
 
@@ -21,6 +22,9 @@ class Services:
     reader: Reader
     dead_letters: DeadLetters
     redriver: Redriver
+    #: Tokens, inbox addresses and the audit trail. After a change, call `refresher.refresh()`.
+    access: Access
+    refresher: AccessRefresher
     #: Returns the broker's state as this process sees it.
     broker: Callable[[], BrokerState]
     #: Returns the state of each program that the supervisor runs.

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from appliance import readiness
 from appliance.api.services import Services
+from appliance.auth.authorizer import Authorizer
+from appliance.auth.refresher import AccessRefresher
 from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.model.wire import Envelope
@@ -18,7 +20,9 @@ def api_services(
     store: Store,
     broker: Callable[[], BrokerState],
     publish: Callable[[Envelope], None],
+    *,
     stopping: threading.Event,
+    authorizer: Authorizer,
 ) -> Services:
     """Build the parts; nothing is opened or connected until one of them is used.
 
@@ -30,6 +34,8 @@ def api_services(
         reader=reader,
         dead_letters=dead_letters,
         redriver=Redriver(config, dead_letters, publish),
+        access=store.access,
+        refresher=AccessRefresher(store.access, authorizer),
         broker=broker,
         processes=lambda: processes.read(config),
         readiness=lambda: readiness.assess(config, reader, broker()),

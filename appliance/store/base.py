@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 from appliance.machine.complaint import Complaint
 from appliance.model.contents import Content
 from appliance.model.ledger import LedgerEntry
+from appliance.store.access_rows import AccessRows, AuditEntry, Deed, InboxRow, TokenRow
 from appliance.store.rows import (
     PAGE_BYTES,
     Choice,
@@ -23,6 +24,7 @@ from appliance.store.rows import (
     Engine,
     Letter,
     Page,
+    Span,
     StoredMessage,
     Topic,
     Totals,
@@ -141,6 +143,76 @@ class DeadLetters(Protocol):
 
         A letter that has died again since then has another `dead_at`, and stays.
         """
+
+
+class Access(Protocol):
+    """Tokens, inbox addresses and what administrators did; used by any thread of the API.
+
+    Only hashes of tokens and of the secrets in addresses come here. Each change is on disk together
+    with its entry in the audit trail (`deed`) when the call returns. Those that add something
+    raise ExistsError for a name that is taken, LimitError where there are too many.
+    """
+
+    def version(self) -> int:
+        """Return a number that is another one after every change, by whomever."""
+
+    def rows(self) -> AccessRows:
+        """Return everything that decides who may do what, as one read sees it."""
+
+    def note_uses(self, tokens: Mapping[str, str], inboxes: Mapping[str, str]) -> None:
+        """Note when tokens and inboxes were last used: times by name. No new version."""
+
+    def tokens(self) -> list[TokenRow]:
+        """Return all tokens by name."""
+
+    def create_token(self, token: TokenRow, digest: bytes, deed: Deed) -> None:
+        """Add a token; `digest` is the SHA-256 of its secret."""
+
+    def revoke_token(self, name: str, deed: Deed) -> bool:
+        """Remove a token; return whether it was there."""
+
+    def inboxes(self) -> list[InboxRow]:
+        """Return all inboxes by name."""
+
+    def inbox(self, name: str) -> InboxRow | None:
+        """Return the inbox with this name, or None."""
+
+    def create_inbox(
+        self, inbox: InboxRow, digest: bytes, signing_secrets: Sequence[str], deed: Deed
+    ) -> None:
+        """Add an inbox; `digest` is the SHA-256 of the secret in its address.
+
+        `inbox.signing_secrets` is not looked at: a new one's have no ids yet.
+        """
+
+    def update_inbox(self, inbox: InboxRow, deed: Deed) -> bool:
+        """Give the inbox of this name its topic, kind and settings; return whether it was there."""
+
+    def rotate_inbox(self, name: str, digest: bytes, old_until: str, deed: Deed) -> bool:
+        """Give an inbox's address a new secret; return whether the inbox was there.
+
+        The secrets before it count until the time `old_until` at most.
+        """
+
+    def revoke_inbox(self, name: str, deed: Deed) -> bool:
+        """Remove an inbox with all its secrets; return whether it was there."""
+
+    def add_signing_secret(
+        self, name: str, secret: str, old_until: str | None, deed: Deed
+    ) -> int | None:
+        """Let an inbox take signatures made with `secret` too; return its id (None: no inbox).
+
+        The secrets before it count until the time `old_until` at most; None: as they did.
+        """
+
+    def remove_signing_secret(self, name: str, secret_id: int, deed: Deed) -> bool:
+        """Let an inbox take no signatures made with this secret; return whether it was there."""
+
+    def record(self, deed: Deed) -> None:
+        """Add an entry to the audit trail, for what is not done in this database."""
+
+    def audit(self, span: Span, limit: int) -> list[AuditEntry]:
+        """Return up to `limit` entries of a span; newest first, with `after` oldest first."""
 
 
 # --- upkeep
@@ -289,6 +361,10 @@ class Store(Protocol):
     @property
     def dead_letters(self) -> DeadLetters:
         """The store's dead letters."""
+
+    @property
+    def access(self) -> Access:
+        """The store's tokens, inbox addresses and audit trail."""
 
     @property
     def backup(self) -> Backups:

@@ -4,6 +4,7 @@ import dataclasses
 import threading
 
 from appliance.api.app import create_app
+from appliance.auth.authorizer import Authorizer
 from appliance.broker.base import BrokerState
 from appliance.cli.composition import api_services
 from appliance.store import open_store
@@ -22,7 +23,14 @@ AWAY = BrokerState(
 
 def services_of(config, broker=lambda: AWAY, **changes):
     """Return the services with this function for the broker's state, and no supervisor."""
-    services = api_services(config, open_store(config), broker, lambda _: None, threading.Event())
+    services = api_services(
+        config,
+        open_store(config),
+        broker,
+        lambda _: None,
+        stopping=threading.Event(),
+        authorizer=Authorizer("t" * 32),
+    )
     return dataclasses.replace(services, **{"processes": list, **changes})
 
 

@@ -21,6 +21,7 @@ class Keys(Authorizer):
 
     def __init__(self, token):
         super().__init__(token)
+        self.is_loaded = True
         self.people = {b"Bearer t": ADMINISTRATOR}
 
     def principal(self, authorization):
@@ -64,6 +65,13 @@ def test_any_other_address_needs_a_token(gate, method, target):
     assert decided(gate, method=method, target=target, token=b"wrong").status == 401
 
 
+def test_no_token_is_called_wrong_before_all_are_read(gate, keys):
+    keys.is_loaded = False
+    problem = decided(gate, token=b"wrong")
+    assert (problem.status, problem.headers["Retry-After"]) == (503, "2")
+    assert decided(gate).principal is ADMINISTRATOR
+
+
 def test_a_request_to_publish_is_admitted_with_its_options(gate):
     admission = decided(
         gate,
@@ -100,7 +108,7 @@ def test_a_request_that_would_be_refused_is_refused_before_its_body(gate, header
     [
         (Right.PUBLISH, {(b"POST", MESSAGES)}),
         (Right.READ, {(b"GET", MESSAGES), (b"GET", b"/v1/topics")}),
-        (Right.MANAGE, {(b"DELETE", b"/v1/dead-letters/1")}),
+        (Right.ADMIN, {(b"DELETE", b"/v1/dead-letters/1")}),
     ],
 )
 def test_a_principal_gets_what_its_rights_say(gate, keys, right, allowed):

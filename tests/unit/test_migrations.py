@@ -241,3 +241,25 @@ def test_a_checkpoint_cuts_the_wal_and_says_who_is_in_the_way(path):
     assert not checkpoint(path).busy
     assert wal.stat().st_size == 0
     writer.close()
+
+
+def test_a_database_of_an_earlier_schema_gets_tokens_and_keeps_its_rows(path, monkeypatch):
+    """Schema 3 is that of the folders that exist: messages, dead letters, a ledger."""
+    earlier = type(migrations._migrations)("appliance")
+    for known in migrations._migrations.pending(plain_memory())[:3]:
+        earlier()(known.fn)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "_migrations", earlier)
+        patch.setattr(migrations, "_count", lambda: 3)
+        assert len(migrate(path)) == 3
+    link = connect(path, readonly=False)
+    link.execute(
+        "INSERT INTO messages (id, topic, body, received_at) VALUES ('i', 't', 'b', 'now')"
+    )
+    link.close()
+    assert "m005_access" in migrate(path)
+    link = connect(path, readonly=True)
+    assert link.execute("SELECT id, body FROM messages").fetchall() == [("i", "b")]
+    assert link.execute("SELECT version FROM access_version").fetchall() == [(1,)]
+    assert migrations.differences(link) == []
+    link.close()

@@ -20,8 +20,10 @@ from appliance.errors import (
     BrokerError,
     DeadlineError,
     EncodingError,
+    ExistsError,
     InputError,
     KeyReusedError,
+    LimitError,
     RedriveError,
     RefusedError,
     SchemaError,
@@ -109,6 +111,8 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
     KeyReusedError: ProblemType(422, "key-reused", "Idempotency key reused with another body"),
     RedriveError: ProblemType(422, "not-redrivable", "Dead letter cannot be redriven"),
     AmbiguousError: ProblemType(409, "ambiguous", "Ambiguous dead letter"),
+    ExistsError: ProblemType(409, "exists", "Name already in use"),
+    LimitError: ProblemType(409, "too-many", "As many as there can be"),
     InputError: _BAD_REQUEST,
     RefusedError: ProblemType(503, "refused", "Not accepted, and not kept", RETRY_BROKER_SECONDS),
     DeadlineError: ProblemType(503, "not-confirmed", "Not confirmed in time", RETRY_BROKER_SECONDS),
@@ -145,6 +149,11 @@ def unauthorized() -> Problem:
         "send the header Authorization: Bearer TOKEN; `appliance token` prints the token",
         {"WWW-Authenticate": 'Bearer realm="appliance"'},
     )
+
+
+def not_yet() -> Problem:
+    """Return the 503 of a start: whether a token is right can't be said before all are read."""
+    return _BY_ERROR[StoreError].problem("the tokens are not read yet; try again in a moment")
 
 
 def forbidden(detail: str) -> Problem:

@@ -77,9 +77,11 @@ def api(config: Config) -> None:
     """Serve HTTP: publishing, reading, health."""
     import threading
 
+    from appliance import credentials
     from appliance.api import activity
     from appliance.api.app import create_app
     from appliance.api.server import serve
+    from appliance.auth.authorizer import Authorizer
     from appliance.broker.publish.publisher import AmqpPublisher
     from appliance.cli.composition import api_services
     from appliance.machine.pulse import Pulse
@@ -87,8 +89,15 @@ def api(config: Config) -> None:
 
     setup.configure(config, "api")
     publisher, store = AmqpPublisher(config), open_store(config)
-    stopping = threading.Event()
-    services = api_services(config, store, publisher.state, publisher.publish_and_wait, stopping)
+    stopping, authorizer = threading.Event(), Authorizer(credentials.token(config))
+    services = api_services(
+        config,
+        store,
+        publisher.state,
+        publisher.publish_and_wait,
+        stopping=stopping,
+        authorizer=authorizer,
+    )
     app = create_app(services)
 
     def count_messages() -> dict[str, int]:
@@ -100,8 +109,9 @@ def api(config: Config) -> None:
         store.in_use(),
         Pulse(config, "api") as pulse,
         activity.running(pulse, lambda: services.readiness().ready, watched),
+        services.refresher.running(),
     ):
-        serve(config, publisher, store.commits, app, pulse, stopping=stopping)
+        serve(config, authorizer, publisher, store.commits, app, pulse=pulse, stopping=stopping)
 
 
 @click.command()

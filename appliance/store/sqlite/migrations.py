@@ -141,6 +141,93 @@ def m003_restores(db: "Database") -> None:
     )
 
 
+@_migrations()
+def m005_access(db: "Database") -> None:
+    """Add tokens, inbox addresses, and what administrators did."""
+    for statement in (
+        """
+        CREATE TABLE tokens (
+            name TEXT PRIMARY KEY,
+            digest BLOB NOT NULL UNIQUE,            -- SHA-256; the token itself is kept nowhere
+            rights TEXT NOT NULL,                   -- JSON array: publish, read, admin
+            topics TEXT NOT NULL,                   -- JSON array of patterns
+            rate TEXT,                              -- requests, as in 100/m; NULL: no limit
+            created_at TEXT NOT NULL,
+            expires_at TEXT,                        -- NULL: never
+            last_used_at TEXT                       -- to some seconds; NULL: never
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE inboxes (                      -- inbox addresses: POST /in/{secret}
+            name TEXT PRIMARY KEY,
+            topic TEXT NOT NULL,
+            kind TEXT NOT NULL,                     -- github, stripe, form ...
+            settings TEXT NOT NULL,                 -- JSON object, for the kind to read
+            created_at TEXT NOT NULL,
+            last_used_at TEXT                       -- to some seconds; NULL: never
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE inbox_secrets (                -- the secret of an inbox's address
+            digest BLOB PRIMARY KEY,                -- SHA-256; the secret itself is kept nowhere
+            inbox TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            expires_at TEXT                         -- NULL: never; set while it is replaced
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX inbox_secrets_inbox ON inbox_secrets (inbox)",
+        """
+        CREATE TABLE inbox_signing_secrets (        -- with which senders sign
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            inbox TEXT NOT NULL,
+            secret TEXT NOT NULL,                   -- readable: signatures are computed with it
+            created_at TEXT NOT NULL,
+            expires_at TEXT                         -- NULL: never; set while it is replaced
+        )
+        """,
+        "CREATE INDEX inbox_signing_secrets_inbox ON inbox_signing_secrets (inbox)",
+        """
+        CREATE TABLE audit (                        -- what administrators did
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            at TEXT NOT NULL,
+            who TEXT NOT NULL,                      -- the token's name
+            address TEXT NOT NULL,                  -- the client's
+            action TEXT NOT NULL,                   -- a stable word
+            target TEXT NOT NULL,
+            details TEXT NOT NULL
+        )
+        """,
+        """
+        CREATE TABLE access_version (               -- one row; it grows with every change of these
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            version INTEGER NOT NULL
+        )
+        """,
+        "INSERT INTO access_version VALUES (1, 1)",
+        """
+        CREATE TRIGGER inboxes_removed AFTER DELETE ON inboxes BEGIN
+            DELETE FROM inbox_secrets WHERE inbox = old.name;
+            DELETE FROM inbox_signing_secrets WHERE inbox = old.name;
+        END
+        """,
+        *_version_triggers("tokens", "name, digest, rights, topics, rate, expires_at"),
+        *_version_triggers("inboxes", "name, topic, kind, settings"),
+        *_version_triggers("inbox_secrets", "digest, inbox, expires_at"),
+        *_version_triggers("inbox_signing_secrets", "inbox, secret, expires_at"),
+    ):
+        db.execute(statement)
+
+
+def _version_triggers(table: str, columns: str) -> list[str]:
+    """Return the triggers by which any change of these columns is seen, whoever makes it."""
+    count = "UPDATE access_version SET version = version + 1"
+    events = {"added": "INSERT", "changed": f"UPDATE OF {columns}", "gone": "DELETE"}
+    return [
+        f"CREATE TRIGGER {table}_{word} AFTER {event} ON {table} BEGIN {count}; END"
+        for word, event in events.items()
+    ]
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

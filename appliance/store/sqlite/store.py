@@ -8,6 +8,7 @@ from pathlib import Path
 from appliance.config import Config
 from appliance.model.ledger import LedgerEntry
 from appliance.store.base import (
+    Access,
     Backups,
     Commits,
     DeadLetters,
@@ -64,6 +65,13 @@ class SqliteStore:
         from appliance.store.sqlite.dead_letters import SqliteDeadLetters
 
         return SqliteDeadLetters(self.path, self.reader)
+
+    @cached_property
+    def access(self) -> Access:
+        """The store's tokens, inbox addresses and audit trail, read through its reader."""
+        from appliance.store.sqlite.access import SqliteAccess
+
+        return SqliteAccess(self.path, self.reader)
 
     @cached_property
     def backup(self) -> Backups:

@@ -1,0 +1,102 @@
+"""Keeps the authorizer's snapshot as the store has it, and notes in the store who was there.
+
+A thread asks the store four times a second whether anything has changed: one read of one row. So a
+token that was revoked, by whatever way, is refused within a second on every connection.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import structlog
+
+from appliance.auth.authorizer import Authorizer
+from appliance.auth.snapshot import AccessSnapshot
+from appliance.errors import StoreError
+from appliance.machine.complaint import Complaint
+from appliance.model import timestamps
+from appliance.store.base import Access
+
+#: Seconds between two looks at the version.
+_LOOK_SECONDS: Final = 0.25
+#: Seconds between two notes of the last uses: one small write, without an fsync.
+_NOTE_SECONDS: Final = 5.0
+#: Seconds that a stop waits for the thread.
+_STOP_SECONDS: Final = 2.0
+
+_log: Any = structlog.get_logger(__name__)
+
+
+class AccessRefresher:
+    """One for each API process."""
+
+    def __init__(self, access: Access, authorizer: Authorizer) -> None:
+        self._access = access
+        self._authorizer = authorizer
+        self._refreshing = threading.Lock()
+        self._stopping = threading.Event()
+        self._reading = Complaint(_log, "tokens not readable", "tokens readable again")
+        self._noting = Complaint(_log, "last uses not noted", "last uses noted again")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look for changes within the block; before it begins, the snapshot is read if it can be.
+
+        The last uses are noted at the end.
+        """
+        self._look()
+        thread = threading.Thread(target=self._run, name="access", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            thread.join(_STOP_SECONDS)
+
+    def refresh(self) -> None:
+        """Take over what has changed; what the caller wrote counts when this returns.
+
+        Raises StoreError.
+        """
+        with self._refreshing:
+            snapshot = self._authorizer.snapshot
+            if (
+                not self._authorizer.is_loaded
+                or not snapshot.holds_at(time.time())
+                or self._access.version() != snapshot.version
+            ):
+                self._authorizer.put(AccessSnapshot.of(self._access.rows(), time.time()))
+
+    def _run(self) -> None:
+        noted = time.monotonic()
+        while not self._stopping.wait(_LOOK_SECONDS):
+            self._look()
+            if time.monotonic() - noted >= _NOTE_SECONDS:
+                noted = time.monotonic()
+                self._note()
+        self._note()
+
+    def _look(self) -> None:
+        try:
+            self.refresh()
+        except StoreError as error:
+            self._reading.fails(error=str(error))
+        else:
+            self._reading.works()
+
+    def _note(self) -> None:
+        tokens, inboxes = self._authorizer.take_uses()
+        if not tokens and not inboxes:
+            return
+        try:
+            self._access.note_uses(_texts(tokens), _texts(inboxes))
+        except StoreError as error:
+            self._noting.fails(error=str(error))
+        else:
+            self._noting.works()
+
+
+def _texts(uses: dict[str, float]) -> dict[str, str]:
+    return {name: timestamps.timestamp(at) for name, at in uses.items()}

@@ -86,7 +86,7 @@ class Redriver:
         body = letter.body if letter.body is not None else self._letters.body(letter.seq)
         if body is None:
             raise RedriveError("the letter is gone: it was redriven or discarded meanwhile")
-        return single(topic, _id(letter), now(), body)
+        return single(topic, _id(letter), now(), body, letter.content_type, letter.meta)
 
 
 def _id(letter: Letter) -> str:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from appliance.model.contents import Content
 from appliance.model.ledger import LedgerEntry
-from appliance.model.wire import Envelope
+from appliance.model.wire import Envelope, Message
 
 #: The topic exchange that everything is published to, with the topic as routing key.
 EXCHANGE: Final = "appliance"
@@ -86,10 +86,8 @@ class Publisher(Protocol):
     def refuse(self, reason: str) -> None:
         """Refuse every later message for this reason; an empty reason ends that."""
 
-    def post(
-        self, topic: str, message_id: str, received_at: str, body: bytes
-    ) -> asyncio.Future[None]:
-        """Send one message; it may share an envelope with others of its topic.
+    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
+        """Send one message whose body is bytes; it may share an envelope with others of its topic.
 
         The future ends when the message is confirmed. It raises RefusedError where the message
         certainly isn't kept, DeadlineError where it may be. Raises RefusedError at once where

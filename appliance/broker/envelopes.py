@@ -6,10 +6,12 @@ from typing import Any, Final
 
 import structlog
 
+from appliance.broker import foreign
 from appliance.errors import EnvelopeError, TopicError
 from appliance.model import ledger
 from appliance.model.contents import REPORT, Content, DeadEnvelope, DeadLetter, LedgerReport
 from appliance.model.ids import PREFIX_LENGTH, IdSource, is_id, key_prefix
+from appliance.model.meta import content_type, is_sound
 from appliance.model.timestamps import is_time, now
 from appliance.model.topics import check_topic
 from appliance.model.wire import Envelope, Kind
@@ -52,8 +54,9 @@ class EnvelopeReader:
                 text = f"{text}; its message_id: {name}" if name else text
                 name = self._id(topic, name)
             return DeadLetter(
-                topic, name, now(), body, reason, text, _ledger(properties.headers or {})
-            )
+                topic, name, now(), body, reason, text, _ledger(properties.headers or {}),
+                content_type(_text(properties.content_type)), foreign.meta(properties),
+            )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # any client can publish anything
             # A delivery that is left out would be acknowledged with the one after it, and lost.
             _log.exception("delivery unreadable")
@@ -67,7 +70,10 @@ class EnvelopeReader:
         if not body:
             raise EnvelopeError("empty", "a message without a body")
         message_id = self._id(topic, _text(properties.message_id))
-        return Envelope(topic, Kind.MESSAGE, message_id, now(), 1, len(body), body)
+        return Envelope(
+            topic, Kind.MESSAGE, message_id, now(), 1, len(body), body, "",
+            content_type(_text(properties.content_type)), foreign.meta(properties),
+        )  # fmt: skip
 
     def _id(self, topic: str, key: str) -> str:
         """Return the id of another client's message: the same for the same key and topic."""
@@ -95,8 +101,19 @@ def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
     ):
         raise EnvelopeError("undecodable", f"{kind.value}: its properties are not ours")
     check_topic(topic)
-    ledger = _ledger(headers)
-    return Envelope(topic, kind, message_id, received_at, count, size, body, ledger)
+    media_type = (
+        properties.content_type if kind is Kind.MESSAGE else headers.get("content_type")
+    ) or None
+    meta = headers.get("meta")
+    if media_type is not None and (
+        not isinstance(media_type, str) or content_type(media_type) != media_type
+    ):
+        raise EnvelopeError("undecodable", f"{kind.value}: its content type is none")
+    if meta is not None and not is_sound(meta):
+        raise EnvelopeError("undecodable", f"{kind.value}: its meta is no JSON object, or too long")
+    return Envelope(
+        topic, kind, message_id, received_at, count, size, body, _ledger(headers), media_type, meta
+    )
 
 
 def given_up(content: Content, properties: Any) -> Content:

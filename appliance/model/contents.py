@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.errors import EnvelopeError
-from appliance.model.wire import Envelope, as_bytes, unpack
+from appliance.model.wire import Envelope, Message, as_bytes, unpack
 
 #: The AMQP `type` of a ledger report.
 REPORT: Final = "appliance.report"
@@ -28,6 +28,16 @@ class DeadLetter:
     reason: str
     error: str
     ledger: str = ""
+    content_type: str | None = None
+    meta: str | None = None
+
+
+def dead_letter(topic: str, message: Message, reason: str, error: str) -> DeadLetter:
+    """Return the dead letter of a message."""
+    return DeadLetter(
+        topic, message.id, message.received_at, as_bytes(message.body), reason, error, "",
+        message.content_type, message.meta,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +67,14 @@ class DeadEnvelope:
         """Return a letter for each message, or one for all where they can't be told apart."""
         envelope, reason, error = self.envelope, self.reason, self.error
         try:
-            messages = [(m.id, m.received_at, as_bytes(m.body)) for m in unpack(envelope)]
+            messages = unpack(envelope)
         except EnvelopeError as cause:
-            messages = [(envelope.id, envelope.received_at, envelope.body)]
-            reason, error = cause.reason, f"{cause}; {error}"
-        return [DeadLetter(envelope.topic, i, at, body, reason, error) for i, at, body in messages]
+            whole = Message(
+                envelope.id, envelope.received_at, envelope.body, envelope.content_type,
+                envelope.meta,
+            )  # fmt: skip
+            return [dead_letter(envelope.topic, whole, cause.reason, f"{cause}; {error}")]
+        return [dead_letter(envelope.topic, m, *(m.dead or (reason, error))) for m in messages]
 
 
 @dataclass(frozen=True, slots=True)

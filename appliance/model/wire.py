@@ -5,13 +5,17 @@ N messages of one topic. The AMQP `type` says how its body is written, so that a
 binds a queue of its own to the exchange can read it:
 
 `appliance.message`
-    One message: the body is its bytes, unchanged.
+    One message: the body is its bytes, unchanged. The AMQP property `content_type` is its media
+    type, and the header `meta` its meta; both can be absent.
 `appliance.pack`
     Messages that keep their own ids and times: a JSON array of `[id, received_at, text]`, or of
-    `[id, received_at, null, base64]` where the bytes are not text.
+    `[id, received_at, null, base64]` where the bytes are not text. A message that has more goes on
+    (`base64` is null after a text): `content_type`, `meta`, `[reason, error]`; each can be null.
+    The last makes it a dead letter: a message that came with others and failed a check.
 `appliance.lines`
     A batch of text lines: a JSON array of strings. Line n has the id of the envelope plus n. The
-    worker hands such a body to the database as it is.
+    worker hands such a body to the database as it is. The headers `content_type` and `meta` are
+    those of every line.
 
 Two more types are no envelopes. `appliance.report` is a ledger report (`contents.LedgerReport`), in
 our own queue only. An AMQP message of any other type is one message of another program; its
@@ -22,13 +26,17 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from appliance.errors import EnvelopeError
+from appliance.model import meta as metas
 from appliance.model.ids import ids_from, is_id
 from appliance.model.timestamps import is_time
+
+#: Elements of a row that says nothing beyond its message's body: id, time, text, base64.
+_PLAIN_ROW: Final = 4
 
 
 class Kind(StrEnum):
@@ -39,13 +47,19 @@ class Kind(StrEnum):
     LINES = "appliance.lines"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message: `body` is str where the bytes are UTF-8 without NUL, else bytes."""
+class Message(NamedTuple):
+    """One message: `body` is str where it is known to be UTF-8 without NUL, else bytes.
+
+    `content_type` is the media type that its sender named, `meta` is JSON text (see `model.meta`);
+    None: there is none. `dead` is the (reason, error) of a message that becomes a dead letter.
+    """
 
     id: str
     received_at: str
     body: str | bytes
+    content_type: str | None = None
+    meta: str | None = None
+    dead: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,8 @@ class Envelope:
     """One AMQP message: `count` messages of `topic` whose bodies have `size` bytes together.
 
     `id` and `received_at` are those of the first message. `ledger` is the text of its ledger entry;
-    empty where another program published it.
+    empty where another program published it. `content_type` and `meta` are those of each message;
+    in a pack each message has its own, and these are None.
     """
 
     topic: str
@@ -64,6 +79,8 @@ class Envelope:
     size: int
     body: bytes
     ledger: str = ""
+    content_type: str | None = None
+    meta: str | None = None
 
 
 def as_text(body: bytes) -> str | bytes:
@@ -84,12 +101,28 @@ def as_bytes(body: str | bytes) -> bytes:
     return body.encode() if isinstance(body, str) else body
 
 
-def single(topic: str, message_id: str, received_at: str, body: bytes) -> Envelope:
+def single(
+    topic: str,
+    message_id: str,
+    received_at: str,
+    body: bytes,
+    content_type: str | None = None,
+    meta: str | None = None,
+) -> Envelope:
     """Put one message into an envelope, its bytes unchanged."""
-    return Envelope(topic, Kind.MESSAGE, message_id, received_at, 1, len(body), body)
+    return Envelope(
+        topic, Kind.MESSAGE, message_id, received_at, 1, len(body), body, "", content_type, meta
+    )
 
 
-def batch(topic: str, prefix: str, received_at: str, lines: Sequence[bytes]) -> Envelope:
+def batch(
+    topic: str,
+    prefix: str,
+    received_at: str,
+    lines: Sequence[bytes],
+    content_type: str | None = None,
+    meta: str | None = None,
+) -> Envelope:
     """Put the lines of one request into an envelope; at least one.
 
     Lines that are all text become the kind that the database splits itself.
@@ -98,9 +131,15 @@ def batch(topic: str, prefix: str, received_at: str, lines: Sequence[bytes]) -> 
     size, text = len(together) - len(lines) + 1, as_text(together)
     if isinstance(text, str):
         body = _array_of(lines, together, text)
-        return Envelope(topic, Kind.LINES, first, received_at, len(lines), size, body)
+        return Envelope(
+            topic, Kind.LINES, first, received_at, len(lines), size, body, "", content_type, meta
+        )
     ids = ids_from(first, len(lines))
-    return pack(topic, [(i, received_at, line) for i, line in zip(ids, lines, strict=True)], size)
+    return pack(
+        topic,
+        [Message(i, received_at, x, content_type, meta) for i, x in zip(ids, lines, strict=True)],
+        size,
+    )
 
 
 def _array_of(lines: Sequence[bytes], together: bytes, text: str) -> bytes:
@@ -117,17 +156,28 @@ def _array_of(lines: Sequence[bytes], together: bytes, text: str) -> bytes:
     return orjson.dumps(texts)
 
 
-def pack(topic: str, items: Sequence[tuple[str, str, bytes]], size: int) -> Envelope:
-    """Put messages, each (id, received_at, body), into one envelope; at least one."""
-    rows: list[list[str | None]] = []
-    for message_id, received_at, raw in items:
-        body = as_text(raw)
+def pack(topic: str, messages: Sequence[Message], size: int) -> Envelope:
+    """Put messages, at least one, into one envelope; `size` is that of their bodies in bytes."""
+    rows = [_packed(message) for message in messages]
+    first = messages[0]
+    return Envelope(
+        topic, Kind.PACK, first.id, first.received_at, len(rows), size, orjson.dumps(rows)
+    )
+
+
+def _packed(message: Message) -> list[Any]:
+    message_id, received_at, raw, content_type, meta, dead = message
+    body = as_text(raw) if isinstance(raw, bytes) else raw
+    row: list[Any] = (
+        [message_id, received_at, body]
+        if isinstance(body, str)
+        else [message_id, received_at, None, base64.b64encode(body).decode()]
+    )
+    if content_type is not None or meta is not None or dead is not None:
         if isinstance(body, str):
-            rows.append([message_id, received_at, body])
-        else:
-            rows.append([message_id, received_at, None, base64.b64encode(body).decode()])
-    first_id, first_time, _ = items[0]
-    return Envelope(topic, Kind.PACK, first_id, first_time, len(rows), size, orjson.dumps(rows))
+            row.append(None)
+        row += (content_type, meta) if dead is None else (content_type, meta, dead)
+    return row
 
 
 def unpack(envelope: Envelope) -> list[Message]:
@@ -136,7 +186,10 @@ def unpack(envelope: Envelope) -> list[Message]:
     Raises EnvelopeError (reason `undecodable`) where the body is not what its kind says.
     """
     if envelope.kind is Kind.MESSAGE:
-        return [Message(envelope.id, envelope.received_at, as_text(envelope.body))]
+        body = as_text(envelope.body)
+        return [
+            Message(envelope.id, envelope.received_at, body, envelope.content_type, envelope.meta)
+        ]
     try:
         rows = _array(envelope)
         if envelope.kind is Kind.LINES:
@@ -157,12 +210,26 @@ def _lines(envelope: Envelope, rows: list[str]) -> Iterable[Message]:
     for message_id, text in zip(ids_from(envelope.id, len(rows)), rows, strict=True):
         if not isinstance(text, str):
             raise TypeError("a line that is not a string")
-        yield Message(message_id, envelope.received_at, text)
+        yield Message(message_id, envelope.received_at, text, envelope.content_type, envelope.meta)
 
 
-def _row(row: list[str]) -> Message:
+def _row(row: list[Any]) -> Message:
     message_id, received_at = row[0], row[1]
     body = row[2] if row[2] is not None else base64.b64decode(row[3], validate=True)
     if not is_id(message_id) or not is_time(received_at) or not isinstance(body, str | bytes):
         raise TypeError("a row that is not [id, time, body]")
-    return Message(message_id, received_at, body)
+    if len(row) <= _PLAIN_ROW:
+        return Message(message_id, received_at, body)
+    content_type, meta, *dead = row[_PLAIN_ROW:]
+    if (
+        not (content_type is None or isinstance(content_type, str))
+        or not (meta is None or metas.is_sound(meta))
+        or len(dead) > 1
+    ):
+        raise TypeError("a row whose content type or meta is none")
+    if not dead or dead[0] is None:
+        return Message(message_id, received_at, body, content_type, meta)
+    reason, error = dead[0]
+    if not (isinstance(dead[0], list) and isinstance(reason, str) and isinstance(error, str)):
+        raise TypeError("a row whose reason of death is none")
+    return Message(message_id, received_at, body, content_type, meta, (reason, error))

@@ -11,7 +11,10 @@ SHOWN_BYTES: Final = PAGE_BYTES
 
 
 class StoredMessage(NamedTuple):
-    """One stored message. `body` holds its bytes; `text` is true where they are UTF-8 text."""
+    """One stored message. `body` holds its bytes; `text` is true where they are UTF-8 text.
+
+    `content_type` is the media type that its sender named, `meta` JSON text (see `model.meta`).
+    """
 
     seq: int
     id: str
@@ -19,6 +22,8 @@ class StoredMessage(NamedTuple):
     received_at: str
     text: int
     body: bytes
+    content_type: str | None
+    meta: str | None
 
 
 class EarlierMessage(NamedTuple):
@@ -54,6 +59,8 @@ class Letter(NamedTuple):
     error: str
     size: int
     body: bytes | None
+    content_type: str | None
+    meta: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def _lesser_forms(content: Content, error: str) -> Iterator[Content]:
     envelope = content.envelope if isinstance(content, DeadEnvelope) else content
     whole = DeadLetter(
         envelope.topic, envelope.id, envelope.received_at, envelope.body, _REASON, error,
-        envelope.ledger,
+        envelope.ledger, envelope.content_type, envelope.meta,
     )  # fmt: skip
     for form in (DeadEnvelope(envelope, _REASON, error), whole):
         yield form

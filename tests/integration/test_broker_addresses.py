@@ -12,6 +12,7 @@ from appliance.broker import base, topology
 from appliance.broker.consumer import AmqpConsumer
 from appliance.broker.publish.publisher import AmqpPublisher
 from appliance.config import load
+from appliance.model.wire import Message
 
 pytestmark = pytest.mark.slow
 
@@ -77,14 +78,14 @@ def test_a_link_goes_on_with_another_address_where_one_is_dead_or_dies(broker, t
         publisher = AmqpPublisher(config(broker, tmp_path, free_port(), relay.port, broker.port))
         running = asyncio.create_task(publisher.run())
         began = time.monotonic()
-        await publisher.post("orders", "0" * 24, "2026-11-21T01:25:21.132Z", b"first")
+        await publisher.post("orders", Message("0" * 24, "2026-11-21T01:25:21.132Z", b"first"))
         # The first address is dead: one back-off, and the time for which the queue is new.
         assert time.monotonic() - began < 4.5
         assert relay.connections == 1
         await relay.die()
         await until(lambda: not publisher.state().connected)
         began = time.monotonic()
-        await publisher.post("orders", "1" * 24, "2026-11-21T01:25:21.132Z", b"second")
+        await publisher.post("orders", Message("1" * 24, "2026-11-21T01:25:21.132Z", b"second"))
         assert time.monotonic() - began < 3
         assert publisher.state().accepting
         await publisher.stop()
@@ -127,7 +128,7 @@ def test_queues_of_an_earlier_version_are_declared_as_they_are(broker, tmp_path)
     async def body():
         publisher = AmqpPublisher(config(broker, tmp_path, broker.port))
         running = asyncio.create_task(publisher.run())
-        await publisher.post("orders", "0" * 24, "2026-11-21T01:25:21.132Z", b"kept")
+        await publisher.post("orders", Message("0" * 24, "2026-11-21T01:25:21.132Z", b"kept"))
         await publisher.stop()
         await running
 

@@ -11,7 +11,7 @@ from load import Load
 
 from appliance.model.ids import IdSource
 from appliance.model.timestamps import timestamp
-from appliance.model.wire import pack
+from appliance.model.wire import Message, pack
 from appliance.store.sqlite.writer import SqliteWriter
 
 
@@ -38,7 +38,7 @@ def store_old(database, count):
     """Store messages of two hours ago."""
     writer, ids, moment = SqliteWriter(database), IdSource(), timestamp(time.time() - 7200)
     for _ in range(count // 1000):
-        found = [(ids.new(), moment, random.randbytes(300)) for _ in range(1000)]
+        found = [Message(ids.new(), moment, random.randbytes(300)) for _ in range(1000)]
         writer.store([pack("old", found, 300_000)])
     writer.close()
 

@@ -9,7 +9,7 @@ from store_contents import TIME, lines, one
 
 from appliance.errors import StoreError
 from appliance.model.ids import IdSource, key_prefix
-from appliance.model.wire import batch, pack
+from appliance.model.wire import Message, batch, pack
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_messages_of_a_prefix_come_in_order_up_to_the_limit(writer, ask):
 
 def test_bytes_that_are_no_text_come_back_as_bytes(writer, ask):
     prefix = IdSource().prefix()
-    writer.store([pack("t", [(prefix + "00000000", TIME, b"\xff\0")], 2)])
+    writer.store([pack("t", [Message(prefix + "00000000", TIME, b"\xff\0")], 2)])
     (row,) = ask(lambda commits: commits.with_prefix(prefix, 1))
     assert row.body == b"\xff\0"
 

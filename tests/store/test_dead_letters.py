@@ -6,7 +6,7 @@ import pytest
 from store_contents import IDS, TIME, letter, one
 
 from appliance.model.contents import DeadEnvelope
-from appliance.model.wire import batch, pack, single
+from appliance.model.wire import Message, batch, pack, single
 from appliance.store.rows import SHOWN_BYTES, Choice
 
 
@@ -27,7 +27,7 @@ def test_an_envelope_that_was_given_up_is_a_letter_for_each_message(writer, cont
 
 
 def test_an_envelope_with_a_wrong_count_is_one_letter(writer, contents):
-    envelope = pack("t", [(IDS.new(), TIME, b"x")], 1)
+    envelope = pack("t", [Message(IDS.new(), TIME, b"x")], 1)
     broken = type(envelope)(**{
         **{name: getattr(envelope, name) for name in envelope.__slots__}, "count": 2,
     })  # fmt: skip

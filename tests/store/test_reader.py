@@ -8,7 +8,7 @@ from store_contents import IDS, TIME, letter, many, one
 
 from appliance.errors import StoreError
 from appliance.model.timestamps import timestamp
-from appliance.model.wire import pack
+from appliance.model.wire import Message, pack
 from appliance.store.rows import PAGE_BYTES, Window
 
 
@@ -68,7 +68,7 @@ def test_pages_in_turn_hold_every_message_once_while_more_come(writer, reader):
 def test_since_is_exact_though_times_are_out_of_order(writer, reader):
     start = datetime(2026, 1, 31, tzinfo=UTC)
     times = [timestamp((start + timedelta(minutes=n ^ 1)).timestamp()) for n in range(300)]
-    writer.store([pack("t", [(IDS.new(), time, b"x") for time in times], 300)])
+    writer.store([pack("t", [Message(IDS.new(), time, b"x") for time in times], 300)])
     for minute in (0, 1, 150, 299):
         since = timestamp((start + timedelta(minutes=minute)).timestamp())
         rows = reader.page(Window("t", after=0, since=since), 1000).rows

@@ -7,7 +7,7 @@ from store_contents import IDS, TIME, letter, lines, many, one
 
 from appliance.errors import InUseError, StoreError
 from appliance.model.timestamps import timestamp
-from appliance.model.wire import pack
+from appliance.model.wire import Message, pack
 from appliance.store import open_store
 
 
@@ -102,7 +102,7 @@ def test_retention_deletes_the_oldest_and_keeps_the_counters_right(load):
     writer = store.open_writer()
     old = timestamp(1.7e9)
     for topic in "tu":
-        items = [(IDS.new(), old, b"%d" % n) for n in range(100)]
+        items = [Message(IDS.new(), old, b"%d" % n) for n in range(100)]
         writer.store([pack(topic, items, 190)])
     run_duties(store)
     writer.store([one(b"new")])

@@ -7,10 +7,10 @@ import pytest
 from store_contents import IDS, TIME, lines, many, one
 
 from appliance.errors import StoreError
-from appliance.model.contents import DeadLetter
+from appliance.model.contents import DeadEnvelope, DeadLetter
 from appliance.model.ids import ids_from, key_prefix
 from appliance.model.timestamps import timestamp
-from appliance.model.wire import Envelope, Kind, as_text, batch, pack, single, unpack
+from appliance.model.wire import Envelope, Kind, Message, as_text, batch, pack, single, unpack
 
 
 def test_every_kind_is_stored_in_the_order_in_which_it_came(writer, contents):
@@ -71,7 +71,7 @@ def test_the_same_bytes_as_text_and_as_bytes_do_not_conflict(writer, contents):
     message_id = key_prefix("t", "key") + "00000000"
     for body in (b"x", b"\xff\0"):
         writer.store([single("t", message_id, TIME, body)])
-        writer.store([pack("t", [(message_id, TIME, body)], len(body))])
+        writer.store([pack("t", [Message(message_id, TIME, body)], len(body))])
         message_id = key_prefix("t", "another key") + "00000000"
     assert contents.dead() == []
 
@@ -246,3 +246,63 @@ def test_two_writers_store_one_after_the_other(store, contents):
     second.close()
     assert contents.bodies() == [b"%d" % number for number in range(20)]
     assert contents.counters() == contents.sums()
+
+
+WHOLE = '{"via":"http","headers":{"x-github-event":"push"}}'
+
+
+def test_each_message_keeps_its_content_type_and_its_meta(writer, contents):
+    messages = [
+        Message(IDS.new(), TIME, b"1", "text/csv", WHOLE),
+        Message(IDS.new(), TIME, b"2"),
+        Message(IDS.new(), TIME, b"\xff", "image/png", None),
+    ]
+    writer.store([
+        single("t", IDS.new(), TIME, b"0", "a/b", '{"via":"cli"}'),
+        pack("t", messages, 3),
+        batch("t", IDS.prefix(), TIME, [b"4", b"5"], "text/plain", WHOLE),
+        batch("t", IDS.prefix(), TIME, [b"6", b"\xff"], None, WHOLE),
+    ])  # fmt: skip
+    assert [(row.content_type, row.meta) for row in contents.messages()] == [
+        ("a/b", '{"via":"cli"}'),
+        *[(message.content_type, message.meta) for message in messages],
+        *[("text/plain", WHOLE)] * 2,
+        *[(None, WHOLE)] * 2,
+    ]
+
+
+def test_message_that_is_dead_is_a_letter_and_its_neighbours_are_rows(writer, contents):
+    envelope = pack(
+        "t",
+        [
+            Message(IDS.new(), TIME, b"1"),
+            Message(IDS.new(), TIME, b"{", "application/json", WHOLE, ("json", "line 2")),
+            Message(IDS.new(), timestamp(2e9), b"3", None, WHOLE),
+        ],
+        3,
+    )
+    for _ in range(2):  # the second time it is a redelivery
+        writer.store([one(b"before"), envelope])
+    assert contents.bodies() == [b"before", b"1", b"3", b"before"]
+    (row,) = contents.letters()
+    assert (row.body, row.reason, row.error) == (b"{", "json", "line 2")
+    assert (row.content_type, row.meta) == ("application/json", WHOLE)
+    assert contents.counters() == contents.sums()
+
+
+def test_envelope_of_dead_messages_alone_makes_no_topic(writer, contents):
+    writer.store([pack("t", [Message(IDS.new(), TIME, b"x", dead=("age", "too old"))], 1)])
+    assert contents.bodies() == []
+    assert [row.reason for row in contents.letters()] == ["age"]
+    assert contents.counters() == []
+
+
+def test_dead_letter_keeps_the_content_type_and_the_meta_of_its_message(writer, contents):
+    message_id = IDS.new()
+    writer.store([single("t", message_id, TIME, b"x")])
+    writer.store([
+        single("t", message_id, TIME, b"conflict", "a/b", WHOLE),
+        Envelope("t", Kind.LINES, IDS.new(), TIME, 1, 1, b"undecodable", "", "a/b", WHOLE),
+        DeadEnvelope(single("t", IDS.new(), TIME, b"given up", "a/b", WHOLE), "broker-expired", ""),
+    ])  # fmt: skip
+    assert [(row.content_type, row.meta) for row in contents.letters()] == [("a/b", WHOLE)] * 3

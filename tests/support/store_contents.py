@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from appliance.model.contents import DeadLetter
 from appliance.model.ids import IdSource
-from appliance.model.wire import batch, pack, single
+from appliance.model.wire import Message, batch, pack, single
 from appliance.store.rows import Choice, Window
 
 TIME = "2026-01-02T03:04:05.678Z"
@@ -18,7 +18,7 @@ def one(body=b"x", topic="t", time=TIME):
 
 def many(bodies, topic="t", time=TIME):
     """An envelope of messages that have ids of their own."""
-    return pack(topic, [(IDS.new(), time, body) for body in bodies], sum(map(len, bodies)))
+    return pack(topic, [Message(IDS.new(), time, body) for body in bodies], sum(map(len, bodies)))
 
 
 def lines(bodies, topic="t", time=TIME):

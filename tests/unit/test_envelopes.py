@@ -1,5 +1,7 @@
 """AMQP messages as the consumer reads them; the rest is tested with a real broker."""
 
+import json
+
 import pika
 import pytest
 
@@ -7,6 +9,7 @@ from appliance.broker.envelopes import EnvelopeReader
 from appliance.model import contents, ids
 from appliance.model.contents import DeadLetter
 from appliance.model.ledger import LedgerEntry
+from appliance.model.meta import is_sound
 from appliance.model.wire import Envelope, Kind
 
 READER = EnvelopeReader(100)
@@ -79,3 +82,66 @@ def test_a_message_that_breaks_the_reader_is_a_dead_letter_and_not_lost():
     assert isinstance(content, DeadLetter)
     assert (content.reason, content.body) == ("undecodable", b"body")
     assert "AttributeError" in content.error
+
+
+@pytest.mark.parametrize(
+    ("kind", "properties", "headers"),
+    [
+        (Kind.MESSAGE, {"content_type": "text/csv"}, {}),
+        (Kind.LINES, {}, {"content_type": "text/csv"}),
+    ],
+)
+def test_envelope_of_ours_has_its_content_type_and_its_meta(kind, properties, headers):
+    headers = OURS | headers | {"meta": '{"via":"http"}'}
+    message_id = ids.IdSource().new()
+    content = read(type=kind.value, message_id=message_id, headers=headers, **properties)
+    assert (content.content_type, content.meta) == ("text/csv", '{"via":"http"}')
+
+
+@pytest.mark.parametrize(
+    ("properties", "headers"),
+    [
+        ({"content_type": "a/\n"}, {}),
+        ({"content_type": "é/b"}, {}),
+        ({}, {"meta": "no JSON"}),
+        ({}, {"meta": "[" * 2000}),
+        ({}, {"meta": 7}),
+        ({}, {"meta": "{" + '"a":"' + "x" * 9000 + '"}'}),
+    ],
+)
+def test_envelope_with_a_content_type_or_meta_that_is_none_is_a_dead_letter(properties, headers):
+    content = read(
+        type=Kind.MESSAGE.value, message_id=ids.IdSource().new(), headers=OURS | headers,
+        **properties,
+    )  # fmt: skip
+    assert isinstance(content, DeadLetter)
+    assert (content.reason, content.body) == ("undecodable", b"body")
+
+
+def test_another_clients_message_keeps_its_content_type_its_properties_and_its_headers():
+    content = read(
+        content_type="application/json", type="order", app_id="shop", correlation_id="7",
+        headers={"X-Kind": "new", "count": 3, "is_new": True, "raw": b"\xff", "table": {"a": 1},
+                 "x-death": [{"reason": "expired"}]},
+    )  # fmt: skip
+    assert content.content_type == "application/json"
+    assert json.loads(content.meta) == {
+        "via": "amqp", "type": "order", "app_id": "shop", "correlation_id": "7",
+        "headers": {"x-kind": "new", "count": "3", "is_new": "true", "raw": "\\xff"},
+    }  # fmt: skip
+
+
+def test_message_that_came_by_mqtt_says_so():
+    content = read(headers={"x-mqtt-publish-qos": 1, "x-mqtt-dup": False})
+    assert json.loads(content.meta)["via"] == "mqtt"
+
+
+def test_another_clients_properties_are_kept_as_far_as_they_have_room():
+    content = read(
+        type="\x01" * 200, app_id="\x01" * 200, user_id="\x01" * 200, correlation_id="\x01" * 200,
+        reply_to="\x01" * 200, message_id="\x01" * 200,
+        headers={f"h{n}" * 30: "\x01" * 900 for n in range(100)},
+    )  # fmt: skip
+    assert isinstance(content, Envelope)
+    assert is_sound(content.meta)
+    assert len(json.loads(content.meta)["app_id"]) == 200

@@ -8,8 +8,9 @@ from appliance.api.views import formats
 from appliance.store.rows import StoredMessage
 
 
-def row(body, text=1):
-    return StoredMessage(1, "an-id", "a-topic", "2026-01-31T12:00:00.000Z", text, body)
+def row(body, text=1, content_type=None, meta=None):
+    time = "2026-01-31T12:00:00.000Z"
+    return StoredMessage(1, "an-id", "a-topic", time, text, body, content_type, meta)
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
@@ -54,7 +55,7 @@ def test_csv_is_read_back_by_a_csv_reader():
 
 
 def test_csv_of_nothing_is_a_header():
-    assert csv_of([]) == b"id,topic,received_at,encoding,body\r\n"
+    assert csv_of([]) == b"id,topic,received_at,encoding,body,content_type,meta\r\n"
 
 
 def test_bytes_that_are_no_text_are_base64():
@@ -64,6 +65,8 @@ def test_bytes_that_are_no_text_are_base64():
         "received_at": "2026-01-31T12:00:00.000Z",
         "body": "AP8=",
         "encoding": "base64",
+        "content_type": None,
+        "meta": None,
     }
 
 
@@ -79,3 +82,22 @@ def test_ndjson_is_one_object_a_line_whatever_the_body():
         "two\nlines",
         "\u2028",
     ]
+
+
+def test_message_shows_its_content_type_and_its_meta_as_json():
+    shown = formats.message(row(b"x", content_type="text/csv", meta='{"via":"http"}'))
+    assert (shown["content_type"], shown["meta"]) == ("text/csv", {"via": "http"})
+    plain = formats.message(row(b"x"))
+    assert (plain["content_type"], plain["meta"]) == (None, None)
+
+
+@pytest.mark.parametrize("meta", ["{", "", "\ud800", 5, b"\xff"])
+def test_meta_that_another_program_spoiled_is_shown_as_text(meta):
+    assert formats.message(row(b"x", meta=meta))["meta"] == str(meta)
+
+
+def test_csv_has_the_content_type_and_the_meta_as_text():
+    table = csv_of([[row(b"x", content_type="=1", meta='{"a":"b"}'), row(b"y")]]).decode()
+    _, first, second = csv.reader(io.StringIO(table, newline=""))
+    assert first[5:] == ["'=1", '{"a":"b"}']
+    assert second[5:] == ["", ""]

@@ -81,7 +81,9 @@ def test_a_request_to_publish_is_admitted_with_its_options(gate):
         target=MESSAGES + b"?split=lines",
     )
     assert admission.principal is ADMINISTRATOR
-    assert admission.details == PublishOptions("a", Form.LINES, "k", 3.0, 8 * 2**20)
+    around = admission.details.around
+    assert admission.details == PublishOptions("a", Form.LINES, "k", 3.0, 8 * 2**20, around)
+    assert not around.is_empty
     assert admission.max_body_bytes == 8 * 2**20
 
 

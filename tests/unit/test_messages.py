@@ -12,7 +12,7 @@ from appliance.errors import EnvelopeError, TopicError
 from appliance.model.ids import IdSource, ids_from, is_id, key_prefix
 from appliance.model.timestamps import is_time, now, timestamp
 from appliance.model.topics import check_topic
-from appliance.model.wire import Envelope, Kind, as_text, batch, pack, single, unpack
+from appliance.model.wire import Envelope, Kind, Message, as_text, batch, pack, single, unpack
 
 TIME = "2026-01-02T03:04:05.678Z"
 NASTY = [
@@ -179,15 +179,37 @@ def test_text_is_what_is_utf_8_without_nul():
 def test_any_pack_round_trips(seed):
     source = IdSource()
     bodies = [*NASTY[:19], *random_bodies(seed, 200)]
-    items = [(source.new(), timestamp(i), body) for i, body in enumerate(bodies)]
+    items = [Message(source.new(), timestamp(i), body) for i, body in enumerate(bodies)]
     envelope = pack("t", items, sum(map(len, bodies)))
     found = unpack(envelope)
-    assert [(m.id, m.received_at, as_bytes(m.body)) for m in found] == items
+    assert [m._replace(body=as_bytes(m.body)) for m in found] == items
     assert [isinstance(m.body, str) for m in found] == [
         isinstance(as_text(body), str) for body in bodies
     ]
-    assert (envelope.kind, envelope.count, envelope.id) == (Kind.PACK, len(items), items[0][0])
+    assert (envelope.kind, envelope.count, envelope.id) == (Kind.PACK, len(items), items[0].id)
     json.loads(envelope.body)  # anyone may read it
+
+
+WHOLE = [
+    Message("01890a5d-ac96-774b-bcce-b302099a8057", TIME, "plain"),
+    Message("01890a5d-ac96-774b-bcce-b302099a8058", TIME, "text", "text/csv", '{"via":"http"}'),
+    Message("01890a5d-ac96-774b-bcce-b302099a8059", TIME, b"\xff", None, '{"a":1}'),
+    Message("01890a5d-ac96-774b-bcce-b302099a805a", TIME, "typed", "image/png"),
+    Message("01890a5d-ac96-774b-bcce-b302099a805b", TIME, "bad", None, None, ("json", "line 5")),
+    Message("01890a5d-ac96-774b-bcce-b302099a805c", TIME, b"\0", "a/b", "{}", ("age", "old")),
+]
+
+
+def test_pack_keeps_what_came_with_each_message():
+    items = [message._replace(body=as_bytes(message.body)) for message in WHOLE]
+    assert unpack(pack("t", items, 9)) == WHOLE
+    assert unpack(pack("t", WHOLE, 9)) == WHOLE
+
+
+@pytest.mark.parametrize("lines", [[b"a", b"b"], [b"a", b"\xff"]])
+def test_batch_gives_each_line_the_content_type_and_the_meta(lines):
+    found = unpack(batch("t", IdSource().prefix(), TIME, lines, "text/csv", '{"via":"cli"}'))
+    assert [(m.content_type, m.meta) for m in found] == [("text/csv", '{"via":"cli"}')] * 2
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -254,6 +276,14 @@ def test_garbage_of_our_own_kind_is_undecodable(kind, body):
         [7, TIME, "x"],
         [ID, None, "x"],
         "abc",
+        [ID, TIME, "x", None, 7],
+        [ID, TIME, "x", None, None, "no JSON"],
+        [ID, TIME, "x", None, None, "[]"],
+        [ID, TIME, "x", None, None, {}],
+        [ID, TIME, "x", None, None, None, "xy"],
+        [ID, TIME, "x", None, None, None, ["reason"]],
+        [ID, TIME, "x", None, None, None, ["reason", 7]],
+        [ID, TIME, "x", None, None, None, None, "more"],
     ],
 )
 def test_a_pack_with_a_row_that_is_none_is_undecodable(row):
@@ -267,7 +297,7 @@ def test_a_pack_with_a_row_that_is_none_is_undecodable(row):
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_envelope_that_lies_about_its_count_is_undecodable(kind, count):
     lines = [b"a", b"b"]
-    items = [(ID[:-1] + str(i), TIME, line) for i, line in enumerate(lines)]
+    items = [Message(ID[:-1] + str(i), TIME, line) for i, line in enumerate(lines)]
     true = batch("t", ID[:28], TIME, lines) if kind is Kind.LINES else pack("t", items, 2)
     assert true.kind is kind
     with pytest.raises(EnvelopeError):
@@ -277,7 +307,7 @@ def test_an_envelope_that_lies_about_its_count_is_undecodable(kind, count):
 def test_random_noise_is_undecodable_or_decodes_to_messages():
     source = random.Random(4)
     for _ in range(3_000):
-        body = bytearray(pack("t", [(ID, TIME, b"abc"), (ID, TIME, b"\xff")], 4).body)
+        body = bytearray(pack("t", [Message(ID, TIME, b"abc"), Message(ID, TIME, b"\xff")], 4).body)
         for _ in range(source.randint(1, 4)):
             body[source.randrange(len(body))] = source.randrange(256)
         try:

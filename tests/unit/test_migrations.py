@@ -94,10 +94,11 @@ def test_the_schema_is_what_the_documentation_says(path):
     }
     link.close()
     assert columns == {
-        "messages": ["seq", "id", "topic", "body", "received_at"],
+        "messages": ["seq", "id", "topic", "body", "received_at", "content_type", "meta"],
         "topics": ["topic", "messages", "bytes", "first_at", "last_at"],
         "dead_letters": [
             "seq", "id", "topic", "body", "reason", "error", "received_at", "dead_at",
+            "content_type", "meta",
         ],
         "sources": [
             "source", "accounted", "settled", "not_kept", "missing", "accepted",

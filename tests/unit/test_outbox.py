@@ -10,7 +10,7 @@ from appliance.broker.publish.numbering import Numbering
 from appliance.broker.publish.outbox import Outbox
 from appliance.errors import DeadlineError, RefusedError
 from appliance.model import ledger
-from appliance.model.wire import Envelope, Kind
+from appliance.model.wire import Envelope, Kind, Message
 
 TIMEOUT = 5.0
 
@@ -26,7 +26,7 @@ class Desk:
 
     def add(self, topic="t", body=b"x") -> asyncio.Future:
         waiter = self.loop.create_future()
-        self.outbox.add(topic, ("id", "time", body), waiter)
+        self.outbox.add(topic, Message("id", "time", body), waiter)
         return waiter
 
     def send(self, topic="t", body=b"x") -> asyncio.Future:

@@ -9,7 +9,7 @@ from harness import free_port
 from appliance.broker.publish.publisher import AmqpPublisher
 from appliance.config import load
 from appliance.errors import RefusedError
-from appliance.model.wire import Envelope, Kind
+from appliance.model.wire import Envelope, Kind, Message
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def run(tmp_path):
 def test_a_message_without_a_broker_is_refused_in_time_and_honestly(run):
     async def test(publisher):
         began = time.monotonic()
-        waiting = [publisher.post(t, "id", "time", b"x") for t in "aab"]
+        waiting = [publisher.post(t, Message("id", "time", b"x")) for t in "aab"]
         for error in await asyncio.gather(*waiting, return_exceptions=True):
             assert isinstance(error, RefusedError)
             assert "nothing was kept" in str(error)
@@ -53,13 +53,13 @@ def test_a_message_without_a_broker_is_refused_in_time_and_honestly(run):
 def test_more_than_can_be_held_is_refused_at_once(run):
     async def test(publisher):
         body = b"x" * 2**20
-        waiting = [publisher.post("t", "id", "time", body) for _ in range(64)]
+        waiting = [publisher.post("t", Message("id", "time", body)) for _ in range(64)]
         began = time.monotonic()
         with pytest.raises(RefusedError, match="too much waits"):
-            publisher.post("t", "id", "time", body)
+            publisher.post("t", Message("id", "time", body))
         assert time.monotonic() - began < 0.1
         await asyncio.gather(*waiting, return_exceptions=True)
-        again = publisher.post("t", "id", "time", body)  # there is room again
+        again = publisher.post("t", Message("id", "time", body))  # there is room again
         with pytest.raises(RefusedError, match="nothing was kept"):
             await again
 
@@ -69,7 +69,7 @@ def test_more_than_can_be_held_is_refused_at_once(run):
 def test_a_message_that_was_never_sent_has_no_number(run):
     async def test(publisher):
         with pytest.raises(RefusedError):
-            await publisher.post("t", "id", "time", b"x")
+            await publisher.post("t", Message("id", "time", b"x"))
         assert publisher.state().numbers.settled == 0
         assert publisher.state().numbers.not_kept == []
 
@@ -80,10 +80,10 @@ def test_every_message_is_refused_for_the_reason_until_that_ends(run):
     async def test(publisher):
         publisher.refuse("the disk is full")
         with pytest.raises(RefusedError, match="the disk is full; nothing was kept"):
-            publisher.post("t", "id", "time", b"x")
+            publisher.post("t", Message("id", "time", b"x"))
         publisher.refuse("")
         with pytest.raises(RefusedError, match="the broker took nothing"):
-            await publisher.post("t", "id", "time", b"x")
+            await publisher.post("t", Message("id", "time", b"x"))
 
     run(test, publish_timeout="0.2")
 

@@ -10,7 +10,7 @@ import pytest
 from appliance.model.ids import IdSource
 from appliance.model.retention import Rule, parse_rules
 from appliance.model.timestamps import timestamp
-from appliance.model.wire import pack
+from appliance.model.wire import Message, pack
 from appliance.store.sqlite import sweeper
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.sweeper import Sweeper
@@ -32,7 +32,7 @@ def store(path, topic, *ages, size=10):
     writer = SqliteWriter(path)
     for start in range(0, len(ages), 1000):
         found = [
-            (IDS.new(), timestamp(now - age), random.randbytes(size))
+            Message(IDS.new(), timestamp(now - age), random.randbytes(size))
             for age in ages[start : start + 1000]
         ]
         writer.store([pack(topic, found, size * len(found))])

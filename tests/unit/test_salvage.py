@@ -4,7 +4,7 @@ import pytest
 from store_contents import IDS, TIME, letter
 
 from appliance.errors import StoreError, UnstorableError
-from appliance.model.wire import batch, pack, single
+from appliance.model.wire import Message, batch, pack, single
 from appliance.store.salvage import store_each
 from appliance.store.sqlite import writer
 from appliance.store.sqlite.database import connect
@@ -49,7 +49,7 @@ def rule(path):
     "make",
     [
         lambda bodies: batch("t", IDS.prefix(), TIME, bodies),
-        lambda bodies: pack("t", [(IDS.new(), TIME, body) for body in bodies], 1),
+        lambda bodies: pack("t", [Message(IDS.new(), TIME, body) for body in bodies], 1),
     ],
 )
 def test_a_message_that_the_database_refuses_dies_alone(path, rule, make):

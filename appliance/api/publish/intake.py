@@ -12,7 +12,7 @@ from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError
 from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
 from appliance.model.timestamps import now
-from appliance.model.wire import as_text, batch
+from appliance.model.wire import Message, as_text, batch
 from appliance.store.base import Commits
 
 
@@ -27,28 +27,33 @@ class Intake:
         self._attempts = Attempts()
 
     def send(
-        self, options: PublishOptions, body: bytes, prefix: str | None = None
+        self, options: PublishOptions, body: bytes, meta: str | None, prefix: str | None = None
     ) -> tuple[Receipt, asyncio.Future[None]]:
         """Publish it, all or nothing: the receipt is true once the future has ended well.
 
-        The ids begin with `prefix`, else with a fresh one. Raises InputError for a body that is
-        never kept, BrokerError where it can't be kept now; so may the future.
+        Each message has `meta`. The ids begin with `prefix`, else with a fresh one. Raises
+        InputError for a body that is never kept, BrokerError where it can't be kept now; so may the
+        future.
         """
         received_at, first_id = now(), (prefix or self._ids.prefix()) + "00000000"
         if options.form is Form.WHOLE:
             if not body:
                 raise BodyError("the body is empty; a message has at least one byte")
             count = 1
-            confirmed = self._publisher.post(options.topic, first_id, received_at, body)
+            message = Message(first_id, received_at, body, options.around.content_type, meta)
+            confirmed = self._publisher.post(options.topic, message)
         else:
             messages = lines.split(body)
             lines.check(options.form, body, messages, self._config)
-            envelope = batch(options.topic, first_id[:PREFIX_LENGTH], received_at, messages)
+            envelope = batch(
+                options.topic, first_id[:PREFIX_LENGTH], received_at, messages,
+                options.around.content_type, meta,
+            )  # fmt: skip
             count = envelope.count
             confirmed = self._publisher.post_envelope(envelope)
         return Receipt(options.topic, options.form, first_id, count, received_at, False), confirmed
 
-    async def accept(self, options: PublishOptions, body: bytes) -> Receipt:
+    async def accept(self, options: PublishOptions, body: bytes, meta: str | None) -> Receipt:
         """Keep it, all or nothing; returns once the broker has it on disk.
 
         With `wait_seconds`, returns once it is stored, the time is over or the task is cancelled:
@@ -56,11 +61,14 @@ class Intake:
         Raises what `send` raises, and StoreError where a key can't be looked up.
         """
         if options.key is None:
-            receipt = await self._publish(options, body)
+            receipt = await self._publish(options, body, meta)
         else:
             prefix = key_prefix(options.topic, options.key)
             receipt = await self._attempts.once(
-                prefix, options, body, lambda: self._publish_unless_stored(options, body, prefix)
+                prefix,
+                options,
+                body,
+                lambda: self._publish_unless_stored(options, body, meta, prefix),
             )
         if options.wait_seconds and not receipt.is_stored:
             with contextlib.suppress(asyncio.CancelledError):
@@ -69,19 +77,19 @@ class Intake:
         return receipt
 
     async def _publish(
-        self, options: PublishOptions, body: bytes, prefix: str | None = None
+        self, options: PublishOptions, body: bytes, meta: str | None, prefix: str | None = None
     ) -> Receipt:
-        receipt, confirmed = self.send(options, body, prefix)
+        receipt, confirmed = self.send(options, body, meta, prefix)
         await confirmed
         return receipt
 
     async def _publish_unless_stored(
-        self, options: PublishOptions, body: bytes, prefix: str
+        self, options: PublishOptions, body: bytes, meta: str | None, prefix: str
     ) -> Receipt:
         """Accept a request whose key this process does not remember; the store may."""
         stored = await self._commits.with_prefix(prefix, self._config.max_batch_messages + 1)
         if not stored:
-            return await self._publish(options, body, prefix)
+            return await self._publish(options, body, meta, prefix)
         bodies = [body] if options.form is Form.WHOLE else lines.split(body)
         if [as_text(each) for each in bodies] != [row.body for row in stored]:
             raise KeyReusedError("this Idempotency-Key came before with another body")

@@ -7,6 +7,8 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from appliance.api.http.head import Head
+from appliance.api.publish.request_meta import RequestMeta
+from appliance.auth.principal import Principal
 from appliance.config import Config
 from appliance.errors import EncodingError, InputError, TooLargeError
 from appliance.model.topics import check_topic
@@ -31,7 +33,8 @@ class Form(Enum):
 class PublishOptions:
     """How to read the body, and what the sender wants to know.
 
-    `wait_seconds` is for how long the answer can wait for the row; None: not at all.
+    `wait_seconds` is for how long the answer can wait for the row; None: not at all. `around` is
+    what is kept of the request beside its messages.
     """
 
     topic: str
@@ -39,6 +42,7 @@ class PublishOptions:
     key: str | None
     wait_seconds: float | None
     max_body_bytes: int
+    around: RequestMeta
 
     @property
     def is_plain(self) -> bool:
@@ -46,7 +50,7 @@ class PublishOptions:
         return self.key is None and self.wait_seconds is None
 
 
-def read(head: Head, topic: str, config: Config) -> PublishOptions:
+def read(head: Head, topic: str, principal: Principal, config: Config) -> PublishOptions:
     """Return what a head asks for.
 
     Raises InputError for an unknown parameter, a malformed key or a bad topic, TooLargeError and
@@ -56,7 +60,9 @@ def read(head: Head, topic: str, config: Config) -> PublishOptions:
     check_topic(topic)
     form = _form(head.query, values)
     most = config.max_message_bytes if form is Form.WHOLE else config.max_request_bytes
-    options = PublishOptions(topic, form, _key(values), _wait(values), most)
+    options = PublishOptions(
+        topic, form, _key(values), _wait(values), most, RequestMeta(head, principal)
+    )
     if values.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise EncodingError("compressed bodies are not taken; send the body uncompressed")
     if head.length is not None and head.length > most:

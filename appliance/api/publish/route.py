@@ -52,7 +52,7 @@ class PublishRoute:
         if not principal.may(Right.PUBLISH, topic):
             return problems.forbidden(f"{principal.name} has no right to publish to this topic")
         try:
-            wanted = publish_options.read(head, topic, self._config)
+            wanted = publish_options.read(head, topic, principal, self._config)
         except ApplianceError as error:
             return problems.of(error)
         return Admission(self, principal, wanted.max_body_bytes, wanted)
@@ -61,14 +61,22 @@ class PublishRoute:
         """Publish the body; the answer follows when the broker has it on disk."""
         wanted: PublishOptions = request.admission.details
         if wanted.is_plain:
-            receipt, confirmed = self._intake.send(wanted, body)
+            receipt, confirmed = self._intake.send(wanted, body, _meta(request, wanted))
             confirmed.add_done_callback(partial(_answer, request, receipt))
         else:
             request.task(self._accept(request, wanted, body))
 
     async def _accept(self, request: Request, wanted: PublishOptions, body: bytes) -> None:
-        receipt = await self._intake.accept(wanted, body)
+        receipt = await self._intake.accept(wanted, body, _meta(request, wanted))
         request.respond(*receipt.answer(wanted.wait_seconds, request.prefix))
+
+
+def _meta(request: Request, wanted: PublishOptions) -> str | None:
+    """Return the meta of the request's messages."""
+    around = wanted.around
+    if around.is_empty:
+        return None
+    return around.text(request.client_address, token=request.admission.principal.name)
 
 
 def _answer(request: Request, receipt: Receipt, confirmed: Future[Any]) -> None:

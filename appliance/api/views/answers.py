@@ -6,6 +6,7 @@ from flask import Response
 
 from appliance.api.http import problems
 from appliance.api.views import formats
+from appliance.model.meta import content_type
 
 
 def json_answer(value: object, status: int = 200) -> Response:
@@ -22,6 +23,16 @@ def csv_answer(table: Iterator[bytes], name: str) -> Response:
     """Answer with a table, sent piece by piece; a browser saves it as `name`.csv."""
     answer = Response(table, content_type=formats.CSV)
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    return answer
+
+
+def body_answer(body: bytes, media_type: str) -> Response:
+    """Answer with a message's bytes, under the media type that its sender named.
+
+    A stranger may have sent a page: a browser that opens it runs nothing of it, as nobody.
+    """
+    answer = Response(body, content_type=content_type(media_type) or "application/octet-stream")
+    answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     return answer
 
 

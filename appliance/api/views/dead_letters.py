@@ -7,7 +7,13 @@ from flask import Blueprint, Response, request
 from appliance.api.http import problems
 from appliance.api.services import Services
 from appliance.api.views import formats, pages, parameters
-from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
+from appliance.api.views.answers import (
+    body_answer,
+    csv_answer,
+    json_answer,
+    ndjson_answer,
+    problem_answer,
+)
 from appliance.errors import AmbiguousError, InputError
 from appliance.model.ids import is_id
 from appliance.store.base import DeadLetters
@@ -49,10 +55,9 @@ def blueprint(services: Services) -> Blueprint:
         parameters.read(request.args.to_dict(flat=False), ())
         letter = _find(letters, letter_id)
         body = None if letter is None else letters.body(letter.seq)
-        if body is None:
+        if letter is None or body is None:
             return _unknown(letter_id)
-        # No type is claimed: nothing has checked the bytes.
-        return Response(body, content_type="application/octet-stream")
+        return body_answer(body, letter.content_type or "application/octet-stream")
 
     @views.post("/v1/dead-letters/<letter_id>/redrive")
     def redrive_letter(letter_id: str) -> Response:

@@ -16,10 +16,11 @@ NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv; charset=utf-8"
 
 #: The columns of a CSV export, in order.
-COLUMNS: Final = ("id", "topic", "received_at", "encoding", "body")
+COLUMNS: Final = ("id", "topic", "received_at", "encoding", "body", "content_type", "meta")
 #: The same for dead letters.
 LETTER_COLUMNS: Final = (
     "seq", "id", "topic", "received_at", "dead_at", "reason", "error", "bytes", "encoding", "body",
+    "content_type", "meta",
 )  # fmt: skip
 #: A cell that begins with one of these can be a formula to a spreadsheet, unless it is a number.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -42,6 +43,8 @@ def message(row: StoredMessage) -> dict[str, object]:
         "received_at": row.received_at,
         "body": body,
         "encoding": encoding,
+        "content_type": row.content_type,
+        "meta": _meta(row.meta),
     }
 
 
@@ -62,18 +65,23 @@ def letter(row: Letter) -> dict[str, object]:
         "bytes": row.size,
         "body": body,
         "encoding": encoding,
+        "content_type": row.content_type,
+        "meta": _meta(row.meta),
     }
 
 
 def message_cells(row: StoredMessage) -> tuple[object, ...]:
     """Return the cells of a message in a CSV export."""
     body, encoding = _body(row.body, text=bool(row.text))
-    return (row.id, row.topic, row.received_at, encoding, cell(body))
+    return (
+        row.id, row.topic, row.received_at, encoding, cell(body), cell(row.content_type or ""),
+        row.meta,
+    )  # fmt: skip
 
 
 def letter_cells(row: Letter) -> list[object]:
     """Return the cells of a dead letter in a CSV export; its topic and id can hold anything."""
-    shown = letter(row)
+    shown = letter(row) | {"meta": row.meta}
     values = (shown[name] for name in LETTER_COLUMNS)
     return [cell(value) if isinstance(value, str) else value for value in values]
 
@@ -109,6 +117,16 @@ def cell(value: str) -> str:
     if value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
         return "'" + value
     return value
+
+
+def _meta(text: str | None) -> object:
+    """Return a meta as JSON; one that another program made unreadable is shown as text."""
+    if text is None:
+        return None
+    try:
+        return orjson.loads(text)
+    except (ValueError, TypeError):
+        return str(text)
 
 
 def _body(body: bytes, *, text: bool) -> tuple[str, str]:

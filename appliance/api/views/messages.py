@@ -5,7 +5,7 @@ from flask import Blueprint, Response, request
 from appliance.api.http import problems
 from appliance.api.services import Services
 from appliance.api.views import formats, parameters
-from appliance.api.views.answers import json_answer, problem_answer
+from appliance.api.views.answers import body_answer, json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.model.ids import is_id
 from appliance.store.rows import Letter, StoredMessage
@@ -30,10 +30,10 @@ def blueprint(services: Services) -> Blueprint:
         if row is None:
             return _unknown(message_id)
         if isinstance(row, Letter):
-            body = services.dead_letters.body(row.seq)
-            return Response(body or b"", content_type="application/octet-stream")
+            body = services.dead_letters.body(row.seq) or b""
+            return body_answer(body, row.content_type or "application/octet-stream")
         media_type = "text/plain; charset=utf-8" if row.text else "application/octet-stream"
-        return Response(row.body, content_type=media_type)
+        return body_answer(row.body, row.content_type or media_type)
 
     return views
 

@@ -16,9 +16,10 @@ _METHOD, _HEADER, _BODY = 1, 2, 3
 _PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 _MANDATORY: Final = b"\x01"
 #: Class Basic, no weight, the body's bytes; which properties follow: headers, delivery_mode,
-#: message_id, type and app_id.
+#: message_id, type and app_id, and before them a content_type where there is one.
 _CONTENT: Final = struct.Struct(">HHQH")
 _PROPERTIES: Final = 1 << 13 | 1 << 12 | 1 << 7 | 1 << 5 | 1 << 3
+_CONTENT_TYPE: Final = 1 << 15
 _PERSISTENT: Final = b"\x02"
 _LENGTH: Final = struct.Struct(">L")
 _NUMBER: Final = struct.Struct(">q")
@@ -42,17 +43,27 @@ class FrameWriter:
         self._app_id = _short(app_id)
 
     def frames(
-        self, topic: str, kind: str, message_id: str, headers: dict[str, str | int], body: bytes
+        self,
+        topic: str,
+        kind: str,
+        message_id: str,
+        headers: dict[str, str | int],
+        body: bytes,
+        content_type: str | None = None,
     ) -> Iterator[bytes]:
         """Yield the frames of one persistent, mandatory message; the small ones first, joined."""
         table = b"".join(map(_field, headers.items()))
+        properties, media_type = _PROPERTIES, b""
+        if content_type is not None:
+            properties, media_type = _PROPERTIES | _CONTENT_TYPE, _short(content_type)
         yield (
             self._frame(_METHOD, self._method + _short(topic) + _MANDATORY)
             + self._frame(
                 _HEADER,
                 b"".join(
                     (
-                        _CONTENT.pack(60, 0, len(body), _PROPERTIES),
+                        _CONTENT.pack(60, 0, len(body), properties),
+                        media_type,
                         _LENGTH.pack(len(table)),
                         table,
                         _PERSISTENT,

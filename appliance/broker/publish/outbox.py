@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import BrokerError, DeadlineError, RefusedError
-from appliance.model.wire import Envelope, pack, single
+from appliance.model.wire import Envelope, Message, as_bytes, pack, single
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -39,9 +39,6 @@ _WINDOW_BYTES: Final = 32 * 2**20
 #: Requests and bytes that can wait here in all: beyond, a message is refused at once.
 _HELD_REQUESTS: Final = 50_000
 _HELD_BYTES: Final = 64 * 2**20
-
-#: A message: its id, the time at which it was received, its body.
-Message = tuple[str, str, bytes]
 
 
 class Parcel:
@@ -80,11 +77,14 @@ class Parcel:
         """Return the envelope; nothing can be added any more."""
         if self.envelope is None:
             topic, messages = self.lane.topic, self.messages
-            self.envelope = (
-                single(topic, *messages[0])
-                if len(messages) == 1
-                else pack(topic, messages, self.size)
-            )
+            if len(messages) == 1 and messages[0].dead is None:
+                message = messages[0]
+                body = as_bytes(message.body)
+                self.envelope = single(
+                    topic, message.id, message.received_at, body, message.content_type, message.meta
+                )
+            else:
+                self.envelope = pack(topic, messages, self.size)
             self.messages = []
         return self.envelope
 
@@ -128,11 +128,11 @@ class Outbox:
         return bool(self._ready)
 
     def add(self, topic: str, message: Message, waiter: "Future[None]") -> None:
-        """Take a message; it may share an envelope with others of its topic.
+        """Take a message whose body is bytes; it may share an envelope with others of its topic.
 
         Raises RefusedError where too much waits already.
         """
-        size = len(message[2])
+        size = len(message.body)
         self._hold(size)
         lane = self._lanes.get(topic)
         if lane is None:

@@ -18,7 +18,7 @@ from appliance.broker.publish.outbox import Outbox
 from appliance.broker.topology import Topology
 from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError
-from appliance.model.wire import Envelope
+from appliance.model.wire import Envelope, Kind, Message
 
 #: Seconds between two looks for parcels past their deadline.
 _SWEEP: Final = 0.05
@@ -96,15 +96,13 @@ class AmqpPublisher:
         """Refuse every later message for this reason; an empty reason ends that."""
         self.refusal = reason
 
-    def post(
-        self, topic: str, message_id: str, received_at: str, body: bytes
-    ) -> asyncio.Future[None]:
+    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
         """Send one message; it may share an envelope with others of its topic.
 
         The future and the errors are those of `base.Publisher.post`.
         """
         waiter = self._waiter()
-        self._outbox.add(topic, (message_id, received_at, body), waiter)
+        self._outbox.add(topic, message, waiter)
         if not self._is_sending_soon:
             self._send_soon()
         return waiter
@@ -161,9 +159,16 @@ class AmqpPublisher:
                 "bytes": envelope.size,
                 "ledger": parcel.ledger,
             }
+            content_type = envelope.content_type
+            if content_type is not None and envelope.kind is not Kind.MESSAGE:
+                # The AMQP property would say it of the array that holds the messages.
+                headers["content_type"], content_type = content_type, None
+            if envelope.meta is not None:
+                headers["meta"] = envelope.meta
             frames += self._frames.frames(
-                envelope.topic, envelope.kind.value, envelope.id, headers, envelope.body
-            )
+                envelope.topic, envelope.kind.value, envelope.id, headers, envelope.body,
+                content_type,
+            )  # fmt: skip
         if frames:
             try:
                 self._link.send(frames)

@@ -19,7 +19,8 @@ _BUSY_TIMEOUT_MS: Final = 1500
 
 _COLUMNS: Final = f"""
     seq, id, topic, received_at, dead_at, reason, error, octet_length(body),
-    CASE WHEN octet_length(body) <= {SHOWN_BYTES} THEN CAST(body AS BLOB) END
+    CASE WHEN octet_length(body) <= {SHOWN_BYTES} THEN CAST(body AS BLOB) END,
+    content_type, meta
 """
 
 

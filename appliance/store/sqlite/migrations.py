@@ -142,6 +142,14 @@ def m003_restores(db: "Database") -> None:
 
 
 @_migrations()
+def m004_content_type_and_meta(db: "Database") -> None:
+    """Add what came with a message: its media type, and its request (JSON, see model.meta)."""
+    for table in ("messages", "dead_letters"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN content_type TEXT")
+        db.execute(f"ALTER TABLE {table} ADD COLUMN meta TEXT")
+
+
+@_migrations()
 def m005_access(db: "Database") -> None:
     """Add tokens, inbox addresses, and what administrators did."""
     for statement in (

@@ -25,7 +25,9 @@ _CACHE_KIB: Final = 2000
 #: waits between being received and being put into the queue.
 _DISORDER: Final = timedelta(minutes=10)
 
-_COLUMNS: Final = "seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB)"
+_COLUMNS: Final = (
+    "seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB), content_type, meta"
+)
 
 
 class SqliteReader:

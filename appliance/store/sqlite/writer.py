@@ -4,10 +4,16 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import filterfalse
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from appliance.errors import EnvelopeError, StoreError, UnstorableError
-from appliance.model.contents import Content, DeadEnvelope, DeadLetter, LedgerReport
+from appliance.model.contents import (
+    Content,
+    DeadEnvelope,
+    DeadLetter,
+    LedgerReport,
+    dead_letter,
+)
 from appliance.model.ids import PREFIX_LENGTH
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Kind, Message, as_bytes, as_text, unpack
@@ -22,22 +28,24 @@ _CHECKPOINT_PAGES: Final = 5000
 _WAL_LIMIT: Final = 64 * 2**20
 
 _INSERT: Final = """
-    INSERT INTO messages (id, topic, body, received_at) VALUES (?, ?, ?, ?)
+    INSERT INTO messages (id, topic, body, received_at, content_type, meta)
+    VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO NOTHING
 """
 #: SQLite splits the batch itself, so that Python does nothing for a line. A value that is no string
 #: becomes NULL; the table refuses that, and with it the whole envelope.
 _INSERT_LINES: Final = """
-    INSERT INTO messages (id, topic, body, received_at)
-    SELECT ? || printf('%08x', key + ?), ?, CASE type WHEN 'text' THEN value END, ?
+    INSERT INTO messages (id, topic, body, received_at, content_type, meta)
+    SELECT ? || printf('%08x', key + ?), ?, CASE type WHEN 'text' THEN value END, ?, ?, ?
     FROM json_each(?) WHERE true
     ON CONFLICT (id) DO NOTHING
 """
 #: Escapes that SQLite takes literally and that make invalid UTF-8 or a NUL. We never write them.
 _ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _INSERT_DEAD: Final = """
-    INSERT INTO dead_letters (id, topic, body, reason, error, received_at, dead_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO dead_letters (
+        id, topic, body, reason, error, received_at, dead_at, content_type, meta
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id, reason, body) DO UPDATE SET dead_at = excluded.dead_at
 """
 _ADD_TO_TOPIC: Final = """
@@ -54,6 +62,7 @@ _ADD_TO_TOPIC: Final = """
 _OF_CONTENT: Final = tuple(
     f"SQLITE_{name}" for name in ("CONSTRAINT", "TOOBIG", "MISMATCH", "RANGE", "MISUSE", "ERROR")
 )
+_CONFLICT: Final = "another message with this id (the same idempotency key) was stored before"
 _COUNT_SINCE: Final = """
     SELECT topic, count(*), sum(octet_length(body)), min(received_at), max(received_at)
     FROM messages WHERE seq > ? GROUP BY topic
@@ -88,8 +97,8 @@ class SqliteWriter:
 
         A message that is stored already is not stored again. One whose id is stored with another
         body becomes a dead letter (`conflict`), as does an envelope that can't be decoded
-        (`undecodable`). Returns how many envelopes the ledger entries of `contents` show to be
-        missing.
+        (`undecodable`), and a message that says so of itself. Returns how many envelopes the ledger
+        entries of `contents` show to be missing.
 
         Without `account` the ledger entries are not written. The caller must pass them again, as
         reports, before it acknowledges any of the envelopes.
@@ -128,11 +137,21 @@ class SqliteWriter:
         return accepted
 
 
+class _Added(NamedTuple):
+    """The messages of an envelope that are to be rows: how many, their bytes, their times."""
+
+    envelope: Envelope
+    messages: int
+    size: int
+    since: str
+    until: str
+
+
 class _Transaction:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._rows: list[tuple[str, str, str | bytes, str]] = []
-        self._stored: list[tuple[Envelope, str]] = []  # and the time of its last message
+        self._rows: list[tuple[str, str, str | bytes, str, str | None, str | None]] = []
+        self._added: list[_Added] = []
         self._all_new = True
         self._dead: list[DeadLetter] = []
         self._given_up: list[DeadEnvelope] = []
@@ -156,7 +175,7 @@ class _Transaction:
                 self._given_up.append(content)
                 continue
             try:
-                self._stored.append((content, self._add(content)))
+                self._add(content)
             except EnvelopeError as error:
                 self._dead.append(_dead(content, error.reason, str(error)))
         self._flush()
@@ -169,18 +188,43 @@ class _Transaction:
         # that a redrive under way does not remove it.
         self._connection.executemany(
             _INSERT_DEAD,
-            [(d.id, d.topic, d.body, d.reason, d.error, d.received_at, now()) for d in self._dead],
+            [
+                (
+                    d.id,
+                    d.topic,
+                    d.body,
+                    d.reason,
+                    d.error,
+                    d.received_at,
+                    now(),
+                    d.content_type,
+                    d.meta,
+                )
+                for d in self._dead
+            ],
         )
         return entries
 
-    def _add(self, envelope: Envelope) -> str:
+    def _add(self, envelope: Envelope) -> None:
+        at, size = envelope.received_at, envelope.size
         if envelope.kind is Kind.LINES and _can_be_split(envelope.body):
             self._flush()
             self._add_lines(envelope)
-            return envelope.received_at
+            self._added.append(_Added(envelope, envelope.count, size, at, at))
+            return
         topic, messages = envelope.topic, unpack(envelope)
-        self._rows += [(m.id, topic, m.body, m.received_at) for m in messages]
-        return messages[-1].received_at
+        if any(message.dead for message in messages):
+            for message in messages:
+                if message.dead:
+                    self._dead.append(dead_letter(topic, message, *message.dead))
+            messages = [message for message in messages if not message.dead]
+            size = sum(len(as_bytes(message.body)) for message in messages)
+        if messages:
+            self._rows += [
+                (m.id, topic, m.body, m.received_at, m.content_type, m.meta) for m in messages
+            ]
+            since, until = messages[0].received_at, messages[-1].received_at
+            self._added.append(_Added(envelope, len(messages), size, since, until))
 
     def _flush(self) -> None:
         if self._rows:
@@ -205,8 +249,10 @@ class _Transaction:
         try:
             text = envelope.body.decode()
             inserted: int = self._connection.execute(
-                _INSERT_LINES, (prefix, first, envelope.topic, envelope.received_at, text)
-            ).rowcount
+                _INSERT_LINES,
+                (prefix, first, envelope.topic, envelope.received_at, envelope.content_type,
+                 envelope.meta, text),
+            ).rowcount  # fmt: skip
         except UnicodeDecodeError as error:
             raise EnvelopeError("undecodable", f"lines: {error}") from error
         except sqlite3.IntegrityError:
@@ -230,13 +276,15 @@ class _Transaction:
 
     def _find_conflicts(self) -> None:
         """Make dead letters of messages that came with another message's id."""
-        for envelope, _ in self._stored:
+        for envelope, *_ in self._added:
             for message in _unpacked(envelope):
+                if message.dead:
+                    continue
                 row = self._connection.execute(
                     "SELECT topic, body FROM messages WHERE id = ?", (message.id,)
                 ).fetchone()
                 if row != (envelope.topic, message.body):
-                    self._dead.append(_conflict(envelope.topic, message))
+                    self._dead.append(dead_letter(envelope.topic, message, "conflict", _CONFLICT))
 
     def _sums(self) -> Iterable[tuple[str, int, int, str, str]]:
         """Return (topic, messages, bytes, first time, last time) of the inserted rows."""
@@ -244,15 +292,15 @@ class _Transaction:
             rows: list[Any] = self._connection.execute(_COUNT_SINCE, (self._last_seq,)).fetchall()
             return rows
         sums: dict[str, tuple[str, int, int, str, str]] = {}
-        for envelope, until in self._stored:
-            topic, since = envelope.topic, envelope.received_at
-            _, count, size, first, last = sums.get(topic, (topic, 0, 0, since, until))
+        for added in self._added:
+            topic = added.envelope.topic
+            _, count, size, since, until = sums.get(topic, (topic, 0, 0, added.since, added.until))
             sums[topic] = (
                 topic,
-                count + envelope.count,
-                size + envelope.size,
-                min(first, since),
-                max(last, until),
+                count + added.messages,
+                size + added.size,
+                min(since, added.since),
+                max(until, added.until),
             )
         return sums.values()
 
@@ -284,11 +332,6 @@ def _unpacked(envelope: Envelope) -> list[Message]:
 
 def _dead(envelope: Envelope, reason: str, error: str) -> DeadLetter:
     return DeadLetter(
-        envelope.topic, envelope.id, envelope.received_at, envelope.body, reason, error
-    )
-
-
-def _conflict(topic: str, message: Message) -> DeadLetter:
-    body = as_bytes(message.body)
-    error = "another message with this id (the same idempotency key) was stored before"
-    return DeadLetter(topic, message.id, message.received_at, body, "conflict", error)
+        envelope.topic, envelope.id, envelope.received_at, envelope.body, reason, error, "",
+        envelope.content_type, envelope.meta,
+    )  # fmt: skip

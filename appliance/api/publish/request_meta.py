@@ -1,0 +1,108 @@
+"""Decides what is kept of a request beside its messages: media type, headers, sender. Pure.
+
+A header is kept where it says what a message is or who signed it, and never where it can hold a
+secret of the sender's. A plain request of the administrator's says nothing of that kind: its
+messages have no meta, and cost what they cost without.
+"""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from appliance.api.http.head import Head
+from appliance.auth.principal import ADMINISTRATOR, Principal
+from appliance.model import meta as metas
+
+#: Headers that say what a message is, who made it or which try it is.
+_NAMES: Final = frozenset({
+    "idempotency-key", "x-idempotency-key", "webhook-id", "webhook-timestamp", "webhook-signature",
+    "stripe-signature", "paypal-transmission-id", "paypal-transmission-sig",
+    "paypal-transmission-time", "paypal-cert-url", "paypal-auth-algo", "traceparent", "tracestate",
+    "baggage", "x-request-id", "x-correlation-id", "x-request-uuid", "x-b3-traceid", "x-event-key",
+    "x-hook-uuid", "x-attempt-number", "x-retry-count", "x-original-filename", "content-language",
+    "content-md5", "digest", "content-digest", "repr-digest", "signature", "signature-input",
+    "aeg-event-type", "aeg-subscription-name", "aeg-delivery-count", "sentry-hook-resource",
+    "sentry-hook-signature", "sentry-hook-timestamp", "linear-delivery", "linear-event",
+    "linear-signature", "x-signature", "x-signature-256", "x-signature-timestamp",
+    "x-signature-ed25519", "x-webhook-id", "x-webhook-event", "x-webhook-signature",
+    "x-event-type", "x-event-id", "x-delivery-id", "x-topic",
+})  # fmt: skip
+#: The same, by how the names begin.
+_PREFIXES: Final = (
+    "ce-", "svix-", "x-github-", "x-hub-signature", "x-gitlab-event", "x-gitlab-instance",
+    "x-gitlab-webhook-uuid", "x-gitea-", "x-gogs-", "x-forgejo-", "x-shopify-", "x-slack-",
+    "x-twilio-", "i-twilio-", "x-amz-sns-", "x-goog-", "x-wc-webhook-", "x-square-", "x-zm-",
+    "x-line-", "x-pagerduty-", "x-postmark-", "x-mailgun-", "x-sendgrid-",
+    "x-twilio-email-event-webhook-", "x-discord-", "x-fb-", "x-cloudevents-", "x-atlassian-",
+)  # fmt: skip
+#: Headers that are kept beside such a one, and alone are no reason for a meta.
+_CONTEXT: Final = frozenset({"user-agent", "origin", "referer", "date", "from"})
+#: A header whose name has one of these words can hold a secret; it is never kept.
+_SECRET: Final = ("auth", "cookie", "token", "secret", "password", "passwd", "api-key", "apikey",
+                  "access-key", "credential", "session")  # fmt: skip
+#: Beginning of our own command line's User-Agent.
+_CLI: Final = "appliance/"
+#: Bytes of a query that are kept.
+_MAX_QUERY: Final = 2048
+
+
+def may_be_kept(name: str) -> bool:
+    """Whether a header can be chosen to be kept; not one that can hold a secret."""
+    return not any(word in name.lower() for word in _SECRET)
+
+
+class RequestMeta:
+    """What is kept of one head; the meta itself needs the client's address too.
+
+    `keep` are further headers, in lower case, that the address chooses; a name that ends with `*`
+    stands for all that begin so. `always` makes a meta even where the head says nothing. `query`
+    is whether the query belongs to the message.
+    """
+
+    __slots__ = ("_headers", "_last", "_members", "content_type", "is_empty")
+
+    def __init__(
+        self,
+        head: Head,
+        principal: Principal,
+        *,
+        keep: Collection[str] = (),
+        always: bool = False,
+        query: bool = False,
+    ) -> None:
+        self.content_type = metas.content_type(head.values.get(b"content-type"))
+        names = _NAMES.union(keep)
+        prefixes = (*_PREFIXES, *(name[:-1] for name in keep if name.endswith("*")))
+        headers: dict[str, str] = {}
+        is_told = always
+        for raw, value in head.headers:
+            name = raw.decode("latin-1")
+            is_meaningful = name in names or name.startswith(prefixes)
+            if (is_meaningful or name in _CONTEXT) and may_be_kept(name):
+                is_told |= is_meaningful
+                text = metas.header_text(value)
+                headers[name] = f"{headers[name]}, {text}" if name in headers else text
+        agent = metas.header_text(head.values.get(b"user-agent", b""))
+        is_cli = agent.startswith(_CLI)
+        #: Whether there is no meta.
+        self.is_empty = not (is_told or is_cli or principal.name != ADMINISTRATOR.name)
+        self._headers = headers
+        self._members: dict[str, Any] = {
+            "via": "cli" if is_cli else "http",
+            "method": head.method.decode("ascii"),
+            "query": head.query.decode("latin-1")[:_MAX_QUERY] if query and head.query else None,
+        }
+        self._last: tuple[str, tuple[tuple[str, Any], ...], str | None] | None = None
+
+    def text(self, remote: str, **members: Any) -> str | None:
+        """Return the meta of a request from `remote`, an IP address; None where there is none.
+
+        `members` are further ones, such as the token's name; None: left out.
+        """
+        if self.is_empty:
+            return None
+        further = tuple(members.items())
+        if self._last is not None and self._last[:2] == (remote, further):
+            return self._last[2]
+        text = metas.encode({**self._members, "remote": remote, **members}, self._headers)
+        self._last = remote, further, text
+        return text

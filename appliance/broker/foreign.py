@@ -1,0 +1,50 @@
+"""The meta of a message that another AMQP or MQTT client published, from its AMQP properties."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from appliance.model import meta as metas
+
+#: Properties that say where a message comes from or what it is; pika's names.
+_PROPERTIES: Final = ("type", "app_id", "user_id", "correlation_id", "reply_to", "message_id")
+#: Headers that the broker writes for itself.
+_BROKERS_OWN: Final = frozenset({"x-death", "x-first-death-exchange", "x-first-death-queue",
+                                 "x-first-death-reason", "x-delivery-count", "cc", "bcc",
+                                 "x-last-death-exchange", "x-last-death-queue",
+                                 "x-last-death-reason", "ledger", "meta"})  # fmt: skip
+#: Headers that RabbitMQ's MQTT plugin adds to every message.
+_MQTT: Final = frozenset({"x-mqtt-publish-qos", "x-mqtt-dup"})
+#: Headers that are looked at: a table can have thousands.
+_MAX_HEADERS: Final = 256
+#: Characters of a property that is kept. A short string has 255 bytes, which JSON's escapes can
+#: make six times as many; all together have room in a meta.
+_MAX_PROPERTY: Final = 200
+
+
+def meta(properties: Any) -> str | None:
+    """Return the meta of a message with these properties (pika's BasicProperties)."""
+    headers = properties.headers or {}
+    members: dict[str, Any] = {"via": "mqtt" if _MQTT & headers.keys() else "amqp"}
+    for name in _PROPERTIES:
+        value = getattr(properties, name)
+        if value and len(text := _property(value)) <= _MAX_PROPERTY:
+            members[name] = text
+    return metas.encode(members, dict(_kept(headers)))
+
+
+def _property(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
+
+
+def _kept(headers: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the headers whose values are text, numbers or truth values, as text."""
+    for given, value in list(headers.items())[:_MAX_HEADERS]:
+        name = _property(given).lower()
+        if name in _BROKERS_OWN:
+            continue
+        if isinstance(value, bool):
+            yield name, "true" if value else "false"
+        elif isinstance(value, str | bytes):
+            yield name, _property(value)
+        elif isinstance(value, int | float):
+            yield name, str(value)

@@ -1,0 +1,115 @@
+"""Meta: the JSON text kept beside a message that says how it came. Pure.
+
+It is an object of at most MAX_BYTES. Its members, each of which can be absent:
+
+`via`
+    The way in: `http`, `cli`, `amqp`, `mqtt` or `redrive`.
+`method`, `query`, `remote`
+    The request's method and query, and the client's IP address.
+`token`, `inbox`
+    The name of the token, or of the inbox address, by which it came.
+`verified`
+    Whether its signature was verified.
+`headers`
+    The headers that were kept; their names are in lower case.
+`dropped`
+    Names of headers that had no room.
+
+A part that takes messages in can add members of its own.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+#: Bytes of a message's meta.
+MAX_BYTES: Final = 8 * 1024
+#: Bytes of one header's value. A longer one is dropped: half a signature is none.
+_MAX_VALUE_BYTES: Final = 4 * 1024
+#: Bytes of the list `dropped`; of more names it lists the first.
+_DROPPED_BYTES: Final = 1024
+#: Bytes of the names of the two lists.
+_FRAME: Final = len(',"headers":{},"dropped":[]')
+#: SQLite's JSON functions refuse what is nested deeper than 1000.
+_MAX_BRACKETS: Final = 1000
+#: Characters of a media type that is kept: an AMQP short string has 255 bytes.
+_CONTENT_TYPE: Final = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+def encode(members: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    """Return the meta of `members` and `headers`; None where there is neither.
+
+    Headers have room in their order; one that has none is named in `dropped`. A member that is
+    None is left out. Raises ValueError where the members alone have no room.
+    """
+    kept: dict[str, str] = {}
+    dropped: list[str] = []
+    whole = {name: value for name, value in members.items() if value is not None}
+    room = MAX_BYTES - len(orjson.dumps(whole)) - _FRAME
+    names_room = min(room, _DROPPED_BYTES)
+    room -= names_room
+    for name, value in headers.items():
+        name_size = len(orjson.dumps(name)) + len(",")
+        size = name_size + len(orjson.dumps(value)) + len(":")
+        if size <= room and len(value) <= _MAX_VALUE_BYTES:
+            kept[name] = value
+            room -= size
+        elif name_size <= names_room:
+            dropped.append(name)
+            names_room -= name_size
+    if kept:
+        whole["headers"] = kept
+    if dropped:
+        whole["dropped"] = dropped
+    if not whole:
+        return None
+    text = orjson.dumps(whole)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"a meta of {len(text)} bytes; it has {MAX_BYTES} at most")
+    return text.decode()
+
+
+def extended(text: str | None, members: Mapping[str, Any]) -> str | None:
+    """Return a meta with further members; those that are None are left out.
+
+    Raises ValueError where they have no room.
+    """
+    more = {name: value for name, value in members.items() if value is not None}
+    if not more:
+        return text
+    whole = orjson.dumps((orjson.loads(text) if text else {}) | more)
+    if len(whole) > MAX_BYTES:
+        raise ValueError(f"a meta of {len(whole)} bytes; it has {MAX_BYTES} at most")
+    return whole.decode()
+
+
+def is_sound(text: object) -> bool:
+    """Whether a meta that came from outside is one: a JSON object that SQLite reads too."""
+    if not isinstance(text, str) or not text.startswith("{"):
+        return False
+    if text.count("[") + text.count("{") > _MAX_BRACKETS:
+        return False
+    try:
+        data = text.encode()
+        return len(data) <= MAX_BYTES and isinstance(orjson.loads(data), dict)
+    except ValueError:  # no JSON, or a text that is not Unicode
+        return False
+
+
+def content_type(value: str | bytes | None) -> str | None:
+    """Return the media type that a sender named, as it came; None where it can't be one."""
+    if not value:
+        return None
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    text = text.strip()
+    return text if _CONTENT_TYPE.fullmatch(text) else None
+
+
+def header_text(value: bytes) -> str:
+    """Return a header's value as text: UTF-8 where it is, else Latin-1 (RFC 9110, 5.5)."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

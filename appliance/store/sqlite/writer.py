@@ -27,9 +27,12 @@ _CHECKPOINT_PAGES: Final = 5000
 #: Bytes to which a checkpointed WAL is cut.
 _WAL_LIMIT: Final = 64 * 2**20
 
+#: Most messages have no content type and no meta. Python's sqlite3 looks for an adapter each time
+#: that it binds None, which took 0.9 us: more than half of what the row costs. So they are bound
+#: as empty texts, which neither can be.
 _INSERT: Final = """
     INSERT INTO messages (id, topic, body, received_at, content_type, meta)
-    VALUES (?, ?, ?, ?, ?, ?)
+    VALUES (?, ?, ?, ?, nullif(?, ''), nullif(?, ''))
     ON CONFLICT (id) DO NOTHING
 """
 #: SQLite splits the batch itself, so that Python does nothing for a line. A value that is no string
@@ -150,7 +153,7 @@ class _Added(NamedTuple):
 class _Transaction:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._rows: list[tuple[str, str, str | bytes, str, str | None, str | None]] = []
+        self._rows: list[tuple[str, str, str | bytes, str, str, str]] = []
         self._added: list[_Added] = []
         self._all_new = True
         self._dead: list[DeadLetter] = []
@@ -221,7 +224,8 @@ class _Transaction:
             size = sum(len(as_bytes(message.body)) for message in messages)
         if messages:
             self._rows += [
-                (m.id, topic, m.body, m.received_at, m.content_type, m.meta) for m in messages
+                (m.id, topic, m.body, m.received_at, m.content_type or "", m.meta or "")
+                for m in messages
             ]
             since, until = messages[0].received_at, messages[-1].received_at
             self._added.append(_Added(envelope, len(messages), size, since, until))

@@ -25,6 +25,7 @@ NEEDS = {
     "test": {
         "bindfs": "bindfs",
         "curl": "curl",
+        "git": "git",
         "nginx": "nginx-light",
         "systemd-analyze": "systemd",
     },

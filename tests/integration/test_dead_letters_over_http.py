@@ -339,7 +339,7 @@ def test_the_command_shows_one(appliance):
     letter, *_ = conflict(appliance, "shown", "k", b"first", b"the body")
     done = appliance.cli("dead", "show", str(letter["seq"]))
     assert done.returncode == 0
-    for part in (letter["id"], letter["error"], "conflict", "the body"):
+    for part in (letter["id"], letter["error"], "conflict", "the body", '"via": "amqp"'):
         assert part in done.stdout.decode()
     done = appliance.cli("dead", "show", letter["id"], "--json")
     assert json.loads(done.stdout) == letter

@@ -1,6 +1,7 @@
 """Dead letters, written for people."""
 
 import base64
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -51,6 +52,11 @@ def whole(letter: dict[str, Any]) -> str:
         for name in ("seq", "id", "topic", "received_at", "dead_at", "reason", "error")
     ]
     lines.append(f"{'size':<11}  {size(letter['bytes'])}")
+    if letter["content_type"]:
+        lines.append(f"{'type':<11}  {printable(letter['content_type'])}")
+    if letter["meta"]:
+        meta = json.dumps(letter["meta"], ensure_ascii=False, indent=2)
+        lines += [f"{'came with':<11}", *(printable(each) for each in meta.splitlines())]
     body, encoding = letter["body"], letter["encoding"]
     if encoding == "base64":
         body = repr(base64.b64decode(body[:_LONG]))[2:-1]

@@ -8,4 +8,7 @@ __all__ = ["broker", "idle_brokers", "module_stack", "pytest_runtest_makereport"
 
 def pytest_collection_modifyitems(items):
     """Begin with what takes a minute and more."""
-    longest_first(items, ("test_run.py", "test_promise.py", "test_verify.py", "test_drill.py", "test_upgrade.py"))
+    longest_first(
+        items,
+        ("test_run.py", "test_promise.py", "test_verify.py", "test_drill.py", "test_upgrade.py"),
+    )

@@ -11,13 +11,12 @@ from appliance.api.http.problems import Problem
 from appliance.api.http.request import Admission
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.known_heads import KnownHeads
+from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
 from appliance.auth.authorizer import Authorizer
-from appliance.auth.principal import ANONYMOUS, Right
+from appliance.auth.principal import Right
 
-#: Addresses that anyone can read: they tell how to send and whether to, not what is stored.
-_OPEN: Final = frozenset({"/", "/favicon.ico", "/healthz", "/openapi.json", "/readyz"})
 _READING: Final = frozenset({b"GET", b"HEAD"})
 
 
@@ -27,11 +26,13 @@ class Gate:
     def __init__(
         self,
         authorizer: Authorizer,
+        open_addresses: OpenAddresses,
         publishing: PublishRoute,
         application: WsgiBridge,
         prefix: str = "",
     ) -> None:
         self._authorizer = authorizer
+        self._open_addresses = open_addresses
         self._publishing = publishing
         self._application = application
         self._prefix = prefix
@@ -54,9 +55,8 @@ class Gate:
         """
         if self._prefix and f"{head.path}/".startswith(f"{self._prefix}/"):
             head.path = head.path.removeprefix(self._prefix) or "/"
-        if head.path in _OPEN and head.method in _READING:
-            # No body belongs here, and a stranger's is not kept.
-            return Admission(self._application, ANONYMOUS, 0)
+        if admission := self._open_addresses.admit(head):
+            return admission
         credentials = head.values.get(b"authorization")
         principal = self._authorizer.principal(credentials)
         if principal is None:

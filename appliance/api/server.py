@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sys
 import threading
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from appliance.api.gate import Gate
 from appliance.api.http.acceptor import Acceptor, allow_files, listen
 from appliance.api.http.proxies import Proxies
 from appliance.api.http.wsgi import WsgiBridge
+from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
 from appliance.auth.authorizer import Authorizer
@@ -28,8 +30,12 @@ from appliance.store.base import Commits
 _GRACE_SECONDS: Final = 7.0
 #: Seconds between two looks at the disks; what can come in meanwhile fits far below the floor.
 _SPACE_SECONDS: Final = 0.5
-#: Threads for what Flask serves.
+#: Threads for what Flask serves to those who are let in; strangers have one, health checks another.
 _FLASK_THREADS: Final = 8
+
+#: Seconds for which a thread can keep the event loop waiting; by default it is 5 ms, of which every
+#: request would have to wait several while pages are made.
+_SWITCH_SECONDS: Final = 0.001
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -50,7 +56,7 @@ def serve(
     """
     # What is loaded now stays; the collector need not look at it again and again under load.
     gc.freeze()
-    allow_files()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     uvloop.run(_serve(config, authorizer, publisher, commits, app, pulse=pulse, stopping=stopping))
 
 
@@ -67,6 +73,7 @@ async def _serve(
     proxies = Proxies(config.trusted_proxies, config.public_url)
     gate = Gate(
         authorizer,
+        OpenAddresses(WsgiBridge(app, 1), WsgiBridge(app, 1).ask),
         PublishRoute(config, Intake(config, publisher, commits)),
         WsgiBridge(app, _FLASK_THREADS),
         proxies.prefix,
@@ -87,7 +94,7 @@ async def _serve(
         asyncio.create_task(_watch_space(config, publisher)),
     ]
     _log.info("listening", address=str(config.http))
-    await Acceptor(gate, proxies).serve(listener, stop, _GRACE_SECONDS)
+    await Acceptor(gate, proxies, allow_files()).serve(listener, stop, _GRACE_SECONDS)
     pulse.stopping()
     for task in living:
         task.cancel()

@@ -7,6 +7,7 @@ from appliance.api.http import head
 from appliance.api.http.problems import Problem
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.known_heads import _MAX_HEADS
+from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import Form, PublishOptions
 from appliance.api.publish.route import PublishRoute
 from appliance.auth.authorizer import Authorizer
@@ -36,7 +37,8 @@ def keys():
 @pytest.fixture
 def gate(keys):
     application = WsgiBridge(None, 1)
-    return Gate(keys, PublishRoute(load({}), None), application)
+    open_addresses = OpenAddresses(application, application.ask)
+    return Gate(keys, open_addresses, PublishRoute(load({}), None), application)
 
 
 def bytes_of(*headers, method=b"POST", target=MESSAGES, token=b"t"):
@@ -211,7 +213,10 @@ def test_no_more_decisions_are_remembered_than_there_is_room_for(gate):
     ],
 )
 def test_a_path_may_begin_with_the_prefix_of_our_own_address(keys, target, path):
-    gate = Gate(keys, PublishRoute(load({}), None), WsgiBridge(None, 1), "/inbox")
+    application = WsgiBridge(None, 1)
+    open_addresses = OpenAddresses(application, application.ask)
+    route = PublishRoute(load({}), None)
+    gate = Gate(keys, open_addresses, route, application, "/inbox")
     request_head = head.parse(bytes_of(method=b"GET", target=target))
     gate.admit(request_head)
     assert request_head.path == path

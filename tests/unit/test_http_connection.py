@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 import threading
 import time
@@ -316,9 +317,9 @@ def test_a_client_that_does_not_read_is_cut_off(server, monkeypatch):
             while True:
                 link.sendall(request("/", b"x" * LIMIT) * 50)
         deadline = time.monotonic() + 8
-        while server.acceptor._connections and time.monotonic() < deadline:
+        while server.acceptor.crowd and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not server.acceptor._connections
+        assert not server.acceptor.crowd
 
 
 def test_bytes_that_are_sent_ahead_are_held_within_a_bound(server):
@@ -386,11 +387,11 @@ def test_answers_that_strangers_do_not_read_are_within_their_budget(server):
             link.sendall(request("/open"))
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            if server.echo.seen == 6 and len(server.acceptor._connections) <= 3:
+            if server.echo.seen == 6 and len(server.acceptor.crowd) <= 3:
                 break
             time.sleep(0.02)
         assert server.echo.seen == 6
-        assert len(server.acceptor._connections) <= 3
+        assert len(server.acceptor.crowd) <= 3
         assert 0 < server.acceptor.strangers.held <= 2 * LARGE
     deadline = time.monotonic() + 5
     while server.acceptor.strangers.held and time.monotonic() < deadline:
@@ -408,19 +409,93 @@ def is_answered(link):
         link.settimeout(10)
 
 
-def test_one_connection_too_many_is_refused_with_words(server, monkeypatch):
-    monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 2)
-    with server.dial() as one, server.dial() as other:
-        for link in (one, other):
+def greeted(links, server, count):
+    """Return connections on each of which a request was answered to an authorized client."""
+    made = [links.enter_context(server.dial()) for _ in range(count)]
+    for link in made:
+        link.sendall(request("/", b"x"))
+        assert statuses(link.recv(1000)) == [200]
+    return made
+
+
+def test_one_connection_too_many_ends_the_oldest_strangers(server):
+    server.acceptor.crowd.most = 4
+    with contextlib.ExitStack() as links:
+        clients = greeted(links, server, 2)
+        silent, begun = (links.enter_context(server.dial()) for _ in range(2))
+        begun.sendall(b"GET / HTTP/1.1\r\n")
+        time.sleep(0.1)
+        for stranger in (silent, begun):
+            assert statuses(server.ask(request("/", b"x", CLOSE))) == [200]
+            with contextlib.suppress(ConnectionResetError):
+                assert rest(stranger) == b""
+            links.enter_context(server.dial())  # in the place of the one that was answered
+            time.sleep(0.1)
+        for link in clients:
             link.sendall(request("/", b"x"))
             assert statuses(link.recv(1000)) == [200]
+
+
+def test_one_connection_too_many_ends_an_idle_one_where_all_are_authorized(server):
+    server.acceptor.crowd.most = 2
+    with contextlib.ExitStack() as links:
+        busy, idle = greeted(links, server, 2)
+        busy.sendall(request("/hold", b"x"))
+        while not server.echo.held:
+            time.sleep(0.01)
+        assert statuses(server.ask(request("/", b"x", CLOSE))) == [200]
+        assert rest(idle) == b""
+        server.call(server.echo.held[0].respond, 200, b"", b"")
+        assert statuses(busy.recv(1000)) == [200]
+
+
+def test_one_connection_too_many_is_refused_with_words_where_all_are_busy(server):
+    server.acceptor.crowd.most = 2
+    with contextlib.ExitStack() as links:
+        for link in greeted(links, server, 2):
+            link.sendall(request("/hold", b"x"))
+        while len(server.echo.held) < 2:
+            time.sleep(0.01)
         answer = server.ask(b"")
         assert statuses(answer) == [503]
         assert b"retry-after: 1" in answer
+        for held in server.echo.held:
+            server.call(held.respond, 200, b"", b"")
     deadline = time.monotonic() + 5
-    while server.acceptor._connections and time.monotonic() < deadline:
+    while server.acceptor.crowd and time.monotonic() < deadline:
         time.sleep(0.02)
     assert statuses(server.ask(request("/", b"x", CLOSE))) == [200]
+
+
+def test_connections_beyond_those_that_are_refused_are_closed_at_once(server):
+    server.acceptor.crowd.most = 1
+    with contextlib.ExitStack() as links:
+        (busy,) = greeted(links, server, 1)
+        busy.sendall(request("/hold", b"x"))
+        while not server.echo.held:
+            time.sleep(0.01)
+        more = [links.enter_context(server.dial()) for _ in range(100)]
+        time.sleep(0.3)
+        assert len(server.acceptor.crowd) <= 65
+        answered = 0
+        for link in more:
+            with contextlib.suppress(ConnectionResetError):
+                answered += statuses(link.recv(1000)) == [503]
+        assert 60 <= answered <= 100
+        server.call(server.echo.held[0].respond, 200, b"", b"")
+        assert statuses(busy.recv(1000)) == [200]
+
+
+def test_connections_are_as_many_as_there_are_files(monkeypatch):
+    for soft, hard, wanted in [
+        (1024, 1024, 768),
+        (100, 100, 16),
+        (1024, 10**6, acceptor.MAX_CONNECTIONS),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, acceptor.MAX_CONNECTIONS),
+    ]:
+        monkeypatch.setattr(resource, "getrlimit", lambda _, pair=(soft, hard): pair)
+        monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+        assert acceptor.allow_files() == wanted
 
 
 def test_a_stop_answers_the_requests_under_way_and_closes_the_others(server):

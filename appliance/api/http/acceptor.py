@@ -5,23 +5,33 @@ import contextlib
 import errno
 import resource
 import socket
+from collections import deque
 from collections.abc import Coroutine
+from time import perf_counter
 from typing import Any, Final
 
 from appliance.api.http.connection import Connection
+from appliance.api.http.crowd import Crowd
 from appliance.api.http.proxies import Proxies
 from appliance.api.http.request import HeadPolicy
 from appliance.config import Address
 from appliance.errors import ConfigError, OccupiedError
 
-#: Connections at once; more are answered 503. Each costs some kilobytes and a file.
+#: Connections at once; for one more, one that does nothing is closed. Each costs some kilobytes
+#: and a file.
 MAX_CONNECTIONS: Final = 4096
+#: Files that are left for all else: the database, the broker, what threads read.
+_OTHER_FILES: Final = 256
+#: Connections at once where the system allows hardly any files.
+_LEAST_CONNECTIONS: Final = 16
 #: Bytes that connections hold together of requests that are not whole, or that are sent ahead: of
 #: those on which no request was authorized yet, and of the others.
 _STRANGERS_BYTES: Final = 16 * 2**20
 _CLIENTS_BYTES: Final = 64 * 2**20
 #: Seconds between two looks at the connections' deadlines.
 _CHECK_SECONDS: Final = 0.5
+#: Seconds in one turn of the event loop for what strangers have sent ahead.
+_AHEAD_SECONDS: Final = 0.002
 #: Connections that the kernel keeps until we accept them.
 _BACKLOG: Final = 2048
 #: Seconds between a stop's end of patience and the end of what still runs.
@@ -44,13 +54,14 @@ class Budget:
 class Acceptor:
     """All connections to one listening socket; used on the running event loop."""
 
-    def __init__(self, policy: HeadPolicy, proxies: Proxies) -> None:
+    def __init__(self, policy: HeadPolicy, proxies: Proxies, most: int = MAX_CONNECTIONS) -> None:
         self._policy = policy
         self.proxies = proxies
         self.loop = asyncio.get_running_loop()
         self.strangers = Budget(_STRANGERS_BYTES)
         self.clients = Budget(_CLIENTS_BYTES)
-        self._connections: set[Connection] = set()
+        self.crowd = Crowd(most)
+        self._ahead: deque[Connection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -67,24 +78,42 @@ class Acceptor:
         finally:
             server.close()
             self._stopping = True
-            for connection in list(self._connections):
+            for connection in self.crowd.all():
                 connection.stop()
             await self._end(patience)
             checking.cancel()
 
     def add(self, connection: Connection) -> bool:
         """Count a new connection; whether there is room for it."""
-        self._connections.add(connection)
+        has_room = self.crowd.add(connection)
         self._is_empty.clear()
         if self._stopping:
             connection.stop()
-        return len(self._connections) <= MAX_CONNECTIONS
+        return has_room
 
     def discard(self, connection: Connection) -> None:
         """Count a connection no more."""
-        self._connections.discard(connection)
-        if not self._connections:
+        self.crowd.discard(connection)
+        if not self.crowd:
             self._is_empty.set()
+
+    def advance_later(self, stranger: Connection) -> None:
+        """Have a stranger's connection go on with what it has sent ahead, in its turn."""
+        if not self._ahead:
+            self.loop.call_soon(self._advance_strangers)
+        self._ahead.append(stranger)
+
+    def _advance_strangers(self) -> None:
+        """Let one after another go on, for a moment; the rest waits for the loop's next turn."""
+        until = perf_counter() + _AHEAD_SECONDS
+        waiting, self._ahead = self._ahead, deque()
+        while waiting and perf_counter() < until:
+            waiting.popleft().advance_later()
+        if waiting:  # before those that have had their turn
+            if not self._ahead:
+                self.loop.call_soon(self._advance_strangers)
+            waiting.extend(self._ahead)
+            self._ahead = waiting
 
     def task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run what answers a request; a stop waits for it, and cancels it at last."""
@@ -97,7 +126,7 @@ class Acceptor:
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             now = self.loop.time()
-            for connection in list(self._connections):
+            for connection in self.crowd.all():
                 connection.check(now)
 
     async def _end(self, patience: float) -> None:
@@ -107,7 +136,7 @@ class Acceptor:
                 await asyncio.wait_for(self._is_empty.wait(), seconds)
             for task in list(self._tasks):
                 task.cancel()
-        for connection in list(self._connections):
+        for connection in self.crowd.all():
             connection.abort()
 
 
@@ -131,10 +160,13 @@ def listen(setting: str, address: Address) -> socket.socket:
         raise kind(f"{setting}: can't listen on {address}: {error.strerror}") from error
 
 
-def allow_files() -> None:
-    """Raise the soft limit of open files: each connection is one."""
+def allow_files() -> int:
+    """Raise the soft limit of open files; return how many connections it allows: each is one."""
     wanted = 2 * MAX_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(soft - _OTHER_FILES, _LEAST_CONNECTIONS))

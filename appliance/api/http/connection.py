@@ -38,8 +38,11 @@ _DRAIN_SECONDS: Final = 5.0
 _DRAIN_BYTES: Final = 64 * 2**20
 #: Bytes that are held of what is sent ahead; with more, reading pauses.
 _AHEAD_BYTES: Final = 16 * 1024
-#: Requests answered in one turn of the event loop: the other connections have theirs in between.
+#: Requests of one connection answered in one turn of the event loop: the others have theirs in
+#: between. A stranger's first one is answered at once, the further ones share a turn with those of
+#: all strangers.
 _REQUESTS_A_TURN: Final = 16
+_REQUESTS_OF_A_STRANGER: Final = 2
 
 _RETRY: Final = {"Retry-After": "1"}
 _TOO_MANY: Final = Problem(
@@ -69,6 +72,8 @@ class Connection(asyncio.Protocol):
         self._unread = 0  # bytes of answers that a stranger does not read
         self._held = 0  # bytes that the budget knows of
         self._budget = acceptor.strangers
+        self._requests_a_turn = _REQUESTS_OF_A_STRANGER
+        self._was_served = False  # a request of a stranger
         self._advancing = self._is_scheduled = False
         self._closes = False  # after the answer under way
         self._drains = 0  # bytes that may still come after a refusal, then it is over
@@ -111,7 +116,10 @@ class Connection(asyncio.Protocol):
         if self._data:
             data = self._data + data
         self._data = data
-        if self._request is not None and self._body is None:
+        if self._is_scheduled or (self._request is not None and self._body is None):
+            self._read_ahead()
+        elif self._was_served and self._budget is self.acceptor.strangers:
+            self._advance_soon()
             self._read_ahead()
         elif not self._advancing:
             self._advance()
@@ -159,11 +167,12 @@ class Connection(asyncio.Protocol):
                     self._read_body(self._body)
                 elif self._request is not None or self._writable is not None:
                     break
-                elif served >= _REQUESTS_A_TURN:
+                elif served >= self._requests_a_turn:
                     self._advance_soon()
                     break
                 elif self._read_head():
                     served += 1
+                    self._was_served = True
                 else:
                     break
         finally:
@@ -179,9 +188,13 @@ class Connection(asyncio.Protocol):
     def _advance_soon(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._advance_later)
+            if self._budget is self.acceptor.strangers:
+                self.acceptor.advance_later(self)
+            else:
+                self._loop.call_soon(self.advance_later)
 
-    def _advance_later(self) -> None:
+    def advance_later(self) -> None:
+        """Go on with what was sent ahead, as `_advance_soon` has asked for."""
         self._is_scheduled = False
         if self._request is None:
             self._advance()
@@ -263,8 +276,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, request_head: Head, admission: Admission, data: bytes, end: int) -> None:
         """Begin a request that was let in."""
         if admission.principal is not ANONYMOUS and self._budget is self.acceptor.strangers:
-            self._hold(0)
-            self._budget = self.acceptor.clients
+            self._become_client()
         self._closes = self._closes or not request_head.keep_alive
         self._request = request = Request(self, request_head, admission)
         length = request_head.length
@@ -281,6 +293,13 @@ class Connection(asyncio.Protocol):
         self._deadline = self._loop.time() + admission.handler.body_seconds
         if request_head.expects_continue and end == len(data):
             self.write(response.CONTINUE)
+
+    def _become_client(self) -> None:
+        """Leave the strangers, once a request was authorized."""
+        self._hold(0)
+        self._budget = self.acceptor.clients
+        self._requests_a_turn = _REQUESTS_A_TURN
+        self.acceptor.crowd.promote(self)
 
     def _read_body(self, body: BodyReader) -> None:
         request = self._request
@@ -348,6 +367,11 @@ class Connection(asyncio.Protocol):
     def keeps_alive(self) -> bool:
         """Whether the connection goes on after the answer under way."""
         return not self._closes
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked, nothing is coming and nothing waits to be read."""
+        return self._request is None and not self._data and self._writable is None
 
     @property
     def is_tls(self) -> bool:

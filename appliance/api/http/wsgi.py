@@ -27,6 +27,10 @@ _MOST_STREAMS: Final = 32
 _BUSY: Final = problems.of_status(503, "Too many exports", "wait until another one has ended")
 
 
+#: A whole answer: its status, its headers (without its length, each ended by CRLF), its body.
+WholeAnswer = tuple[int, bytes, bytes]
+
+
 @dataclass
 class _Answer:
     """The application's answer: whole where it is small, else piece by piece."""
@@ -54,11 +58,17 @@ class WsgiBridge:
         """Answer one request."""
         request.task(self._serve(request, body))
 
+    async def ask(self, request: Request) -> WholeAnswer:
+        """Return the application's answer to a GET, for this request and others like it."""
+        answer = await self._in_thread(
+            self._call, _environ(request, b"") | {"REQUEST_METHOD": "GET"}
+        )
+        return answer.status, _headers(answer), answer.whole or b""
+
     async def _serve(self, request: Request, body: bytes) -> None:
         answer = await self._in_thread(self._call, _environ(request, body))
         if answer.whole is not None:
-            headers = response.lines(h for h in answer.headers if h[0].lower() != "content-length")
-            request.respond(answer.status, headers, answer.whole)
+            request.respond(answer.status, _headers(answer), answer.whole)
             return
         try:
             if self._streams >= _MOST_STREAMS:
@@ -110,6 +120,10 @@ class WsgiBridge:
             finally:
                 close()
         return _Answer(status, headers, None, iter(result), close)
+
+
+def _headers(answer: _Answer) -> bytes:
+    return response.lines(each for each in answer.headers if each[0].lower() != "content-length")
 
 
 def _environ(request: Request, body: bytes) -> dict[str, Any]:

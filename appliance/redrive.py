@@ -24,7 +24,7 @@ from appliance.store.rows import Letter
 _AT_ONCE: Final = 3
 
 #: How reasons begin that are not the message's fault: no other message has its id.
-_NEVER_STORED: Final = ("broker-", "unstorable")
+_NEVER_STORED: Final = ("broker-", "not-json", "unstorable")
 
 
 class Redriven(NamedTuple):

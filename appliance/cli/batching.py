@@ -66,6 +66,39 @@ def read_batches(
             due = time.monotonic() + LINGER_SECONDS if rest else None
 
 
+def read_file_batches(descriptor: int, offset: int, first: int, end: int) -> Iterator[Batch]:
+    """Cut a file's content from `offset`, where the line `first` begins.
+
+    The first batch ends at `end`, if that is more than `offset`. How the others are cut follows
+    from the content alone, so that a second run cuts as the first one did. Raises InputError for a
+    line that no server could take.
+    """
+    rest = bytearray()
+    ended = False
+    while rest or not ended:
+        wanted = max(BATCH_BYTES, end - offset)
+        while not ended and (
+            len(rest) < wanted or (b"\n" not in rest and len(rest) <= LONGEST_LINE)
+        ):
+            block = os.pread(descriptor, BATCH_BYTES, offset + len(rest))
+            ended = not block
+            rest += block
+        if end > offset:
+            cut = min(end - offset, len(rest))
+        else:
+            cut = _cut(rest, BATCH_BYTES, BATCH_LINES, partly=True, ended=ended)
+        if not cut:
+            if rest:
+                raise InputError(f"line {first} is longer than {LONGEST_LINE} bytes")
+            return
+        data = bytes(memoryview(rest)[:cut])
+        del rest[:cut]
+        lines = data.count(b"\n") + (not data.endswith(b"\n"))
+        yield Batch(data, first, first + lines - 1)
+        first += lines
+        offset += cut
+
+
 def _cut(rest: bytearray, max_bytes: int, max_lines: int, *, partly: bool, ended: bool) -> int:
     """Return where the next batch ends; 0 if there is none yet.
 

@@ -2,18 +2,23 @@
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from appliance.cli.batching import Batch, read_batches
+from appliance.cli.batching import Batch, read_batches, read_file_batches
 from appliance.cli.text.words import counted
+from appliance.cli.unfinished import UnfinishedRun
 from appliance.client import Answer, Client
 from appliance.errors import ApplianceError, ClientError, InputError
 
 #: Seconds to wait for the last message to become a row, and between two looks.
 _WAIT_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.05
+#: Media types of what is sent.
+_BYTES: Final = "application/octet-stream"
+_NDJSON: Final = "application/x-ndjson"
 
 
 @dataclass
@@ -27,6 +32,10 @@ class Sent:
     first_id: str | None = None
     last_id: str | None = None
     stored: bool = False
+    #: lines that became dead letters, by reason
+    dead: Counter[str] = field(default_factory=Counter)
+    #: number of the line at which an earlier run was gone on with
+    resumed_at: int | None = None
     seconds: float = field(default=0.0)
 
     @property
@@ -41,6 +50,8 @@ class Sent:
             "status": "stored" if self.stored else "queued",
             "messages": self.messages,
             "bytes": self.bytes,
+            "dead": dict(self.dead),
+            "resumed_at_line": self.resumed_at,
             "requests": self.requests,
             "first_id": self.first_id,
             "last_id": self.last_id,
@@ -53,20 +64,31 @@ class Sender:
     """Sends to one topic, in order: the next batch goes once the one before is confirmed.
 
     Every request has an idempotency key of its own, so that one whose answer got lost can be sent
-    again and is stored once. Each is retried for `patience` seconds.
+    again and is stored once. Each is retried for `patience` seconds. With `keeps_good` the bad
+    lines of a batch become dead letters; with `ndjson` a line that is not JSON is a bad one.
     """
 
-    def __init__(self, client: Client, topic: str, patience: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        topic: str,
+        patience: float,
+        *,
+        keeps_good: bool = False,
+        ndjson: bool = False,
+    ) -> None:
         self._client = client
         self._path = f"/v1/topics/{topic}/messages"
         self._patience = patience
+        self._keeps_good = keeps_good
+        self._ndjson = ndjson
         self._run = uuid.uuid4().hex
         self._started = time.monotonic()
         self.sent = Sent(topic)
 
     def send_one(self, body: bytes) -> None:
         """Send one message. Raises InputError where it is refused."""
-        answer = self._post(self._path, body)
+        answer = self._post(self._path, body, f"{self._run}-0", _BYTES)
         if answer.status >= 400:
             raise InputError(answer.detail)
         self._count(1, len(body), [answer.json()["id"]])
@@ -79,12 +101,32 @@ class Sender:
         """
         for batch in read_batches(descriptor):
             if batch.data.strip(b"\r\n"):
-                self._send_batch(batch)
+                self._send_batch(batch, f"{self._run}-{self.sent.requests}")
             yield len(batch.data)
 
-    def _send_batch(self, batch: Batch) -> None:
+    def send_file(self, descriptor: int, run: UnfinishedRun) -> Iterator[int]:
+        """Send each line of a file from where the run is; yield the bytes done after each batch.
+
+        The caller finishes the run. Raises what `send_lines` does, and FolderError where the
+        progress can't be noted.
+        """
+        for batch in read_file_batches(descriptor, run.offset, run.line, run.pending_end):
+            key = run.begin(batch)
+            if batch.data.strip(b"\r\n"):
+                try:
+                    self._send_batch(batch, key)
+                except InputError:
+                    run.refused()
+                    raise
+            run.kept(batch)
+            yield len(batch.data)
+
+    def _send_batch(self, batch: Batch, key: str) -> None:
+        path = self._path if self._ndjson else f"{self._path}?split=lines"
+        if self._keeps_good:
+            path += f"{'?' if self._ndjson else '&'}on-bad=dead-letter&line={batch.first}"
         try:
-            answer = self._post(f"{self._path}?split=lines", batch.data)
+            answer = self._post(path, batch.data, key, _NDJSON if self._ndjson else _BYTES)
         except InputError as error:
             raise InputError(self._words(batch, error)) from error
         except ClientError as error:
@@ -95,6 +137,7 @@ class Sender:
             raise InputError(f"lines {batch.first} to {batch.last}: {answer.detail}")
         receipt = answer.json()
         self._count(receipt["count"], len(batch.data), receipt["ids"])
+        self.sent.dead.update(receipt.get("dead", {}).get("reasons", {}))
 
     def wait(self) -> None:
         """Wait until the last message is stored; those before it were stored before it.
@@ -120,11 +163,8 @@ class Sender:
                 )
             time.sleep(_LOOK_SECONDS)
 
-    def _post(self, path: str, body: bytes) -> Answer:
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Idempotency-Key": f"{self._run}-{self.sent.requests}",
-        }
+    def _post(self, path: str, body: bytes, key: str, content_type: str) -> Answer:
+        headers = {"Content-Type": content_type, "Idempotency-Key": key}
         return self._client.request("POST", path, body, headers, patience=self._patience)
 
     def _count(self, messages: int, size: int, ids: list[str]) -> None:
@@ -132,8 +172,9 @@ class Sender:
         sent.messages += messages
         sent.bytes += size
         sent.requests += 1
-        sent.first_id = sent.first_id or ids[0]
-        sent.last_id = ids[-1]
+        if ids:
+            sent.first_id = sent.first_id or ids[0]
+            sent.last_id = ids[-1]
         sent.seconds = time.monotonic() - self._started
 
     def _words(self, batch: Batch, error: Exception) -> str:

@@ -10,6 +10,8 @@ It is an object of at most MAX_BYTES. Its members, each of which can be absent:
     The name of the token, or of the inbox address, by which it came.
 `verified`
     Whether its signature was verified.
+`line`
+    The number of the line in its request, or in the file that it is from.
 `headers`
     The headers that were kept; their names are in lower case.
 `dropped`
@@ -83,6 +85,22 @@ def extended(text: str | None, members: Mapping[str, Any]) -> str | None:
     if len(whole) > MAX_BYTES:
         raise ValueError(f"a meta of {len(whole)} bytes; it has {MAX_BYTES} at most")
     return whole.decode()
+
+
+def without_headers(text: str | None) -> str | None:
+    """Return a meta without its headers; as many of their names as have room are in `dropped`.
+
+    It is for many copies of one meta: what is left is some hundred bytes.
+    """
+    whole = orjson.loads(text) if text else {}
+    room, dropped = _DROPPED_BYTES, []
+    for name in (*whole.pop("headers", {}), *whole.pop("dropped", ())):
+        room -= len(orjson.dumps(name)) + len(",")
+        if room >= 0:
+            dropped.append(name)
+    if dropped:
+        whole["dropped"] = dropped
+    return orjson.dumps(whole).decode() if whole else None
 
 
 def is_sound(text: object) -> bool:

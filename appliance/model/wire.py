@@ -68,7 +68,7 @@ class Envelope:
 
     `id` and `received_at` are those of the first message. `ledger` is the text of its ledger entry;
     empty where another program published it. `content_type` and `meta` are those of each message;
-    in a pack each message has its own, and these are None.
+    in a pack, of each one whose row says nothing of its own.
     """
 
     topic: str
@@ -135,11 +135,8 @@ def batch(
             topic, Kind.LINES, first, received_at, len(lines), size, body, "", content_type, meta
         )
     ids = ids_from(first, len(lines))
-    return pack(
-        topic,
-        [Message(i, received_at, x, content_type, meta) for i, x in zip(ids, lines, strict=True)],
-        size,
-    )
+    messages = [Message(i, received_at, x) for i, x in zip(ids, lines, strict=True)]
+    return pack(topic, messages, size, content_type, meta)
 
 
 def _array_of(lines: Sequence[bytes], together: bytes, text: str) -> bytes:
@@ -156,13 +153,24 @@ def _array_of(lines: Sequence[bytes], together: bytes, text: str) -> bytes:
     return orjson.dumps(texts)
 
 
-def pack(topic: str, messages: Sequence[Message], size: int) -> Envelope:
-    """Put messages, at least one, into one envelope; `size` is that of their bodies in bytes."""
+def pack(
+    topic: str,
+    messages: Sequence[Message],
+    size: int,
+    content_type: str | None = None,
+    meta: str | None = None,
+) -> Envelope:
+    """Put messages, at least one, into one envelope; `size` is that of their bodies in bytes.
+
+    `content_type` and `meta` are those of each message that has none of its own: written once, so
+    that many messages of one request cost their own bytes only.
+    """
     rows = [_packed(message) for message in messages]
     first = messages[0]
     return Envelope(
-        topic, Kind.PACK, first.id, first.received_at, len(rows), size, orjson.dumps(rows)
-    )
+        topic, Kind.PACK, first.id, first.received_at, len(rows), size, orjson.dumps(rows), "",
+        content_type, meta,
+    )  # fmt: skip
 
 
 def _packed(message: Message) -> list[Any]:
@@ -194,7 +202,7 @@ def unpack(envelope: Envelope) -> list[Message]:
         rows = _array(envelope)
         if envelope.kind is Kind.LINES:
             return list(_lines(envelope, rows))
-        return [_row(row) for row in rows]
+        return [_row(row, envelope) for row in rows]
     except (ValueError, TypeError, LookupError) as error:
         raise EnvelopeError("undecodable", f"{envelope.kind}: {error}") from error
 
@@ -213,13 +221,13 @@ def _lines(envelope: Envelope, rows: list[str]) -> Iterable[Message]:
         yield Message(message_id, envelope.received_at, text, envelope.content_type, envelope.meta)
 
 
-def _row(row: list[Any]) -> Message:
+def _row(row: list[Any], envelope: Envelope) -> Message:
     message_id, received_at = row[0], row[1]
     body = row[2] if row[2] is not None else base64.b64decode(row[3], validate=True)
     if not is_id(message_id) or not is_time(received_at) or not isinstance(body, str | bytes):
         raise TypeError("a row that is not [id, time, body]")
     if len(row) <= _PLAIN_ROW:
-        return Message(message_id, received_at, body)
+        return Message(message_id, received_at, body, envelope.content_type, envelope.meta)
     content_type, meta, *dead = row[_PLAIN_ROW:]
     if (
         not (content_type is None or isinstance(content_type, str))

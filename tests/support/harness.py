@@ -385,4 +385,10 @@ def environment(data: Path, **values: str) -> dict[str, str]:
     """Return the environment of the appliance's processes: nothing of ours leaks in."""
     passed = ("PATH", "HOME", "LANG", "TMPDIR", "USER", "LOGNAME")
     kept = {name: os.environ[name] for name in passed if name in os.environ}
-    return {**kept, "APPLIANCE_DATA": str(data), "APPLIANCE_LOG_FORMAT": "json", **values}
+    return {
+        **kept,
+        "XDG_STATE_HOME": str(data.with_name("state")),
+        "APPLIANCE_DATA": str(data),
+        "APPLIANCE_LOG_FORMAT": "json",
+        **values,
+    }

@@ -22,7 +22,10 @@ def command(tmp_path):
     """Run `appliance` with some settings, its data in a folder of the test's own."""
 
     def run(*arguments, **settings):
-        environ = {"PATH": os.environ["PATH"], "APPLIANCE_DATA": str(tmp_path), **settings}
+        environ = {
+            "PATH": os.environ["PATH"], "APPLIANCE_DATA": str(tmp_path),
+            "XDG_STATE_HOME": str(tmp_path / "state"), **settings,
+        }  # fmt: skip
         return subprocess.run(
             [APPLIANCE, *arguments],
             env=environ, capture_output=True, text=True, check=False, timeout=60,

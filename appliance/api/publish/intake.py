@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+from collections.abc import Container
 
-from appliance.api.publish import lines
+from appliance.api.publish import bad_lines, lines
+from appliance.api.publish.bad_lines import BadLine
 from appliance.api.publish.idempotency import Attempts
 from appliance.api.publish.publish_options import Form, PublishOptions
 from appliance.api.publish.receipt import Receipt
@@ -14,6 +16,7 @@ from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.wire import Message, as_text, batch
 from appliance.store.base import Commits
+from appliance.store.rows import EarlierMessage
 
 
 class Intake:
@@ -39,19 +42,34 @@ class Intake:
         if options.form is Form.WHOLE:
             if not body:
                 raise BodyError("the body is empty; a message has at least one byte")
-            count = 1
+            count, bad = 1, None
             message = Message(first_id, received_at, body, options.around.content_type, meta)
             confirmed = self._publisher.post(options.topic, message)
         else:
             messages = lines.split(body)
-            lines.check(options.form, body, messages, self._config)
-            envelope = batch(
-                options.topic, first_id[:PREFIX_LENGTH], received_at, messages,
-                options.around.content_type, meta,
-            )  # fmt: skip
+            bad = self._check(options, body, messages)
+            content_type = options.around.content_type
+            if bad:
+                envelope = bad_lines.sifted_envelope(
+                    options.topic, first_id, received_at, messages, bad, content_type, meta
+                )
+            else:
+                prefix = first_id[:PREFIX_LENGTH]
+                envelope = batch(options.topic, prefix, received_at, messages, content_type, meta)
             count = envelope.count
             confirmed = self._publisher.post_envelope(envelope)
-        return Receipt(options.topic, options.form, first_id, count, received_at, False), confirmed
+        receipt = Receipt(options.topic, options.form, first_id, count, received_at, False, bad)
+        return receipt, confirmed
+
+    def _check(
+        self, options: PublishOptions, body: bytes, messages: list[bytes]
+    ) -> list[BadLine] | None:
+        """Return the lines that become dead letters; None where a bad one refuses the batch."""
+        if options.sifting is None:
+            lines.check(options.form, body, messages, self._config)
+            return None
+        first_line = options.sifting.first_line
+        return bad_lines.find(options.form, body, messages, self._config, first_line)
 
     async def accept(self, options: PublishOptions, body: bytes, meta: str | None) -> Receipt:
         """Keep it, all or nothing; returns once the broker has it on disk.
@@ -70,9 +88,10 @@ class Intake:
                 body,
                 lambda: self._publish_unless_stored(options, body, meta, prefix),
             )
-        if options.wait_seconds and not receipt.is_stored:
+        last_id = receipt.last_id
+        if options.wait_seconds and not receipt.is_stored and last_id:
             with contextlib.suppress(asyncio.CancelledError):
-                is_stored = await self._commits.committed(receipt.last_id, options.wait_seconds)
+                is_stored = await self._commits.committed(last_id, options.wait_seconds)
                 return receipt._replace(is_stored=is_stored)
         return receipt
 
@@ -91,9 +110,23 @@ class Intake:
         if not stored:
             return await self._publish(options, body, meta, prefix)
         bodies = [body] if options.form is Form.WHOLE else lines.split(body)
-        if [as_text(each) for each in bodies] != [row.body for row in stored]:
+        bad = None
+        if options.sifting is not None:
+            bad = self._check(options, body, bodies)
+        if not _are(stored, bodies, {each.place for each in bad or ()}):
             raise KeyReusedError("this Idempotency-Key came before with another body")
-        first = stored[0]
-        return Receipt(
-            options.topic, options.form, first.id, len(stored), first.received_at, is_stored=True
-        )
+        first_id, received_at = prefix + "00000000", stored[0].received_at
+        return Receipt(options.topic, options.form, first_id, len(bodies), received_at, True, bad)
+
+
+def _are(stored: list[EarlierMessage], bodies: list[bytes], dead: Container[int]) -> bool:
+    """Whether the rows are what these bodies became; those at the places `dead` may be none.
+
+    Such a dead letter is a row once it was redriven.
+    """
+    rows = {int(row.id[PREFIX_LENGTH:], 16): row.body for row in stored}
+    for place, body in enumerate(bodies):
+        row = rows.pop(place, None)
+        if row != as_text(body) and not (row is None and place in dead):
+            return False
+    return not rows

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from appliance.api.http.head import Head
@@ -17,6 +17,11 @@ from appliance.model.topics import check_topic
 _KEY_HEADERS: Final = (b"idempotency-key", b"webhook-id", b"x-github-delivery")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+#: Parameters that a publishing request can have.
+_PARAMETERS: Final = frozenset({"line", "on-bad", "split"})
+#: What can become of the bad lines of a batch.
+_ON_BAD: Final = ("refuse", "dead-letter")
+_LINE: Final = re.compile(r"[1-9][0-9]{0,14}")
 #: Seconds that `Prefer: wait` can ask for; beyond, it is this.
 _LONGEST_WAIT: Final = 60
 
@@ -29,12 +34,19 @@ class Form(Enum):
     NDJSON = auto()  # the same, and each line is JSON
 
 
+class Sifting(NamedTuple):
+    """How the bad lines of a batch are told: `first_line` is the number of the body's first."""
+
+    first_line: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class PublishOptions:
     """How to read the body, and what the sender wants to know.
 
     `wait_seconds` is for how long the answer can wait for the row; None: not at all. `around` is
-    what is kept of the request beside its messages.
+    what is kept of the request beside its messages. `sifting` is there where a batch's bad lines
+    become dead letters; without it they refuse the batch.
     """
 
     topic: str
@@ -43,6 +55,7 @@ class PublishOptions:
     wait_seconds: float | None
     max_body_bytes: int
     around: RequestMeta
+    sifting: Sifting | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -58,11 +71,13 @@ def read(head: Head, topic: str, principal: Principal, config: Config) -> Publis
     """
     values = head.values
     check_topic(topic)
-    form = _form(head.query, values)
+    parameters = _parameters(head.query) if head.query else {}
+    form = _form(parameters, values)
     most = config.max_message_bytes if form is Form.WHOLE else config.max_request_bytes
     options = PublishOptions(
-        topic, form, _key(values), _wait(values), most, RequestMeta(head, principal)
-    )
+        topic, form, _key(values), _wait(values), most, RequestMeta(head, principal),
+        _sifting(parameters, form),
+    )  # fmt: skip
     if values.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise EncodingError("compressed bodies are not taken; send the body uncompressed")
     if head.length is not None and head.length > most:
@@ -70,17 +85,43 @@ def read(head: Head, topic: str, principal: Principal, config: Config) -> Publis
     return options
 
 
-def _form(query: bytes, values: dict[bytes, bytes]) -> Form:
-    if query:
-        try:
-            parameters = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=8)
-        except ValueError as error:
-            raise InputError("the query can't be read") from error
-        if parameters != [("split", "lines")]:
-            raise InputError("the only parameter here is split=lines")
+def _parameters(query: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=8)
+    except ValueError as error:
+        raise InputError("the query can't be read") from error
+    parameters = dict(pairs)
+    if len(parameters) < len(pairs) or not parameters.keys() <= _PARAMETERS:
+        raise InputError(f"the parameters here are {', '.join(sorted(_PARAMETERS))}, each once")
+    return parameters
+
+
+def _form(parameters: dict[str, str], values: dict[bytes, bytes]) -> Form:
+    if "split" in parameters:
+        if parameters["split"] != "lines":
+            raise InputError("split: expected lines")
         return Form.LINES
     media_type = values.get(b"content-type", b"").partition(b";")[0].strip().lower()
     return Form.NDJSON if media_type == b"application/x-ndjson" else Form.WHOLE
+
+
+def _sifting(parameters: dict[str, str], form: Form) -> Sifting | None:
+    """Return what becomes of bad lines, by `on-bad` and `line`."""
+    word, line = parameters.get("on-bad", "refuse"), parameters.get("line")
+    if word not in _ON_BAD:
+        raise InputError(f"on-bad: expected {' or '.join(_ON_BAD)}")
+    if line is not None and not (_LINE.fullmatch(line) and word == "dead-letter"):
+        raise InputError(
+            "line: expected the number of the body's first line in its file, beside "
+            "on-bad=dead-letter"
+        )
+    if word == "refuse":
+        return None
+    if form is Form.WHOLE:
+        raise InputError(
+            "on-bad: the body is one message; add split=lines, or send it as application/x-ndjson"
+        )
+    return Sifting(int(line or 1))
 
 
 def _key(values: dict[bytes, bytes]) -> str | None:

@@ -1,9 +1,12 @@
 """The receipt of a request: its messages, and the answer that tells the client of them."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import orjson
 
+from appliance.api.publish import bad_lines
+from appliance.api.publish.bad_lines import BadLine
 from appliance.api.publish.publish_options import Form
 from appliance.model.ids import ids_from
 
@@ -12,7 +15,10 @@ _LISTED_IDS: Final = 1000
 
 
 class Receipt(NamedTuple):
-    """The outcome of a request: its first message, how many there are, whether they are rows."""
+    """The outcome of a request: its first message, how many there are, whether they are rows.
+
+    `bad` are those of them that become dead letters; None where none can.
+    """
 
     topic: str
     form: Form
@@ -20,12 +26,18 @@ class Receipt(NamedTuple):
     message_count: int
     received_at: str
     is_stored: bool
+    bad: Sequence[BadLine] | None = None
 
     @property
-    def last_id(self) -> str:
-        """The id of the last message."""
+    def last_id(self) -> str | None:
+        """The id of the last message that becomes a row; None where none does."""
         prefix, first = self.first_id[:-8], int(self.first_id[-8:], 16)
-        return f"{prefix}{first + self.message_count - 1:08x}"
+        last = self.message_count - 1
+        for each in reversed(self.bad or ()):
+            if each.place != last:
+                break
+            last -= 1
+        return f"{prefix}{first + last:08x}" if last >= 0 else None
 
     def answer(self, wait_seconds: float | None, prefix: str) -> tuple[int, bytes, bytes]:
         """Return the answer's status, headers (each ended by CRLF) and JSON body.
@@ -55,14 +67,24 @@ class Receipt(NamedTuple):
                 "received_at": self.received_at,
             }
         else:
-            is_listed = self.message_count <= _LISTED_IDS
             members = {
                 "topic": self.topic,
                 "status": status,
                 "received_at": self.received_at,
-                "count": self.message_count,
-                "ids": ids_from(self.first_id, self.message_count)
-                if is_listed
-                else [self.first_id, self.last_id],
+                "count": self.message_count - len(self.bad or ()),
+                "ids": self._ids(),
             }
+            if self.bad is not None:
+                members["dead"] = bad_lines.summary(self.bad)
         return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)
+
+    def _ids(self) -> list[str]:
+        """Return the ids of the messages that become rows, or the first and the last of many."""
+        if not self.bad:
+            if self.message_count <= _LISTED_IDS:
+                return ids_from(self.first_id, self.message_count)
+            return [self.first_id, self.last_id or ""]
+        ids = ids_from(self.first_id, self.message_count)
+        for each in reversed(self.bad):
+            del ids[each.place]
+        return ids if len(ids) <= _LISTED_IDS else [ids[0], ids[-1]]

@@ -1,0 +1,122 @@
+"""The bad lines of a batch become dead letters, and the good ones are kept, in order. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import orjson
+
+from appliance.api.publish.publish_options import Form
+from appliance.config import Config
+from appliance.errors import BodyError, TooLargeError
+from appliance.model import meta as metas
+from appliance.model.ids import ids_from
+from appliance.model.wire import Envelope, Message, pack
+
+#: Reasons of dead letters; programs compare them.
+NOT_JSON: Final = "not-json"
+TOO_LARGE: Final = "too-large"
+
+#: Bad lines in one request: a body with more of them is not what its sender thinks it is.
+MAX_BAD: Final = 10_000
+#: Bytes of meta that the dead letters of one request have together. Beyond, each has a short one.
+_META_BYTES: Final = 4 * 2**20
+#: Numbers of lines that an answer lists.
+_LISTED: Final = 100
+#: Characters of an error.
+_ERROR_LENGTH: Final = 300
+
+
+class BadLine(NamedTuple):
+    """A line that becomes a dead letter: its place among the lines, its number, and why."""
+
+    place: int
+    line: int
+    reason: str
+    error: str
+
+
+def find(
+    form: Form, body: bytes, lines: Sequence[bytes], config: Config, first_line: int
+) -> list[BadLine]:
+    """Return the bad lines of a body, in order; `first_line` is the number of its first line.
+
+    Raises BodyError where there is no line or nearly all are bad, TooLargeError for too many lines.
+    """
+    if not lines:
+        raise BodyError("the body has no line that is not empty")
+    if len(lines) > config.max_batch_messages:
+        raise TooLargeError(
+            f"{len(lines)} messages in one request; the limit is {config.max_batch_messages}"
+        )
+    longest = config.max_message_bytes
+    found = []
+    for place, line in enumerate(lines):
+        if len(line) > longest:
+            found.append((place, TOO_LARGE, f"longer than {longest} bytes"))
+        elif form is Form.NDJSON:
+            try:
+                orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                found.append((place, NOT_JSON, f"not JSON ({error})"))
+    if not found:
+        return []
+    numbers = _numbers(body, first_line)
+    if len(found) > MAX_BAD:
+        place, _, words = found[0]
+        raise BodyError(
+            f"{len(found)} lines are bad, and a request can have {MAX_BAD} bad ones at most; the "
+            f"first is line {numbers[place]}: {words}; nothing of the batch was kept"
+        )
+    return [
+        BadLine(place, numbers[place], reason, f"line {numbers[place]} is {words}"[:_ERROR_LENGTH])
+        for place, reason, words in found
+    ]
+
+
+def _numbers(body: bytes, first_line: int) -> list[int]:
+    """Return the number of each line that is not empty; empty lines are counted."""
+    lines = body.split(b"\n")
+    return [number for number, line in enumerate(lines, first_line) if line not in (b"", b"\r")]
+
+
+def sifted_envelope(
+    topic: str,
+    first_id: str,
+    received_at: str,
+    lines: Sequence[bytes],
+    bad: Sequence[BadLine],
+    content_type: str | None,
+    meta: str | None,
+) -> Envelope:
+    """Put all lines of a request into one envelope, the bad ones as dead letters."""
+    short = None
+    if meta is not None and len(meta) * len(bad) > _META_BYTES:
+        short = metas.without_headers(meta)
+    messages = [
+        Message(message_id, received_at, line)
+        for message_id, line in zip(ids_from(first_id, len(lines)), lines, strict=True)
+    ]
+    for place, number, reason, error in bad:
+        messages[place] = messages[place]._replace(
+            content_type=content_type,
+            meta=_with_line(short or meta, number),
+            dead=(reason, error),
+        )
+    return pack(topic, messages, sum(map(len, lines)), content_type, meta)
+
+
+def _with_line(meta: str | None, number: int) -> str | None:
+    try:
+        return metas.extended(meta, {"line": number})
+    except ValueError:  # it is full
+        return metas.extended(metas.without_headers(meta), {"line": number})
+
+
+def summary(bad: Sequence[BadLine]) -> dict[str, object]:
+    """Return what an answer says of the bad lines: how many, why, and the first of them."""
+    return {
+        "count": len(bad),
+        "reasons": dict(Counter(each.reason for each in bad)),
+        "lines": [each.line for each in bad[:_LISTED]],
+    }

@@ -6,6 +6,9 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
+#: End of the year 9999, the last second that can be written.
+LAST_SECOND: Final = 253402300799.0
+
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 

@@ -111,10 +111,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Window(Span):
-    """Messages of a topic: those of the span that were received at `since` or later."""
+    """Messages of a topic: those of the span that came at `since` or later, and before `until`."""
 
     topic: str
     since: str | None = None
+    until: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from flask_app import app_of
 from harness import wait_until
 
 from appliance import config as configuration
+from appliance.api.views import formats
 from appliance.broker.base import BrokerState
 from appliance.machine.pulse import Pulse
 from appliance.model import ids, timestamps, wire
@@ -341,6 +342,30 @@ def test_since_stays_the_same_moment_on_the_next_pages(store, client):
     assert bodies(client.get(page["next_url"]).json) == ["0"]
 
 
+def test_until_and_since_may_be_unix_times(store, client):
+    for second in range(10):
+        store.add("t", b"x", at=datetime.fromtimestamp(1769860800 + second, UTC))
+    for since, until in (("1769860802", "1769860805"), ("1769860802000", "1769860805000")):
+        page = client.get(f"/v1/topics/t/messages?since={since}&until={until}&limit=2").json
+        more = client.get(page["next_url"]).json
+        found = [each["received_at"][17:19] for each in page["messages"] + more["messages"]]
+        assert found == ["04", "03", "02"]
+    answer = client.get("/v1/topics/t/messages?until=17960128")
+    assert (answer.status_code, answer.json["detail"][:6]) == (400, "until:")
+
+
+def test_csv_for_excel_keeps_every_digit(store, client):
+    store.add("t", b"007", "Köln".encode(), b"=1+1")
+    answer = client.get("/v1/topics/t/messages?format=csv&for=excel")
+    assert answer.content_type == "text/csv; charset=utf-8"
+    assert answer.data.startswith(b"\xef\xbb\xbf")
+    assert '"=""007"""' in answer.text
+    assert "Köln" in answer.text
+    assert ",'=1+1," in answer.text
+    assert client.get("/v1/topics/t/messages?for=excel").status_code == 400
+    assert client.get("/v1/dead-letters?format=csv&for=excel").data.startswith(b"\xef\xbb\xbf")
+
+
 def test_since_in_an_empty_database_is_no_fault(store, client):
     store.add("t", b"x")
     store.run("DELETE FROM messages")
@@ -386,7 +411,7 @@ def test_a_csv_export_is_read_back(store, client):
     ids = store.add("t", *(body.encode() for body in given), b"\xff")
     answer = client.get("/v1/topics/t/messages?format=csv&after=0")
     header, *rows = csv.reader(io.StringIO(answer.text, newline=""))
-    assert header == ["id", "topic", "received_at", "encoding", "body"]
+    assert header == list(formats.COLUMNS)
     assert [row[0] for row in rows] == ids
     expected = ['with "quotes", commas', "two\r\nlines", "'=1+1", "\u00fc", "'/w=="]
     assert [row[4].removeprefix("'") for row in rows] == [e.removeprefix("'") for e in expected]

@@ -75,6 +75,26 @@ def test_since_is_exact_though_times_are_out_of_order(writer, reader):
         assert [row.received_at for row in rows] == [time for time in times if time >= since]
 
 
+def test_until_is_exact_though_times_are_out_of_order(writer, reader):
+    start = datetime(2026, 1, 31, tzinfo=UTC)
+    times = [timestamp((start + timedelta(minutes=n ^ 1)).timestamp()) for n in range(300)]
+    writer.store([pack("t", [Message(IDS.new(), time, b"x") for time in times], 300)])
+    for first, last in ((0, 0), (0, 1), (0, 150), (149, 151), (150, 299), (0, 10_000), (5, 4)):
+        since, until = (
+            timestamp((start + timedelta(minutes=minute)).timestamp()) for minute in (first, last)
+        )
+        wanted = [time for time in times if since <= time < until]
+        for window in (Window("t", until=until), Window("t", after=0, since=since, until=until)):
+            rows = reader.page(window, 1000).rows
+            found = sorted(row.received_at for row in rows if row.received_at >= since)
+            assert found == sorted(wanted)
+
+
+def test_until_in_an_empty_store_is_an_empty_page(reader):
+    assert reader.page(Window("t", until="2026-01-31T00:00:00.000Z"), 10).rows == []
+    assert reader.page(Window("t", until="9999-12-31T23:59:59.000Z"), 10).rows == []
+
+
 def test_pieces_are_short_lists_of_every_message(writer, reader):
     for _ in range(10):
         writer.store([many([b"x" * 300] * 2000)])

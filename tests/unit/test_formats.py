@@ -54,6 +54,55 @@ def test_csv_is_read_back_by_a_csv_reader():
     assert [cells[4] for cells in rows] == bodies
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "007",
+            "00",
+            "-007",
+            "+0049",
+            "1234567890123456",
+            "-1234567890123456",
+            "4006381333931000",
+        ),
+        *("+491701234567", "12E5", "1e9", "0123456789012345678901"),
+    ],
+)
+def test_digits_that_excel_would_change_are_a_formula_that_says_them(text):
+    assert formats.excel_cell(text) == f'="{text}"'
+    assert formats.cell(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "0", "7", "-3.5", "123456789012345", "1.50", "0.5", "x007"])
+def test_other_numbers_are_left_to_excel(text):
+    assert formats.excel_cell(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "@SUM(1)", "-10 C", '="007"', "007\n", "=cmd|'/c calc'!A0", "\uff1d1+1", "+", "\t=1"],
+)
+def test_cell_for_excel_is_no_formula_of_the_sender(text):
+    assert not formats.excel_cell(text).startswith(("=", "+", "-", "@", "\t", "\uff1d"))
+
+
+def test_csv_for_excel_begins_with_a_byte_order_mark_once():
+    pieces = [[row("Köln".encode())], [row(b"007")], [row(b'=1+1,"x"')]]
+    table = b"".join(
+        formats.csv_table(pieces, formats.COLUMNS, formats.message_cells, for_excel=True)
+    )
+    assert table.startswith(b"\xef\xbb\xbfid,topic,")
+    assert table.count(b"\xef\xbb\xbf") == 1
+    cells = list(csv.reader(io.StringIO(table.decode("utf-8-sig"), newline="")))
+    assert [each[4] for each in cells[1:]] == ["Köln", '="007"', '\'=1+1,"x"']
+
+
+def test_csv_for_excel_of_nothing_is_a_marked_header():
+    table = formats.csv_table([], formats.COLUMNS, formats.message_cells, for_excel=True)
+    assert b"".join(table).startswith(b"\xef\xbb\xbfid,")
+
+
 def test_csv_of_nothing_is_a_header():
     assert csv_of([]) == b"id,topic,received_at,encoding,body,content_type,meta\r\n"
 

@@ -77,11 +77,11 @@ def test_a_bad_cursor_is_refused_by_the_parameters_name(text):
     ],
 )
 def test_since_is_a_span_or_a_time(text, expected):
-    assert parameters.since(text, NOW) == expected
+    assert parameters.moment("since", text, NOW) == expected
 
 
 def test_since_may_be_absent():
-    assert parameters.since(None) is None
+    assert parameters.moment("since", None) is None
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_since_may_be_absent():
 )
 def test_a_bad_since_is_refused(text):
     with pytest.raises(InputError, match=r"^since: "):
-        parameters.since(text)
+        parameters.moment("since", text)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,24 @@ def test_a_bad_since_is_refused(text):
 )
 def test_since_before_1970_is_refused(text):
     with pytest.raises(InputError, match=r"^since: .*1970"):
-        parameters.since(text)
+        parameters.moment("since", text)
+
+
+def test_until_is_named_where_it_is_bad():
+    with pytest.raises(InputError, match=r"^until: expected a span"):
+        parameters.moment("until", "10")
+    with pytest.raises(InputError, match=r"^until: .*1970"):
+        parameters.moment("until", "1969-12-31")
+
+
+def test_for_excel_needs_csv():
+    assert parameters.for_excel("csv", "excel") is True
+    assert parameters.for_excel("csv", "any") is False
+    assert parameters.for_excel("json", None) is False
+    with pytest.raises(InputError, match="for: expected one of any, excel"):
+        parameters.for_excel("csv", "Excel")
+    with pytest.raises(InputError, match="for: needs format=csv"):
+        parameters.for_excel("ndjson", "excel")
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "+1", "1001", "1e2", "٣", " 1", "1\n", "9" * 400])

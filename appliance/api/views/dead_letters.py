@@ -19,7 +19,7 @@ from appliance.model.ids import is_id
 from appliance.store.base import DeadLetters
 from appliance.store.rows import Choice, Letter
 
-PARAMETERS = ("reason", "topic", "after", "before", "limit", "format")
+PARAMETERS = ("reason", "topic", "after", "before", "limit", "format", "for")
 FORMATS = ("json", "ndjson", "csv")
 
 _MAX_SEQ = 2**63 - 1
@@ -34,6 +34,7 @@ def blueprint(services: Services) -> Blueprint:
     def list_letters() -> Response:
         query = parameters.read(request.args.to_dict(flat=False), PARAMETERS)
         form = parameters.choice("format", query.get("format"), FORMATS)
+        for_excel = parameters.for_excel(form, query.get("for"))
         choice = Choice(
             reason=query.get("reason"),
             topic=query.get("topic"),
@@ -41,7 +42,8 @@ def blueprint(services: Services) -> Blueprint:
             after=parameters.parse_seq_cursor("after", query.get("after")),
         )
         if form != "json":
-            return _export(letters, choice, parameters.export_limit(query.get("limit")), form)
+            most = parameters.export_limit(query.get("limit"))
+            return _export(letters, choice, most, form, for_excel=for_excel)
         return _page(letters, choice, parameters.page_limit(query.get("limit")), query)
 
     @views.get("/v1/dead-letters/<letter_id>")
@@ -93,10 +95,14 @@ def _page(letters: DeadLetters, choice: Choice, limit: int, query: dict[str, str
     )
 
 
-def _export(letters: DeadLetters, choice: Choice, limit: int | None, form: str) -> Response:
+def _export(
+    letters: DeadLetters, choice: Choice, limit: int | None, form: str, *, for_excel: bool
+) -> Response:
     pieces = letters.pieces(choice, limit)
     if form == "csv":
-        table = formats.csv_table(pieces, formats.LETTER_COLUMNS, formats.letter_cells)
+        table = formats.csv_table(
+            pieces, formats.LETTER_COLUMNS, formats.letter_cells, for_excel=for_excel
+        )
         return csv_answer(table, "dead-letters")
     return ndjson_answer(formats.ndjson(pieces, formats.letter))
 

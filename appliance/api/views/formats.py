@@ -23,8 +23,17 @@ LETTER_COLUMNS: Final = (
     "content_type", "meta",
 )  # fmt: skip
 #: A cell that begins with one of these can be a formula to a spreadsheet, unless it is a number.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: Where Excel speaks Chinese or Japanese, the wide forms begin one too.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER: Final = re.compile(r"[+-](?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+#: Digits that Excel would change: it drops zeros and a plus in front, keeps 15 digits, and reads
+#: 12E5 as a number.
+_CHANGED: Final = re.compile(r"[+-]?0[0-9]+|[+-]?[0-9]{16,}|\+[0-9]+|[0-9]+[eE][0-9]+")
+#: Tells Excel that the file is UTF-8.
+_BOM: Final = b"\xef\xbb\xbf"
+
+#: Makes a text a cell.
+ToCell = Callable[[str], str]
 
 _T = TypeVar("_T")
 
@@ -70,20 +79,20 @@ def letter(row: Letter) -> dict[str, object]:
     }
 
 
-def message_cells(row: StoredMessage) -> tuple[object, ...]:
+def message_cells(row: StoredMessage, to_cell: ToCell) -> list[object]:
     """Return the cells of a message in a CSV export."""
     body, encoding = _body(row.body, text=bool(row.text))
-    return (
-        row.id, row.topic, row.received_at, encoding, cell(body), cell(row.content_type or ""),
-        row.meta,
-    )  # fmt: skip
+    return [
+        row.id, to_cell(row.topic), row.received_at, encoding, to_cell(body),
+        to_cell(row.content_type or ""), row.meta,
+    ]  # fmt: skip
 
 
-def letter_cells(row: Letter) -> list[object]:
+def letter_cells(row: Letter, to_cell: ToCell) -> list[object]:
     """Return the cells of a dead letter in a CSV export; its topic and id can hold anything."""
     shown = letter(row) | {"meta": row.meta}
     values = (shown[name] for name in LETTER_COLUMNS)
-    return [cell(value) if isinstance(value, str) else value for value in values]
+    return [to_cell(value) if isinstance(value, str) else value for value in values]
 
 
 def ndjson(pieces: Iterable[list[_T]], shape: Callable[[_T], object]) -> Iterator[bytes]:
@@ -93,23 +102,31 @@ def ndjson(pieces: Iterable[list[_T]], shape: Callable[[_T], object]) -> Iterato
 
 
 def csv_table(
-    pieces: Iterable[list[_T]], columns: Sequence[str], cells: Callable[[_T], Iterable[object]]
+    pieces: Iterable[list[_T]],
+    columns: Sequence[str],
+    cells: Callable[[_T, ToCell], Iterable[object]],
+    *,
+    for_excel: bool = False,
 ) -> Iterator[bytes]:
     """Yield CSV (RFC 4180) with a header, safe to open in a spreadsheet.
 
     A cell that a spreadsheet could run as a formula gets an apostrophe before it. A reader can't
-    tell it from an apostrophe that was there before; NDJSON has the exact bytes.
+    tell it from an apostrophe that was there before; NDJSON has the exact bytes. `for_excel` it
+    begins with a byte order mark, and digits are written so that Excel leaves them alone.
     """
+    to_cell = excel_cell if for_excel else cell
     text = io.StringIO()
     writer: Any = csv.writer(text)
     writer.writerow(columns)
+    mark = _BOM if for_excel else b""
     for rows in pieces:
-        writer.writerows(map(cells, rows))
-        yield text.getvalue().encode()
+        writer.writerows(cells(row, to_cell) for row in rows)
+        yield mark + text.getvalue().encode()
+        mark = b""
         text.seek(0)
         text.truncate()
     if text.tell():
-        yield text.getvalue().encode()
+        yield mark + text.getvalue().encode()
 
 
 def cell(value: str) -> str:
@@ -117,6 +134,11 @@ def cell(value: str) -> str:
     if value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
         return "'" + value
     return value
+
+
+def excel_cell(value: str) -> str:
+    """Return the same for Excel; digits that it would change are a formula that says them."""
+    return f'="{value}"' if _CHANGED.fullmatch(value) else cell(value)
 
 
 def _meta(text: str | None) -> object:

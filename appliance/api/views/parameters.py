@@ -25,8 +25,6 @@ _VERSION: Final = b"1"
 #: Beginning of an ISO 8601 time. Python takes any character between date and time, so that the
 #: digits of a Unix time could be read as a date of the eighteenth century.
 _DATE: Final = re.compile(r"[0-9W-]{7,10}(?:\Z|[Tt ])")
-#: End of the year 9999.
-_LAST_SECOND: Final = 253402300799.0
 _MAX_SEQ: Final = 2**63 - 1
 
 
@@ -90,7 +88,14 @@ def parse_topic_cursor(name: str, text: str | None) -> str:
     return "" if text is None else _decode(name, text)
 
 
-def since(text: str | None, now: float | None = None) -> str | None:
+def for_excel(form: str, text: str | None) -> bool:
+    """Whether an export is for Excel: `for=excel`, which only a CSV can be."""
+    if text is not None and form != "csv":
+        raise InputError("for: needs format=csv")
+    return choice("for", text, ("any", "excel")) == "excel"
+
+
+def moment(name: str, text: str | None, now: float | None = None) -> str | None:
     """Return a time as the database keeps it, from a span (`10m`: ten minutes ago) or a time.
 
     A time is ISO 8601 (UTC if it names no zone), 10 digits (Unix seconds) or 13 digits (Unix
@@ -102,30 +107,30 @@ def since(text: str | None, now: float | None = None) -> str | None:
     try:
         seconds = max(0.0, (time.time() if now is None else now) - quantities.span(text))
     except ValueError:
-        seconds = _unix_time(text)
-    return timestamps.timestamp(min(seconds, _LAST_SECOND))
+        seconds = _unix_time(name, text)
+    return timestamps.timestamp(min(seconds, timestamps.LAST_SECOND))
 
 
-def _unix_time(text: str) -> float:
+def _unix_time(name: str, text: str) -> float:
     if re.fullmatch(r"[0-9]{10}|[0-9]{13}", text):
         return int(text[:10]) + int(text[10:] or 0) / 1000
     # A plus sign in an address means a space; people forget to write %2B.
     repaired = re.sub(r" (?=[0-9]{2}:?[0-9]{2}$)", "+", text) if "T" in text else text
     if not _DATE.match(repaired):
-        raise _bad_since()
+        raise _bad_moment(name)
     try:
-        moment = datetime.fromisoformat(repaired)
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        parsed = datetime.fromisoformat(repaired)
+        seconds = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
-        raise _bad_since() from error
+        raise _bad_moment(name) from error
     if seconds < 0:
-        raise InputError("since: expected a time after 1970-01-01")
+        raise InputError(f"{name}: expected a time after 1970-01-01")
     return seconds
 
 
-def _bad_since() -> InputError:
+def _bad_moment(name: str) -> InputError:
     return InputError(
-        "since: expected a span such as 30s, 10m, 2h, 1d or 1w, a time such as "
+        f"{name}: expected a span such as 30s, 10m, 2h, 1d or 1w, a time such as "
         "2026-01-31T12:00:00Z, or a Unix time of 10 digits (seconds) or 13 (milliseconds)"
     )
 

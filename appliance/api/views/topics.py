@@ -13,7 +13,7 @@ from appliance.store.base import Reader
 from appliance.store.rows import Window
 
 TOPIC_PARAMETERS = ("after", "limit")
-MESSAGE_PARAMETERS = ("after", "before", "since", "limit", "format")
+MESSAGE_PARAMETERS = ("after", "before", "since", "until", "limit", "format", "for")
 FORMATS = ("json", "ndjson", "csv")
 
 
@@ -41,18 +41,20 @@ def blueprint(services: Services) -> Blueprint:
     def list_messages(topic: str) -> Response:
         query = parameters.read(request.args.to_dict(flat=False), MESSAGE_PARAMETERS)
         form = parameters.choice("format", query.get("format"), FORMATS)
+        for_excel = parameters.for_excel(form, query.get("for"))
         window = Window(
             check_topic(topic),
             before=parameters.parse_seq_cursor("before", query.get("before")),
             after=parameters.parse_seq_cursor("after", query.get("after")),
-            since=parameters.since(query.get("since")),
+            since=parameters.moment("since", query.get("since")),
+            until=parameters.moment("until", query.get("until")),
         )
         if form == "json":
             limit = parameters.page_limit(query.get("limit"))
             answer = functools.partial(_page, reader, window, limit, query)
         else:
             most = parameters.export_limit(query.get("limit"))
-            answer = functools.partial(_export, reader, window, most, form)
+            answer = functools.partial(_export, reader, window, most, form, for_excel=for_excel)
         if not reader.has_topic(topic):
             return problem_answer(
                 problems.not_found(
@@ -68,7 +70,8 @@ def _page(reader: Reader, window: Window, limit: int, query: dict[str, str]) -> 
     """Answer one page."""
     page = reader.page(window, limit)
     # On the next page, a span such as 10m would mean another time.
-    fixed = query | ({"since": window.since} if window.since else {})
+    times = {"since": window.since, "until": window.until}
+    fixed = query | {name: time for name, time in times.items() if time}
     seqs = [row.seq for row in page.rows]
     return json_answer(
         {
@@ -78,9 +81,13 @@ def _page(reader: Reader, window: Window, limit: int, query: dict[str, str]) -> 
     )
 
 
-def _export(reader: Reader, window: Window, limit: int | None, form: str) -> Response:
+def _export(
+    reader: Reader, window: Window, limit: int | None, form: str, *, for_excel: bool
+) -> Response:
     pieces = reader.pieces(window, limit)
     if form == "csv":
-        table = formats.csv_table(pieces, formats.COLUMNS, formats.message_cells)
+        table = formats.csv_table(
+            pieces, formats.COLUMNS, formats.message_cells, for_excel=for_excel
+        )
         return csv_answer(table, window.topic)
     return ndjson_answer(formats.ndjson(pieces, formats.message))

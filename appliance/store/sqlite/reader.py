@@ -77,18 +77,22 @@ class SqliteReader:
     def page(self, window: Window, limit: int, max_bytes: int = PAGE_BYTES) -> Page[StoredMessage]:
         """Return up to `limit` messages with up to `max_bytes` of bodies; at least one if any.
 
-        `since` has no index of its own: an index would slow down every insertion, and times nearly
+        Times have no index of their own: an index would slow down every insertion, and times nearly
         follow `seq`. So a binary search finds the first `seq` that can matter, for a time ten
-        minutes before `since`, and the rows after it are filtered exactly. A message is missed
-        only where the order of times differs from the order of storing by more than ten minutes,
-        after a clock was set back.
+        minutes before `since`, and the last one, ten minutes after `until`; the rows between them
+        are filtered exactly. A message is missed only where the order of times differs from the
+        order of storing by more than ten minutes, after a clock was set back.
         """
         where, values = ["topic = :topic"], {"topic": window.topic, "limit": limit + 1}
         with self.reading() as connection:
             if window.since is not None:
-                floor = _floor(connection, window.since)
+                floor = _last_before(connection, window.since, -_DISORDER)
                 where += ["seq > :floor", "received_at >= :since"]
                 values |= {"floor": floor, "since": window.since}
+            if window.until is not None:
+                ceiling = _last_before(connection, window.until, _DISORDER)
+                where += ["seq <= :ceiling", "received_at < :until"]
+                values |= {"ceiling": ceiling, "until": window.until}
             if window.before is not None:
                 where.append("seq < :before")
                 values["before"] = window.before
@@ -198,14 +202,15 @@ class SqliteReader:
         connection.close()
 
 
-def _floor(connection: Any, since: str) -> int:
-    """Return a `seq` at or below which no message was received at `since` or later.
+def _last_before(connection: Any, time: str, distance: timedelta) -> int:
+    """Return the `seq` of the last message that was received before `time` + `distance`.
 
     Where the two orders differ by at most _DISORDER, all messages stored before one that was
-    received before `since - _DISORDER` were received before `since`.
+    received before `time - _DISORDER` were received before `time`; and all that are stored after
+    the last one that was received before `time + _DISORDER` were not.
     """
-    earliest = datetime.fromisoformat(since) - _DISORDER
-    bound = timestamps.timestamp(max(0.0, earliest.timestamp()))
+    moved = datetime.fromisoformat(time).timestamp() + distance.total_seconds()
+    bound = timestamps.timestamp(min(max(0.0, moved), timestamps.LAST_SECOND))
     low, high = connection.execute(
         "SELECT (SELECT min(seq) FROM messages), (SELECT max(seq) FROM messages)"
     ).fetchone()

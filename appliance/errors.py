@@ -9,7 +9,8 @@ ApplianceError
 │   ├── TopicError         not a topic's name
 │   ├── BodyError          empty, or a line that is not what it claims to be
 │   ├── TooLargeError      more bytes or messages than a limit allows
-│   ├── EncodingError      compressed, which is not taken
+│   ├── EncodingError      compressed in a way that is not taken
+│   ├── FormatError        a format that can't be read
 │   ├── KeyReusedError     an idempotency key came again with another body
 │   ├── RedriveError       a dead letter that would only die again as it is
 │   ├── AmbiguousError     a name that several things have
@@ -87,7 +88,11 @@ class TooLargeError(InputError):
 
 
 class EncodingError(InputError):
-    """Compressed, which is not taken."""
+    """Compressed in a way that is not taken."""
+
+
+class FormatError(InputError):
+    """A format that can't be read."""
 
 
 class KeyReusedError(InputError):

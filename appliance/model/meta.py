@@ -76,15 +76,18 @@ def encode(members: Mapping[str, Any], headers: Mapping[str, str]) -> str | None
 def extended(text: str | None, members: Mapping[str, Any]) -> str | None:
     """Return a meta with further members; those that are None are left out.
 
-    Raises ValueError where they have no room.
+    Headers make room for them. Raises ValueError where the members alone have none.
     """
     more = {name: value for name, value in members.items() if value is not None}
     if not more:
         return text
-    whole = orjson.dumps((orjson.loads(text) if text else {}) | more)
-    if len(whole) > MAX_BYTES:
-        raise ValueError(f"a meta of {len(whole)} bytes; it has {MAX_BYTES} at most")
-    return whole.decode()
+    whole = (orjson.loads(text) if text else {}) | more
+    data = orjson.dumps(whole)
+    if len(data) <= MAX_BYTES:
+        return data.decode()
+    headers = whole.pop("headers", {})  # they fill what the others leave
+    whole.pop("dropped", None)
+    return encode(whole, headers)
 
 
 def without_headers(text: str | None) -> str | None:

@@ -6,10 +6,10 @@ import orjson
 import pytest
 
 from appliance import config as configuration
-from appliance.api.publish import bad_lines
-from appliance.api.publish.bad_lines import MAX_BAD, find, sifted_envelope, summary
-from appliance.api.publish.lines import split
-from appliance.api.publish.publish_options import Form
+from appliance.api.bodies import bad_lines
+from appliance.api.bodies.bad_lines import MAX_BAD, find, sifted_envelope, summary
+from appliance.api.bodies.lines import split
+from appliance.api.bodies.plan import Form
 from appliance.api.publish.receipt import Receipt
 from appliance.errors import BodyError, TooLargeError
 from appliance.model.ids import ids_from

@@ -2,13 +2,14 @@
 
 import pytest
 
+from appliance.api.bodies.plan import BodyPlan, Form
 from appliance.api.gate import Gate
 from appliance.api.http import head
 from appliance.api.http.problems import Problem
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.known_heads import _MAX_HEADS
 from appliance.api.open_addresses import OpenAddresses
-from appliance.api.publish.publish_options import Form, PublishOptions
+from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right
@@ -84,7 +85,8 @@ def test_a_request_to_publish_is_admitted_with_its_options(gate):
     )
     assert admission.principal is ADMINISTRATOR
     around = admission.details.around
-    assert admission.details == PublishOptions("a", Form.LINES, "k", 3.0, 8 * 2**20, around)
+    plan = BodyPlan(Form.LINES, 8 * 2**20, is_text=True)
+    assert admission.details == PublishOptions("a", plan, "k", 3.0, around)
     assert not around.is_empty
     assert admission.max_body_bytes == 8 * 2**20
 
@@ -95,7 +97,9 @@ def test_a_request_to_publish_is_admitted_with_its_options(gate):
         ([], {"target": b"/v1/topics/NO/messages"}, 400),
         ([], {"target": MESSAGES + b"?nope=1"}, 400),
         ([b"Idempotency-Key: two words"], {}, 400),
-        ([b"Content-Encoding: gzip"], {}, 415),
+        ([b"Content-Encoding: br"], {}, 415),
+        ([b"Content-Type: application/cloudevents+avro"], {}, 415),
+        ([b"ce-id: 1"], {}, 400),
         ([b"Content-Length: 99999999"], {}, 413),
         ([b"Content-Length: " + b"9" * 18], {}, 413),
         ([], {"method": b"DELETE"}, 405),

@@ -33,6 +33,7 @@ KNOWN_TO = {
     "flask": {"api"},
     "werkzeug": {"api"},
     "httptools": {"api.http"},
+    "msgspec": {"api.bodies"},
     "supervisor": {"supervision", "cli.commands.ctl"},
     "click": {"cli"},
     "yaml": {"api.openapi"},

@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from appliance.api.publish.lines import _check_json, _line_number, split
-from appliance.api.publish.publish_options import Form
+from appliance.api.bodies.lines import _check_json, _line_number, split
+from appliance.api.bodies.plan import Form
 from appliance.api.publish.receipt import Receipt
 from appliance.errors import BodyError
 

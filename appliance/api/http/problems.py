@@ -21,6 +21,7 @@ from appliance.errors import (
     DeadlineError,
     EncodingError,
     ExistsError,
+    FormatError,
     InputError,
     KeyReusedError,
     LimitError,
@@ -108,6 +109,7 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
     BodyError: ProblemType(400, "bad-body", "Invalid body"),
     TooLargeError: ProblemType(413, "too-large", "Content too large"),
     EncodingError: ProblemType(415, "encoding", "Content encoding not supported"),
+    FormatError: ProblemType(415, "format", "Format not supported"),
     KeyReusedError: ProblemType(422, "key-reused", "Idempotency key reused with another body"),
     RedriveError: ProblemType(422, "not-redrivable", "Dead letter cannot be redriven"),
     AmbiguousError: ProblemType(409, "ambiguous", "Ambiguous dead letter"),
@@ -128,6 +130,11 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
     StoreError: ProblemType(503, "store-unavailable", "Database unavailable", RETRY_STORE_SECONDS),
 }
 
+#: Headers that the problems of an error have.
+_HEADERS: Final[Mapping[type[ApplianceError], Mapping[str, str]]] = {
+    EncodingError: {"Accept-Encoding": "gzip, deflate"},  # RFC 9110, 12.5.3
+}
+
 #: Every type of problem, by status and name. A status that the HTTP library chose has none: its
 #: `type` is about:blank.
 TYPES: Final[Sequence[ProblemType]] = sorted(
@@ -139,7 +146,7 @@ def of(error: ApplianceError) -> Problem:
     """Return the problem of an error; a 500 if no client can do anything about it."""
     for kind, problem_type in _BY_ERROR.items():
         if isinstance(error, kind):
-            return problem_type.problem(error.public)
+            return problem_type.problem(error.public, _HEADERS.get(kind))
     return internal()
 
 

@@ -7,10 +7,11 @@ that answers the second attempt like the first, and that refuses another body wi
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.api.bodies.plan import SINGLE
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.errors import KeyReusedError
@@ -36,7 +37,7 @@ class Attempts:
         self,
         prefix: str,
         options: PublishOptions,
-        body: bytes,
+        bodies: Sequence[bytes],
         first: Callable[[], Awaitable[Receipt]],
     ) -> Receipt:
         """Return the receipt of the first attempt whose ids begin with `prefix`.
@@ -44,7 +45,7 @@ class Attempts:
         `first` is called where none is remembered. A failed attempt is forgotten. Raises
         KeyReusedError where the remembered one had another body, and what `first` raises.
         """
-        digest = hashlib.sha256(options.form.name.encode() + b"\0" + body).digest()
+        digest = _digest(options, bodies)
         attempt = self._attempts.get(prefix)
         if attempt is None:
             attempt = _Attempt(digest, asyncio.ensure_future(first()))
@@ -52,10 +53,20 @@ class Attempts:
             attempt.outcome.add_done_callback(lambda task: self._forget_failed(prefix, task))
             if len(self._attempts) > _REMEMBERED:
                 self._attempts.popitem(last=False)
-        elif attempt.digest != digest:
+            return await asyncio.shield(attempt.outcome)
+        if attempt.digest != digest and not options.first_counts:
             raise KeyReusedError("this Idempotency-Key came before with another body")
-        return await asyncio.shield(attempt.outcome)
+        return (await asyncio.shield(attempt.outcome))._replace(is_repeat=True)
 
     def _forget_failed(self, prefix: str, task: asyncio.Task[Receipt]) -> None:
         if task.cancelled() or task.exception() is not None:
             self._attempts.pop(prefix, None)
+
+
+def _digest(options: PublishOptions, bodies: Sequence[bytes]) -> bytes:
+    """Return a digest of the messages: how they were packed, split or written down is no matter."""
+    lengths = ",".join(map(str, map(len, bodies)))
+    digest = hashlib.sha256(f"{options.form in SINGLE} {lengths} ".encode())
+    for body in bodies if len(bodies) == 1 else [b"".join(bodies)]:
+        digest.update(body)
+    return digest.digest()

@@ -3,20 +3,26 @@
 import asyncio
 import contextlib
 from collections.abc import Container
+from dataclasses import replace
 
-from appliance.api.publish import bad_lines, lines
-from appliance.api.publish.bad_lines import BadLine
+from appliance.api.bodies.bad_lines import sifted_envelope
+from appliance.api.bodies.decoding import Decoded, Part, decode
+from appliance.api.bodies.plan import SINGLE
 from appliance.api.publish.idempotency import Attempts
-from appliance.api.publish.publish_options import Form, PublishOptions
+from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
+from appliance.api.publish.unpacker import Unpacker
 from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError
-from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
+from appliance.model import meta as metas
+from appliance.model.ids import PREFIX_LENGTH, IdSource, ids_from, key_prefix
 from appliance.model.timestamps import now
-from appliance.model.wire import Message, as_text, batch
+from appliance.model.wire import Message, as_text, batch, pack
 from appliance.store.base import Commits
 from appliance.store.rows import EarlierMessage
+
+Outcome = tuple[Receipt, asyncio.Future[None]]
 
 
 class Intake:
@@ -28,95 +34,158 @@ class Intake:
         self._commits = commits
         self._ids = IdSource()
         self._attempts = Attempts()
+        self._unpacker = Unpacker(config)
 
-    def send(
-        self, options: PublishOptions, body: bytes, meta: str | None, prefix: str | None = None
-    ) -> tuple[Receipt, asyncio.Future[None]]:
-        """Publish it, all or nothing: the receipt is true once the future has ended well.
+    def send(self, options: PublishOptions, body: bytes, meta: str | None) -> Outcome:
+        """Publish a body that is one message, as it is.
 
-        Each message has `meta`. The ids begin with `prefix`, else with a fresh one. Raises
-        InputError for a body that is never kept, BrokerError where it can't be kept now; so may the
-        future.
+        The receipt is true once the future has ended well. Raises BodyError for an empty body,
+        BrokerError where it can't be kept now; so may the future.
         """
-        received_at, first_id = now(), (prefix or self._ids.prefix()) + "00000000"
-        if options.form is Form.WHOLE:
-            if not body:
-                raise BodyError("the body is empty; a message has at least one byte")
-            count, bad = 1, None
-            message = Message(first_id, received_at, body, options.around.content_type, meta)
-            confirmed = self._publisher.post(options.topic, message)
-        else:
-            messages = lines.split(body)
-            bad = self._check(options, body, messages)
-            content_type = options.around.content_type
-            if bad:
-                envelope = bad_lines.sifted_envelope(
-                    options.topic, first_id, received_at, messages, bad, content_type, meta
-                )
-            else:
-                prefix = first_id[:PREFIX_LENGTH]
-                envelope = batch(options.topic, prefix, received_at, messages, content_type, meta)
-            count = envelope.count
-            confirmed = self._publisher.post_envelope(envelope)
-        receipt = Receipt(options.topic, options.form, first_id, count, received_at, False, bad)
-        return receipt, confirmed
+        received_at, first_id = now(), self._ids.prefix() + "00000000"
+        if not body:
+            raise BodyError("the body is empty; a message has at least one byte")
+        message = Message(first_id, received_at, body, options.around.content_type, meta)
+        confirmed = self._publisher.post(options.topic, message)
+        return Receipt(options.topic, options.plan.form, first_id, 1, received_at, False), confirmed
 
-    def _check(
-        self, options: PublishOptions, body: bytes, messages: list[bytes]
-    ) -> list[BadLine] | None:
-        """Return the lines that become dead letters; None where a bad one refuses the batch."""
-        if options.sifting is None:
-            lines.check(options.form, body, messages, self._config)
-            return None
-        first_line = options.sifting.first_line
-        return bad_lines.find(options.form, body, messages, self._config, first_line)
+    def send_lines(self, options: PublishOptions, body: bytes, meta: str | None) -> Outcome:
+        """Publish the lines of a body, all or nothing. Raises what `send` raises, InputError."""
+        return self._send(options, decode(options.plan, body, self._config), meta)
 
-    async def accept(self, options: PublishOptions, body: bytes, meta: str | None) -> Receipt:
+    async def decode(self, options: PublishOptions, body: bytes) -> Decoded:
+        """Return the messages of a body. Raises InputError where it is never kept."""
+        return await self._unpacker.decode(options.plan, body)
+
+    async def accept(
+        self, options: PublishOptions, body: bytes | Decoded, meta: str | None
+    ) -> Receipt:
         """Keep it, all or nothing; returns once the broker has it on disk.
 
         With `wait_seconds`, returns once it is stored, the time is over or the task is cancelled:
-        whatever is on disk by then can be answered for. With a key, the same again is kept once.
-        Raises what `send` raises, and StoreError where a key can't be looked up.
+        whatever is on disk by then can be answered for. With a key, the same again is kept once;
+        an event has its own key. Each message has `meta`, and what is said of it alone.
+
+        Raises InputError for a body that is never kept, BrokerError where it can't be kept now, and
+        StoreError where a key can't be looked up.
         """
-        if options.key is None:
-            receipt = await self._publish(options, body, meta)
+        decoded = body if isinstance(body, Decoded) else await self.decode(options, body)
+        if options.form in SINGLE and decoded.parts and (key := decoded.parts[0].key):
+            options = replace(options, key=key, first_counts=True)
+        has_own_keys = options.form not in SINGLE and _have_keys(decoded)
+        if options.key is None or has_own_keys or not decoded.bodies:
+            receipt = await self._publish(options, decoded, meta)
         else:
             prefix = key_prefix(options.topic, options.key)
             receipt = await self._attempts.once(
                 prefix,
                 options,
-                body,
-                lambda: self._publish_unless_stored(options, body, meta, prefix),
+                decoded.bodies,
+                lambda: self._publish_unless_stored(options, decoded, meta, prefix),
             )
-        last_id = receipt.last_id
-        if options.wait_seconds and not receipt.is_stored and last_id:
+        if options.wait_seconds and not receipt.is_stored and receipt.last_id:
             with contextlib.suppress(asyncio.CancelledError):
-                is_stored = await self._commits.committed(last_id, options.wait_seconds)
+                is_stored = await self._all_stored(receipt, options.wait_seconds)
                 return receipt._replace(is_stored=is_stored)
         return receipt
 
+    async def _all_stored(self, receipt: Receipt, seconds: float) -> bool:
+        """Wait until every message is a row.
+
+        The last one says it for all, unless each has a key: some may have come before.
+        """
+        waiting = [self._commits.committed(i, seconds) for i in receipt.own_ids or ()]
+        if not waiting:
+            return await self._commits.committed(str(receipt.last_id), seconds)
+        return all(await asyncio.gather(*waiting))
+
     async def _publish(
-        self, options: PublishOptions, body: bytes, meta: str | None, prefix: str | None = None
+        self, options: PublishOptions, decoded: Decoded, meta: str | None, prefix: str | None = None
     ) -> Receipt:
-        receipt, confirmed = self.send(options, body, meta, prefix)
+        receipt, confirmed = self._send(options, decoded, meta, prefix)
         await confirmed
         return receipt
 
+    def _send(
+        self, options: PublishOptions, decoded: Decoded, meta: str | None, prefix: str | None = None
+    ) -> Outcome:
+        """Publish messages; their ids begin with `prefix`, else with a fresh one."""
+        topic, bodies = options.topic, decoded.bodies
+        received_at, first_id = now(), (prefix or self._ids.prefix()) + "00000000"
+        own_ids = None
+        if not bodies:  # a batch of none
+            confirmed = asyncio.get_running_loop().create_future()
+            confirmed.set_result(None)
+            return Receipt(topic, options.form, "", 0, received_at, True, own_ids=()), confirmed
+        if options.form in SINGLE:
+            part = decoded.parts[0] if decoded.parts else decoded.common
+            message = self._message(first_id, received_at, bodies[0], part, options, meta)
+            confirmed = self._publisher.post(topic, message)
+        elif decoded.parts is None:
+            said = self._message(first_id, received_at, b"", decoded.common, options, meta)
+            envelope = (
+                sifted_envelope(
+                    topic, first_id, received_at, bodies, decoded.bad, said.content_type, said.meta
+                )
+                if decoded.bad
+                else batch(
+                    topic,
+                    first_id[:PREFIX_LENGTH],
+                    received_at,
+                    bodies,
+                    said.content_type,
+                    said.meta,
+                )
+            )
+            confirmed = self._publisher.post_envelope(envelope)
+        else:
+            ids = ids_from(first_id, len(bodies))
+            if _have_keys(decoded):
+                ids = [key_prefix(topic, str(part.key)) + "00000000" for part in decoded.parts]
+                first_id, own_ids = ids[0], tuple(ids)
+            messages = [
+                self._message(i, received_at, body, part, options, meta)
+                for i, body, part in zip(ids, bodies, decoded.parts, strict=True)
+            ]
+            confirmed = self._publisher.post_envelope(pack(topic, messages, sum(map(len, bodies))))
+        receipt = Receipt(
+            topic, options.form, first_id, len(bodies), received_at, False, decoded.bad,
+            own_ids=own_ids,
+        )  # fmt: skip
+        return receipt, confirmed
+
+    @staticmethod
+    def _message(
+        message_id: str,
+        received_at: str,
+        body: bytes,
+        part: Part,
+        options: PublishOptions,
+        meta: str | None,
+    ) -> Message:
+        """Return a message with what is said of it, and else of its request."""
+        kind = options.around.content_type
+        if part.content_type is not None:
+            kind = metas.content_type(part.content_type)
+        return Message(
+            message_id, received_at, body, kind, metas.extended(meta, part.members or {})
+        )
+
     async def _publish_unless_stored(
-        self, options: PublishOptions, body: bytes, meta: str | None, prefix: str
+        self, options: PublishOptions, decoded: Decoded, meta: str | None, prefix: str
     ) -> Receipt:
         """Accept a request whose key this process does not remember; the store may."""
         stored = await self._commits.with_prefix(prefix, self._config.max_batch_messages + 1)
         if not stored:
-            return await self._publish(options, body, meta, prefix)
-        bodies = [body] if options.form is Form.WHOLE else lines.split(body)
-        bad = None
-        if options.sifting is not None:
-            bad = self._check(options, body, bodies)
-        if not _are(stored, bodies, {each.place for each in bad or ()}):
+            return await self._publish(options, decoded, meta, prefix)
+        is_same = _are(stored, decoded.bodies, {each.place for each in decoded.bad or ()})
+        if not is_same and not options.first_counts:
             raise KeyReusedError("this Idempotency-Key came before with another body")
-        first_id, received_at = prefix + "00000000", stored[0].received_at
-        return Receipt(options.topic, options.form, first_id, len(bodies), received_at, True, bad)
+        first_id, count = prefix + "00000000", len(decoded.bodies) if is_same else len(stored)
+        return Receipt(
+            options.topic, options.form, first_id, count, stored[0].received_at, True,
+            decoded.bad, is_repeat=True,
+        )  # fmt: skip
 
 
 def _are(stored: list[EarlierMessage], bodies: list[bytes], dead: Container[int]) -> bool:
@@ -130,3 +199,8 @@ def _are(stored: list[EarlierMessage], bodies: list[bytes], dead: Container[int]
         if row != as_text(body) and not (row is None and place in dead):
             return False
     return not rows
+
+
+def _have_keys(decoded: Decoded) -> bool:
+    parts = decoded.parts
+    return bool(parts) and parts is not None and parts[0].key is not None

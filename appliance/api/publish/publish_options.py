@@ -1,43 +1,31 @@
 """The options of a publishing request, as its head gives them. Pure."""
 
 import re
-from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Final
 from urllib.parse import parse_qsl
 
+from appliance.api.bodies.charsets import MARKED
+from appliance.api.bodies.plan import BodyPlan, Form, Sifting, read_plan
 from appliance.api.http.head import Head
 from appliance.api.publish.request_meta import RequestMeta
 from appliance.auth.principal import Principal
 from appliance.config import Config
-from appliance.errors import EncodingError, InputError, TooLargeError
-from appliance.model.topics import check_topic
+from appliance.errors import InputError, TooLargeError
+from appliance.model.topics import check_topic, map_topic
 
 #: Headers whose value is an idempotency key; the first that is there counts.
 _KEY_HEADERS: Final = (b"idempotency-key", b"webhook-id", b"x-github-delivery")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+#: Seconds that `Prefer: wait` can ask for; beyond, it is this.
+_LONGEST_WAIT: Final = 60
 #: Parameters that a publishing request can have.
-_PARAMETERS: Final = frozenset({"line", "on-bad", "split"})
+_PARAMETERS: Final = frozenset({"line", "map", "on-bad", "split"})
 #: What can become of the bad lines of a batch.
 _ON_BAD: Final = ("refuse", "dead-letter")
 _LINE: Final = re.compile(r"[1-9][0-9]{0,14}")
-#: Seconds that `Prefer: wait` can ask for; beyond, it is this.
-_LONGEST_WAIT: Final = 60
-
-
-class Form(Enum):
-    """How to read a body."""
-
-    WHOLE = auto()  # it is one message
-    LINES = auto()  # each line of a text is a message
-    NDJSON = auto()  # the same, and each line is JSON
-
-
-class Sifting(NamedTuple):
-    """How the bad lines of a batch are told: `first_line` is the number of the body's first."""
-
-    first_line: int = 1
+_NO_MARKS: Final[frozenset[bytes]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,69 +33,95 @@ class PublishOptions:
     """How to read the body, and what the sender wants to know.
 
     `wait_seconds` is for how long the answer can wait for the row; None: not at all. `around` is
-    what is kept of the request beside its messages. `sifting` is there where a batch's bad lines
-    become dead letters; without it they refuse the batch.
+    what is kept of the request beside its messages. `first_counts` is whether another body with the
+    same key is the same message all the same: the sender gave the key to an event, not to a body.
+    `named` is how the sender wrote the topic, where that is not its name.
     """
 
     topic: str
-    form: Form
+    plan: BodyPlan
     key: str | None
     wait_seconds: float | None
-    max_body_bytes: int
     around: RequestMeta
-    sifting: Sifting | None = None
+    first_counts: bool = False
+    named: str | None = None
+    #: None where a message takes more than to publish the body as it came; else the first bytes of
+    #: a body that is read as its byte order mark says. Decided once for all requests of a head.
+    plain_unless: frozenset[bytes] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        is_plain = self.plan.is_plain and self.key is None and self.wait_seconds is None
+        marks = MARKED if self.plan.is_text else _NO_MARKS
+        object.__setattr__(self, "plain_unless", marks if is_plain else None)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the answer waits for nothing but the broker, and depends on no earlier one."""
-        return self.key is None and self.wait_seconds is None
+    def form(self) -> Form:
+        """How the body is read."""
+        return self.plan.form
+
+    @property
+    def is_lines(self) -> bool:
+        """Whether the body is only to be cut into lines, and the answer waits for the broker."""
+        return self.plan.is_lines and self.key is None and self.wait_seconds is None
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Bytes that the body can have, as it comes and unpacked."""
+        return self.plan.most_bytes
 
 
-def read(head: Head, topic: str, principal: Principal, config: Config) -> PublishOptions:
-    """Return what a head asks for.
-
-    Raises InputError for an unknown parameter, a malformed key or a bad topic, TooLargeError and
-    EncodingError for a body that will not be taken.
-    """
-    values = head.values
-    check_topic(topic)
-    parameters = _parameters(head.query) if head.query else {}
-    form = _form(parameters, values)
-    most = config.max_message_bytes if form is Form.WHOLE else config.max_request_bytes
-    options = PublishOptions(
-        topic, form, _key(values), _wait(values), most, RequestMeta(head, principal),
-        _sifting(parameters, form),
-    )  # fmt: skip
-    if values.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        raise EncodingError("compressed bodies are not taken; send the body uncompressed")
-    if head.length is not None and head.length > most:
-        raise TooLargeError(f"the body has more than {most} bytes; nothing of it was kept")
-    return options
-
-
-def _parameters(query: bytes) -> dict[str, str]:
+def parameters(query: bytes) -> dict[str, str]:
+    """Return the parameters of a publishing address. Raises InputError for any but ours."""
+    if not query:
+        return {}
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=8)
     except ValueError as error:
         raise InputError("the query can't be read") from error
-    parameters = dict(pairs)
-    if len(parameters) < len(pairs) or not parameters.keys() <= _PARAMETERS:
+    found = dict(pairs)
+    if len(found) < len(pairs) or not found.keys() <= _PARAMETERS:
         raise InputError(f"the parameters here are {', '.join(sorted(_PARAMETERS))}, each once")
-    return parameters
+    return found
 
 
-def _form(parameters: dict[str, str], values: dict[bytes, bytes]) -> Form:
-    if "split" in parameters:
-        if parameters["split"] != "lines":
-            raise InputError("split: expected lines")
-        return Form.LINES
-    media_type = values.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return Form.NDJSON if media_type == b"application/x-ndjson" else Form.WHOLE
+def read(head: Head, path_topic: str, principal: Principal, config: Config) -> PublishOptions:
+    """Return what a head asks for; `path_topic` is what stands for the topic in the path.
+
+    Raises InputError for an unknown parameter, a malformed key, a bad topic or hints that
+    contradict each other, TooLargeError, EncodingError and FormatError for a body that will not be
+    taken.
+    """
+    values = head.values
+    asked = parameters(head.query) if head.query else {}
+    topic, named = path_topic, None
+    if "map" in asked:
+        if asked["map"] != "topic":
+            raise InputError("map can be topic")
+        topic = map_topic(path_topic)
+        named = path_topic if path_topic != topic else None
+    check_topic(topic)
+    plan = read_plan(head.headers, values, config, split=asked.get("split"))
+    if sifting := _sifting(asked, plan.form):
+        plan = replace(plan, sifting=sifting)
+    check_length(head, plan)
+    key = _key(values) if plan.event is None else plan.event.key
+    return PublishOptions(
+        topic, plan, key, _wait(values), RequestMeta(head, principal, always=named is not None),
+        first_counts=plan.event is not None, named=named,
+    )  # fmt: skip
 
 
-def _sifting(parameters: dict[str, str], form: Form) -> Sifting | None:
+def check_length(head: Head, plan: BodyPlan) -> None:
+    """Raise TooLargeError where the head announces more than the body can have."""
+    if head.length is not None and head.length > plan.most_bytes:
+        raise TooLargeError(
+            f"the body has more than {plan.most_bytes} bytes; nothing of it was kept"
+        )
+
+
+def _sifting(asked: dict[str, str], form: Form) -> Sifting | None:
     """Return what becomes of bad lines, by `on-bad` and `line`."""
-    word, line = parameters.get("on-bad", "refuse"), parameters.get("line")
+    word, line = asked.get("on-bad", "refuse"), asked.get("line")
     if word not in _ON_BAD:
         raise InputError(f"on-bad: expected {' or '.join(_ON_BAD)}")
     if line is not None and not (_LINE.fullmatch(line) and word == "dead-letter"):
@@ -117,10 +131,8 @@ def _sifting(parameters: dict[str, str], form: Form) -> Sifting | None:
         )
     if word == "refuse":
         return None
-    if form is Form.WHOLE:
-        raise InputError(
-            "on-bad: the body is one message; add split=lines, or send it as application/x-ndjson"
-        )
+    if form not in (Form.LINES, Form.NDJSON):
+        raise InputError("on-bad: the body has no lines; add split=lines or split=ndjson")
     return Sifting(int(line or 1))
 
 

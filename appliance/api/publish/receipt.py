@@ -5,9 +5,9 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from appliance.api.publish import bad_lines
-from appliance.api.publish.bad_lines import BadLine
-from appliance.api.publish.publish_options import Form
+from appliance.api.bodies import bad_lines
+from appliance.api.bodies.bad_lines import BadLine
+from appliance.api.bodies.plan import SINGLE, Form
 from appliance.model.ids import ids_from
 
 #: Ids that a batch's answer lists; of a larger one it names the first and the last.
@@ -18,6 +18,8 @@ class Receipt(NamedTuple):
     """The outcome of a request: its first message, how many there are, whether they are rows.
 
     `bad` are those of them that become dead letters; None where none can.
+    `is_repeat` is whether the same request came before, and nothing more was kept. `own_ids` are
+    the ids of messages that each have a key; of others the ids follow from the first.
     """
 
     topic: str
@@ -27,10 +29,14 @@ class Receipt(NamedTuple):
     received_at: str
     is_stored: bool
     bad: Sequence[BadLine] | None = None
+    is_repeat: bool = False
+    own_ids: tuple[str, ...] | None = None
 
     @property
     def last_id(self) -> str | None:
         """The id of the last message that becomes a row; None where none does."""
+        if self.own_ids is not None:
+            return self.own_ids[-1] if self.own_ids else None
         prefix, first = self.first_id[:-8], int(self.first_id[-8:], 16)
         last = self.message_count - 1
         for each in reversed(self.bad or ()):
@@ -46,7 +52,7 @@ class Receipt(NamedTuple):
         `wait_seconds` is what the request's `Prefer: wait` asked for; None where it had none.
         """
         headers = b"content-type: application/json\r\n"
-        if self.form is Form.WHOLE:
+        if self.form in SINGLE:
             headers += b"location: %b/v1/messages/%b\r\n" % (
                 prefix.encode("ascii"),
                 self.first_id.encode("ascii"),
@@ -59,7 +65,7 @@ class Receipt(NamedTuple):
     def _encode(self) -> bytes:
         status = "stored" if self.is_stored else "queued"
         members: dict[str, object]
-        if self.form is Form.WHOLE:
+        if self.form in SINGLE:
             members = {
                 "id": self.first_id,
                 "topic": self.topic,
@@ -80,6 +86,8 @@ class Receipt(NamedTuple):
 
     def _ids(self) -> list[str]:
         """Return the ids of the messages that become rows, or the first and the last of many."""
+        if self.own_ids is not None and self.message_count <= _LISTED_IDS:
+            return list(self.own_ids)
         if not self.bad:
             if self.message_count <= _LISTED_IDS:
                 return ids_from(self.first_id, self.message_count)

@@ -48,20 +48,27 @@ class PublishRoute:
         """Return what the head asks for, or why it gets nothing."""
         if head.method not in (b"POST", b"PUT"):
             return problems.method_not_allowed(_METHODS)
-        topic = head.path[len(_PREFIX) : -len(_SUFFIX)]
-        if not principal.may(Right.PUBLISH, topic):
-            return problems.forbidden(f"{principal.name} has no right to publish to this topic")
         try:
-            wanted = publish_options.read(head, topic, principal, self._config)
+            wanted = publish_options.read(
+                head, head.path[len(_PREFIX) : -len(_SUFFIX)], principal, self._config
+            )
         except ApplianceError as error:
+            if not principal.may(Right.PUBLISH):
+                return problems.forbidden(f"{principal.name} has no right to publish")
             return problems.of(error)
+        if not principal.may(Right.PUBLISH, wanted.topic):
+            return problems.forbidden(f"{principal.name} has no right to publish to this topic")
         return Admission(self, principal, wanted.max_body_bytes, wanted)
 
     def handle(self, request: Request, body: bytes) -> None:
         """Publish the body; the answer follows when the broker has it on disk."""
         wanted: PublishOptions = request.admission.details
-        if wanted.is_plain:
+        unless = wanted.plain_unless
+        if unless is not None and body[:1] not in unless:
             receipt, confirmed = self._intake.send(wanted, body, _meta(request, wanted))
+            confirmed.add_done_callback(partial(_answer, request, receipt))
+        elif wanted.is_lines:
+            receipt, confirmed = self._intake.send_lines(wanted, body, _meta(request, wanted))
             confirmed.add_done_callback(partial(_answer, request, receipt))
         else:
             request.task(self._accept(request, wanted, body))
@@ -76,7 +83,9 @@ def _meta(request: Request, wanted: PublishOptions) -> str | None:
     around = wanted.around
     if around.is_empty:
         return None
-    return around.text(request.client_address, token=request.admission.principal.name)
+    return around.text(
+        request.client_address, token=request.admission.principal.name, topic=wanted.named
+    )
 
 
 def _answer(request: Request, receipt: Receipt, confirmed: Future[Any]) -> None:

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import orjson
-
-from appliance.api.publish.publish_options import Form
+from appliance.api.bodies.json_texts import JsonTextError, check_json
+from appliance.api.bodies.plan import Form
 from appliance.config import Config
 from appliance.errors import BodyError, TooLargeError
 from appliance.model import meta as metas
@@ -56,8 +55,8 @@ def find(
             found.append((place, TOO_LARGE, f"longer than {longest} bytes"))
         elif form is Form.NDJSON:
             try:
-                orjson.loads(line)
-            except orjson.JSONDecodeError as error:
+                check_json(line)
+            except JsonTextError as error:
                 found.append((place, NOT_JSON, f"not JSON ({error})"))
     if not found:
         return []

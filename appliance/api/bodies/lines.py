@@ -1,11 +1,12 @@
 """A body of many messages: its lines, and whether they can all be kept. Pure."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import orjson
 
-from appliance.api.publish.publish_options import Form
+from appliance.api.bodies.json_texts import PARSED_BYTES, JsonTextError, check_json
+from appliance.api.bodies.plan import Form
 from appliance.config import Config
 from appliance.errors import BodyError, TooLargeError
 
@@ -39,13 +40,15 @@ def check(form: Form, body: bytes, lines: Sequence[bytes], config: Config) -> No
 
 
 def _check_json(body: bytes, lines: Sequence[bytes]) -> None:
+    is_long = len(body) > PARSED_BYTES and max(map(len, lines)) > PARSED_BYTES
+    check: Callable[[bytes], object] = check_json if is_long else orjson.loads
     try:
-        deque(map(orjson.loads, lines), maxlen=0)
-    except orjson.JSONDecodeError:
+        deque(map(check, lines), maxlen=0)
+    except ValueError:
         for line in lines:
             try:
-                orjson.loads(line)
-            except orjson.JSONDecodeError as error:
+                check_json(line)
+            except JsonTextError as error:
                 number = _line_number(body, line)
                 raise BodyError(
                     f"line {number} is not JSON ({error}); nothing of the batch was kept"

@@ -1,0 +1,198 @@
+"""A request's body becomes the bodies of its messages, as the head's plan says. Pure.
+
+This is the one way in for every address that takes bodies. It needs nothing of the connection, so
+it can run in any thread: what it costs is the size of the body, unpacked.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from appliance.api.bodies import bad_lines, cloud_events, codings, json_texts, lines
+from appliance.api.bodies.bad_lines import BadLine
+from appliance.api.bodies.charsets import charset_of_mark, to_utf8
+from appliance.api.bodies.cloud_events import CloudEvent
+from appliance.api.bodies.form_data import (
+    FormContents,
+    looks_urlencoded,
+    read_multipart,
+    read_urlencoded,
+)
+from appliance.api.bodies.plan import BodyPlan, Form
+from appliance.config import Config
+from appliance.errors import BodyError, TooLargeError
+
+#: The media type of a form's fields.
+_JSON: Final = "application/json"
+
+
+class Part(NamedTuple):
+    """What a message has of its own, beside what came with its request.
+
+    `content_type` None is the request's, and "" is none. `members` are for its meta. `key` is its
+    own idempotency key, where it has one.
+    """
+
+    content_type: str | None = None
+    members: Mapping[str, Any] | None = None
+    key: str | None = None
+
+
+class Decoded(NamedTuple):
+    """The bodies of the messages, in order.
+
+    `common` says more of all of them; `parts` of each, and then it stands for `common`. `bad` are
+    those that become dead letters; None where a bad one refuses them all.
+    """
+
+    bodies: list[bytes]
+    common: Part = Part()
+    parts: list[Part] | None = None
+    bad: list[BadLine] | None = None
+
+
+def decode(plan: BodyPlan, raw: bytes, config: Config, *, at_once: int | None = None) -> Decoded:
+    """Return the messages of a body that came as `raw`: all of them, or none.
+
+    `at_once` is a smaller limit for its unpacked bytes, for who wants to know whether it is small.
+
+    Raises BodyError where it is not what it says it is, TooLargeError where a message or all
+    together are too large.
+    """
+    body = raw
+    if plan.codings:
+        most = plan.most_bytes if at_once is None else min(plan.most_bytes, at_once)
+        body = codings.undo(raw, plan.codings, most)
+    common = Part()
+    if plan.is_text and plan.form is not Form.URLENCODED:
+        text = to_utf8(body, plan.charset, is_cut=plan.form in (Form.LINES, Form.NDJSON))
+        if text is not body:
+            common = _as_utf8(plan, body)
+            body = text
+        if len(body) > plan.most_bytes:
+            raise TooLargeError(f"the body has more than {plan.most_bytes} bytes as UTF-8")
+    if not body and plan.event is None:
+        raise BodyError("the body is empty; a message has at least one byte")
+    take = _TAKERS.get(plan.form)
+    decoded = Decoded([body]) if take is None else take(plan, body, config)
+    return _said_of_all(decoded, common)
+
+
+def _said_of_all(decoded: Decoded, more: Part) -> Decoded:
+    """Add what is true of every message, where a message says nothing else itself."""
+
+    def added(part: Part) -> Part:
+        members = {**(more.members or {}), **(part.members or {})}
+        kind = more.content_type if part.content_type is None else part.content_type
+        return part._replace(content_type=kind, members=members or None)
+
+    if more == Part():
+        return decoded
+    if decoded.parts is None:
+        return decoded._replace(common=added(decoded.common))
+    return decoded._replace(parts=[added(part) for part in decoded.parts])
+
+
+def _as_utf8(plan: BodyPlan, body: bytes) -> Part:
+    """Return what is said of a text that was in another charset, or had a byte order mark."""
+    media = plan.media_type
+    return Part(
+        media.with_charset("utf-8") if media.name else None,
+        {"charset": media.parameters.get("charset") or charset_of_mark(body)},
+    )
+
+
+def _data(plan: BodyPlan, body: bytes, _: Config) -> Decoded:
+    """Take an event of the binary mode; without data it takes the structured one's body."""
+    event = plan.event
+    assert event is not None  # noqa: S101  # that is what the form means
+    if not body:
+        return Decoded([event.structured()], parts=[_of_event(event, cloud_events.EVENT)])
+    return Decoded([body], parts=[_of_event(event)])
+
+
+def _of_event(event: CloudEvent, content_type: str | None = None) -> Part:
+    return Part(content_type, {"cloudevent": event.kept()}, event.key)
+
+
+def _lines(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
+    found = lines.split(body)
+    if plan.sifting is not None:
+        first_line = plan.sifting.first_line
+        return Decoded(found, bad=bad_lines.find(plan.form, body, found, config, first_line))
+    lines.check(plan.form, body, found, config)
+    return Decoded(found)
+
+
+def _array(_: BodyPlan, body: bytes, config: Config) -> Decoded:
+    texts = _checked(json_texts.elements(body, config.max_batch_messages), config)
+    return Decoded(texts, Part(_JSON))
+
+
+def _sequence(_: BodyPlan, body: bytes, config: Config) -> Decoded:
+    texts = _checked(json_texts.sequence(body), config)
+    return Decoded(texts, Part(_JSON))
+
+
+def _event(_: BodyPlan, body: bytes, __: Config) -> Decoded:
+    return Decoded([body], parts=[_of_event(cloud_events.of_json(body))])
+
+
+def _events(_: BodyPlan, body: bytes, config: Config) -> Decoded:
+    texts = _checked(json_texts.elements(body, config.max_batch_messages), config)
+    events = [cloud_events.of_json(text, f"event {n}") for n, text in enumerate(texts, 1)]
+    return Decoded(texts, parts=[_of_event(event, cloud_events.EVENT) for event in events])
+
+
+def _urlencoded(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
+    if not looks_urlencoded(body):
+        return Decoded([body])
+    return _form(read_urlencoded(body, plan.charset), config)
+
+
+def _multipart(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
+    return _form(read_multipart(body, plan.media_type.parameters.get("boundary", "")), config)
+
+
+def _form(form: FormContents, config: Config) -> Decoded:
+    bodies, parts = [], []
+    if form.fields:
+        bodies.append(form.encode_fields())
+        parts.append(Part(_JSON))
+    for file in form.files:
+        bodies.append(file.body)
+        members = {"file": {"field": file.field, "name": file.name}}
+        parts.append(Part(file.content_type, members))
+    if not bodies:
+        raise BodyError("the form is empty: it has no field and no file")
+    for body, part in zip(bodies, parts, strict=True):
+        if len(body) > config.max_message_bytes:
+            what = "the file " + repr(part.members["file"]["name"]) if part.members else "the form"
+            raise TooLargeError(f"{what} is longer than {config.max_message_bytes} bytes")
+    return Decoded(bodies, parts=parts)
+
+
+def _checked(texts: list[bytes], config: Config) -> list[bytes]:
+    if len(texts) > config.max_batch_messages:
+        raise TooLargeError(
+            f"{len(texts)} messages in one request; the limit is {config.max_batch_messages}"
+        )
+    for number, text in enumerate(texts, 1):
+        if len(text) > config.max_message_bytes:
+            raise TooLargeError(
+                f"message {number} is longer than {config.max_message_bytes} bytes; nothing of "
+                "the batch was kept"
+            )
+    return texts
+
+
+_TAKERS: Final[dict[Form, Callable[[BodyPlan, bytes, Config], Decoded]]] = {
+    Form.DATA: _data,
+    Form.LINES: _lines,
+    Form.NDJSON: _lines,
+    Form.ARRAY: _array,
+    Form.JSON_SEQ: _sequence,
+    Form.MULTIPART: _multipart,
+    Form.URLENCODED: _urlencoded,
+    Form.EVENT: _event,
+    Form.EVENTS: _events,
+}

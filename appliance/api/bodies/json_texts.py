@@ -1,0 +1,147 @@
+"""JSON texts within a body: the elements of an array, or a sequence. Each stays as it was written.
+
+A number of thirty digits, a key that comes twice, the order of members: all of it stays, since the
+bytes are cut out and not written again. The parsers here build no objects for what is in a text, so
+that a body costs memory by its bytes and not by its brackets.
+"""
+
+import re
+from itertools import accumulate
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from appliance.errors import BodyError, TooLargeError
+
+#: Bytes up to which a text is parsed into objects to check it: they take up to 30 times as much.
+PARSED_BYTES: Final = 2**20
+#: Commas up to which an array is cut without counting its elements before.
+_COMMAS: Final = 400_000
+
+
+class _Data(msgspec.Struct):
+    data: msgspec.Raw = msgspec.Raw()
+    data_base64: msgspec.Raw = msgspec.Raw()
+
+
+_ANY: Final = msgspec.json.Decoder(msgspec.Raw)
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_DATA: Final = msgspec.json.Decoder(_Data)
+
+#: Members of an object, but for its data.
+_MOST_MEMBERS: Final = 1000
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
+_NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[]{},"))
+_DEPTH: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord(","): 0}
+
+_SEPARATOR: Final = b"\x1e"
+_SPACE: Final = b" \t\r\n"
+
+
+class JsonTextError(ValueError):
+    """Not a JSON text; the message says why."""
+
+
+def check_json(text: bytes) -> None:
+    """Raise JsonTextError where `text` is not one JSON text."""
+    try:
+        if len(text) <= PARSED_BYTES:
+            orjson.loads(text)
+        else:
+            text.decode()
+            _ANY.decode(text)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise JsonTextError(_words(error)) from error
+
+
+def members(text: bytes) -> dict[str, bytes]:
+    """Return the members of an object, each value as it was written; of several, the last.
+
+    `data` and `data_base64` can be as long as they like, and of the others there can be a thousand.
+    Raises JsonTextError where it is no object, or has more.
+    """
+    data = _decode(_DATA, text)
+    inside = sum(bytes(each).count(b",") for each in (data.data, data.data_base64))
+    if text.count(b",") - inside > _MOST_MEMBERS:
+        raise JsonTextError(f"it can have {_MOST_MEMBERS} members")
+    found: dict[str, Any] = _decode(_OBJECT, text)
+    return {name: bytes(value) for name, value in found.items()}
+
+
+def elements(body: bytes, most: int) -> list[bytes]:
+    """Return the elements of an array, as they were written; `most` is how many there can be.
+
+    Raises BodyError where it is no array, TooLargeError for too many.
+    """
+    if body.count(b",") > max(_COMMAS, most):
+        _check_count(body, most)
+    try:
+        found = _decode(_ARRAY, body)
+    except JsonTextError as error:
+        raise BodyError(f"the body is no JSON array ({error}); nothing of it was kept") from error
+    if len(found) > most:
+        raise TooLargeError(f"{len(found)} messages in one request; the limit is {most}")
+    texts = [bytes(each) for each in found]
+    for number, text in enumerate(texts, 1):
+        try:
+            check_json(text)
+        except JsonTextError as error:
+            raise BodyError(
+                f"element {number} is not JSON ({error}); nothing of the batch was kept"
+            ) from error
+    return texts
+
+
+def sequence(body: bytes) -> list[bytes]:
+    """Return the texts of a JSON text sequence (RFC 7464).
+
+    Raises BodyError where a text is not JSON or was cut off, or something stands before the first.
+    """
+    before, *records = body.split(_SEPARATOR)
+    if before.strip(_SPACE):
+        raise BodyError("a JSON text sequence begins with the byte 1E; nothing of it was kept")
+    texts = []
+    for number, record in enumerate(records, 1):
+        text = record.strip(_SPACE)
+        if not text:  # separators in a row are one
+            continue
+        try:
+            check_json(text)
+        except JsonTextError as error:
+            raise BodyError(
+                f"text {number} is not JSON ({error}); nothing of the batch was kept"
+            ) from error
+        if text[-1:] not in b'"]}' and record[-1:] not in _SPACE:
+            raise BodyError(f"text {number} has no line feed: it may be cut off")
+        texts.append(text)
+    return texts
+
+
+def _decode(decoder: Any, text: bytes) -> Any:
+    try:
+        text.decode()
+        return decoder.decode(text)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise JsonTextError(_words(error)) from error
+
+
+def _check_count(body: bytes, most: int) -> None:
+    """Raise TooLargeError where an array has too many elements, before any is made."""
+    structure = _STRING.sub(b"", body).translate(None, _NOT_STRUCTURE)
+    depths = accumulate(map(_DEPTH.__getitem__, structure))
+    count = 1
+    for character, depth in zip(structure, depths, strict=True):
+        if depth == 1 and character == 0x2C:
+            count += 1
+            if count > most:
+                raise TooLargeError(f"more than {most} messages in one request")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return str(error)

@@ -91,7 +91,8 @@ class Open:
             return problems.unauthorized()
         if head.path == "/open":
             return Admission(self.handler, ANONYMOUS, 0)
-        return Admission(self.handler, ADMINISTRATOR, LIMIT)
+        most = LARGE if head.path == "/large" else LIMIT
+        return Admission(self.handler, ADMINISTRATOR, most)
 
 
 class Server:
@@ -340,6 +341,37 @@ def test_bytes_that_are_sent_ahead_are_held_within_a_bound(server):
         link.shutdown(socket.SHUT_WR)
         assert rest(link).count(b"HTTP/1.1 200 OK") == -(-sent // one) + 1
         assert server.acceptor.clients.held == 0
+
+
+def test_a_large_body_is_read_on_a_connection_that_asked_as_a_stranger_before(server):
+    with server.dial() as link:
+        link.sendall(request("/open", method=b"HEAD"))
+        while b"\r\n\r\n" not in link.recv(65536):
+            pass
+        body = b"x" * 4_000_000
+        link.sendall(request("/large", body, CLOSE))
+        assert rest(link).endswith(b"\r\n\r\n" + body)
+    assert server.acceptor.clients.held == 0
+
+
+def test_bodies_that_are_coming_are_within_the_budget(server):
+    server.acceptor.clients = Budget(2_500_000)
+    with contextlib.ExitStack() as links:
+        begun = [links.enter_context(server.dial()) for _ in range(4)]
+        for link in begun:
+            link.sendall(request("/large", b"x" * 1_000_000)[:-1])
+            is_answered(link)  # all of it was read
+        refused = [link for link in begun if is_answered(link)]
+        assert refused == begun[2:]
+        assert all(statuses(rest(link)) == [503] for link in refused)
+        assert server.acceptor.clients.held <= 2_500_000
+        for link in set(begun) - set(refused):
+            link.sendall(b"x")
+            assert statuses(link.recv(1000)) == [200]
+    deadline = time.monotonic() + 5
+    while server.acceptor.clients.held and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.acceptor.clients.held == 0
 
 
 def test_many_requests_sent_ahead_leave_the_loop_to_others(server):

@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
     def _read_ahead(self) -> None:
         """Account for what is held; read no further when it is much, and a request is under way."""
         size = len(self._data)
-        if not size and not self._held:
+        if not size and not self._held and self._body is None and self._is_reading:
             return
         body = len(self._body.body) if self._body is not None else 0
         if self._hold(size + body + self._unread):

@@ -355,6 +355,7 @@ def test_a_large_body_is_read_on_a_connection_that_asked_as_a_stranger_before(se
 
 
 def test_bodies_that_are_coming_are_within_the_budget(server):
+    server.echo.body_seconds = 30.0
     server.acceptor.clients = Budget(2_500_000)
     with contextlib.ExitStack() as links:
         begun = [links.enter_context(server.dial()) for _ in range(4)]

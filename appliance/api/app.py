@@ -9,7 +9,16 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from appliance.api.http import problems
 from appliance.api.services import Services
-from appliance.api.views import backup, dead_letters, health, messages, status, topics, welcome
+from appliance.api.views import (
+    backup,
+    dead_letters,
+    health,
+    inboxes,
+    messages,
+    status,
+    topics,
+    welcome,
+)
 from appliance.api.views.answers import problem_answer
 from appliance.errors import ApplianceError, BackupError, StoreError
 
@@ -21,7 +30,7 @@ def create_app(services: Services) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False  # //v1 is another address: no redirect from it
-    for view in (welcome, health, topics, messages, dead_letters, status, backup):
+    for view in (welcome, health, topics, messages, dead_letters, inboxes, status, backup):
         app.register_blueprint(view.blueprint(services))
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(ApplianceError, _answer_our_error)

@@ -10,6 +10,7 @@ from appliance.api.http.head import Head
 from appliance.api.http.problems import Problem
 from appliance.api.http.request import Admission
 from appliance.api.http.wsgi import WsgiBridge
+from appliance.api.inbox.inbox_route import InboxRequest, InboxRoute
 from appliance.api.known_heads import KnownHeads
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
@@ -28,12 +29,14 @@ class Gate:
         authorizer: Authorizer,
         open_addresses: OpenAddresses,
         publishing: PublishRoute,
+        inboxes: InboxRoute,
         application: WsgiBridge,
         prefix: str = "",
     ) -> None:
         self._authorizer = authorizer
         self._open_addresses = open_addresses
         self._publishing = publishing
+        self._inboxes = inboxes
         self._application = application
         self._prefix = prefix
         self._known = KnownHeads()
@@ -43,9 +46,11 @@ class Gate:
         return self._known.recall(data, self._authorizer.generation)
 
     def learn(self, data: bytes, head: Head, admission: Admission) -> None:
-        """Remember a decision on a head that may come again: not one with a key, it comes once."""
+        """Remember a decision on a head that may come again: not one with a key or a signature."""
         details = admission.details
-        if isinstance(details, PublishOptions) and details.key is None:
+        if (isinstance(details, PublishOptions) and details.key is None) or (
+            isinstance(details, InboxRequest) and details.comes_again
+        ):
             self._known.learn(data, head, admission, self._authorizer.generation)
 
     def admit(self, head: Head) -> Admission | Problem:
@@ -57,6 +62,8 @@ class Gate:
             head.path = head.path.removeprefix(self._prefix) or "/"
         if admission := self._open_addresses.admit(head):
             return admission
+        if self._inboxes.serves(head):
+            return self._inboxes.admit(head)
         credentials = head.values.get(b"authorization")
         principal = self._authorizer.principal(credentials)
         if principal is None:

@@ -5,6 +5,7 @@ from importlib import resources
 from typing import Any
 
 from appliance.api.views import formats, parameters
+from appliance.auth.signatures.kinds import KINDS
 from appliance.config import Config
 
 
@@ -17,6 +18,7 @@ def values(config: Config, version: str) -> dict[str, object]:
         "max_batch_messages": config.max_batch_messages,
         "default_limit": parameters.DEFAULT_LIMIT,
         "max_limit": parameters.MAX_LIMIT,
+        "inbox_kinds": ", ".join(KINDS),
         "message_columns": ", ".join(formats.COLUMNS),
         "dead_letter_columns": ", ".join(formats.LETTER_COLUMNS),
     }

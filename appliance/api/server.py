@@ -15,6 +15,7 @@ from appliance.api.gate import Gate
 from appliance.api.http.acceptor import Acceptor, allow_files, listen
 from appliance.api.http.proxies import Proxies
 from appliance.api.http.wsgi import WsgiBridge
+from appliance.api.inbox.inbox_route import InboxRoute
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
@@ -71,10 +72,12 @@ async def _serve(
     stopping: threading.Event,
 ) -> None:
     proxies = Proxies(config.trusted_proxies, config.public_url)
+    intake = Intake(config, publisher, commits)
     gate = Gate(
         authorizer,
         OpenAddresses(WsgiBridge(app, 1), WsgiBridge(app, 1).ask),
-        PublishRoute(config, Intake(config, publisher, commits)),
+        PublishRoute(config, intake),
+        InboxRoute(config, intake, authorizer),
         WsgiBridge(app, _FLASK_THREADS),
         proxies.prefix,
     )

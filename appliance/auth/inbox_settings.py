@@ -16,6 +16,7 @@ from appliance.auth.signatures.header import HeaderScheme
 from appliance.auth.signatures.kinds import KINDS, Check, FixedAnswer, SenderKind
 from appliance.auth.signatures.macs import HASHES, Encoding
 from appliance.errors import InputError
+from appliance.model import meta as metas
 from appliance.model.json_path import JsonPath
 
 #: Checks of an address that a sender can make with a POST; each is answered as it wants.
@@ -25,7 +26,7 @@ ON_INVALID: Final = ("reject",)
 
 _MAX_TOLERANCE: Final = 7 * 86400
 _MAX_SECRET: Final = 1024
-_MAX_SECRETS: Final = 8
+_MAX_SECRETS: Final = 10
 _MAX_KEPT: Final = 32
 _MAX_ORIGINS: Final = 32
 _MAX_TEXT: Final = 2048
@@ -34,10 +35,6 @@ _MAX_ANSWER_BODY: Final = 4096
 _HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.:\[\]-]{1,255}|\*", re.ASCII)
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]*")
-#: Headers that are never kept: they are secrets of other doors.
-_NEVER_KEPT: Final = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +245,7 @@ def _kept(name: str, value: object) -> tuple[str, ...] | None:
     if not isinstance(value, list) or len(value) > _MAX_KEPT:
         _fail(name, f"expected a list of at most {_MAX_KEPT} names of headers")
     names = tuple(text for each in value if (text := _header(name, each)))
-    if secret := next((each for each in names if each in _NEVER_KEPT), None):
+    if secret := next((each for each in names if not metas.may_be_kept(each)), None):
         _fail(name, f"{secret} is never kept")
     return names
 

@@ -36,6 +36,11 @@ _DROPPED_BYTES: Final = 1024
 _FRAME: Final = len(',"headers":{},"dropped":[]')
 #: SQLite's JSON functions refuse what is nested deeper than 1000.
 _MAX_BRACKETS: Final = 1000
+#: A header whose name has one of these words can hold a secret of its sender's.
+_SECRET: Final = ("auth", "cookie", "token", "secret", "password", "passwd", "api-key", "apikey",
+                  "access-key", "credential", "session")  # fmt: skip
+#: Headers whose names have such a word though they hold none: an id of Twilio's.
+_NO_SECRET: Final = frozenset({"i-twilio-idempotency-token"})
 #: Characters of a media type that is kept: an AMQP short string has 255 bytes.
 _CONTENT_TYPE: Final = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -117,6 +122,12 @@ def is_sound(text: object) -> bool:
         return len(data) <= MAX_BYTES and isinstance(orjson.loads(data), dict)
     except ValueError:  # no JSON, or a text that is not Unicode
         return False
+
+
+def may_be_kept(name: str) -> bool:
+    """Whether a header can be kept; not one whose name says that it holds a secret."""
+    lower = name.lower()
+    return lower in _NO_SECRET or not any(word in lower for word in _SECRET)
 
 
 def content_type(value: str | bytes | None) -> str | None:

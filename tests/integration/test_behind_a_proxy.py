@@ -7,12 +7,18 @@ from pathlib import Path
 import httpx
 import pytest
 from harness import free_port, wait_until
+from twilio.request_validator import RequestValidator
 
 INSTALL = Path(__file__).parents[2] / "docs" / "install.md"
 #: A proxy that leaves the path as it is, and says nothing about its client.
 SILENT = """
 location /inbox/ {
     proxy_pass http://127.0.0.1:8080;
+}
+location /inbox/in/ {
+    proxy_pass http://127.0.0.1:8080;
+    access_log off;
+    error_log /dev/null crit;
 }
 """
 NGINX = """
@@ -22,7 +28,7 @@ pid FOLDER/pid;
 error_log stderr;
 events {}
 http {
-    access_log off;
+    access_log FOLDER/access;
     client_body_temp_path FOLDER/body;
     proxy_temp_path FOLDER/proxy;
     fastcgi_temp_path FOLDER/fastcgi;
@@ -46,6 +52,7 @@ class Nginx:
 
     def __init__(self, folder, location, target):
         self.port = free_port()
+        self.access = folder / "access"
         text = NGINX.replace("LOCATION", location).replace("127.0.0.1:8080", target)
         text = text.replace("FOLDER", str(folder)).replace("PORT", str(self.port))
         (folder / "nginx.conf").write_text(text)
@@ -123,3 +130,27 @@ def test_programs_and_people_are_told_the_address_with_its_path(running):
     page = running.client.get("/inbox/", headers={"Accept": "text/html"})
     address = re.search(r"'(http[^']*)/v1/topics/orders/messages'", page.text)[1]
     assert address in (f"http://127.0.0.1:{running.port}/inbox", "https://example.com/inbox")
+
+
+def test_an_inboxs_address_works_behind_the_proxy_and_signs_right(running):
+    wanted = {"topic": "sms", "kind": "twilio", "secrets": ["12345"], "name": f"sms-{running.port}"}
+    address = running.client.post("/inbox/v1/inboxes", json=wanted).json()["address"]
+    assert "/inbox/in/" in address
+    code = RequestValidator("12345").compute_signature(address + "?a=1", {"Body": "x"})
+    secret = address.rpartition("/")[2]
+    with httpx.Client(base_url=running.client.base_url, trust_env=False) as sender:
+        headers = {"X-Twilio-Signature": code}
+        sent = sender.post(f"/inbox/in/{secret}?a=1", data={"Body": "x"}, headers=headers)
+        assert sent.status_code == 200, sent.text
+        assert sender.get(f"/inbox/in/{secret}").status_code == 200
+
+
+def test_the_proxys_log_has_no_address_of_an_inbox(running):
+    address = running.client.post("/inbox/v1/inboxes", json={"topic": "quiet"}).json()["address"]
+    secret = address.rpartition("/")[2]
+    for path in (f"/inbox/in/{secret}", f"/inbox/in/{secret}?a=b", f"/inbox/in/{secret}/x"):
+        running.client.post(path, content=b"x")
+    running.client.get("/inbox/v1/topics")
+    wait_until(lambda: "/inbox/v1/topics" in running.access.read_text(), "a line in the log")
+    assert secret not in running.access.read_text()
+    assert secret not in running.said()

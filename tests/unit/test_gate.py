@@ -7,6 +7,7 @@ from appliance.api.gate import Gate
 from appliance.api.http import head
 from appliance.api.http.problems import Problem
 from appliance.api.http.wsgi import WsgiBridge
+from appliance.api.inbox.inbox_route import InboxRoute
 from appliance.api.known_heads import _MAX_HEADS
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
@@ -39,7 +40,8 @@ def keys():
 def gate(keys):
     application = WsgiBridge(None, 1)
     open_addresses = OpenAddresses(application, application.ask)
-    return Gate(keys, open_addresses, PublishRoute(load({}), None), application)
+    inboxes = InboxRoute(load({}), None, keys)
+    return Gate(keys, open_addresses, PublishRoute(load({}), None), inboxes, application)
 
 
 def bytes_of(*headers, method=b"POST", target=MESSAGES, token=b"t"):
@@ -219,8 +221,9 @@ def test_no_more_decisions_are_remembered_than_there_is_room_for(gate):
 def test_a_path_may_begin_with_the_prefix_of_our_own_address(keys, target, path):
     application = WsgiBridge(None, 1)
     open_addresses = OpenAddresses(application, application.ask)
+    inboxes = InboxRoute(load({}), None, keys)
     route = PublishRoute(load({}), None)
-    gate = Gate(keys, open_addresses, route, application, "/inbox")
+    gate = Gate(keys, open_addresses, route, inboxes, application, prefix="/inbox")
     request_head = head.parse(bytes_of(method=b"GET", target=target))
     gate.admit(request_head)
     assert request_head.path == path

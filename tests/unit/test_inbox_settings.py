@@ -101,8 +101,8 @@ def test_secrets_are_checked_by_kind_and_never_repeated_in_words():
         rules("open", {}).check_secrets(("abc",))
     with pytest.raises(InputError, match="needs the secret"):
         rules("github", {}).check_secrets(())
-    with pytest.raises(InputError, match="at most 8"):
-        rules("github", {}).check_secrets(("s",) * 9)
+    with pytest.raises(InputError, match="at most 10"):
+        rules("github", {}).check_secrets(("s",) * 11)
     for kind, settings, secret in (
         ("standard", {}, "not-base64!"),
         ("hmac", {**HMAC, "secret_encoding": "hex"}, "not-hex!"),

@@ -95,6 +95,7 @@ def test_types_are_those_of_the_errors_and_of_the_functions():
     made = [problems.of(kind("x")) for kind in _kinds(errors.ApplianceError)]
     made += [
         problems.unauthorized(),
+        problems.bad_signature("too-old", "x"),
         problems.forbidden("x"),
         problems.not_found("x"),
         problems.bad_request("x"),

@@ -6,7 +6,7 @@ holds anything of the inside: a traceback, a path, an SQL text.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import orjson
@@ -98,6 +98,7 @@ class ProblemType(NamedTuple):
 
 _BAD_REQUEST: Final = ProblemType(400, "bad-request", "Bad request")
 _UNAUTHORIZED: Final = ProblemType(401, "unauthorized", "Missing or invalid token")
+_BAD_SIGNATURE: Final = ProblemType(401, "bad-signature", "Missing or wrong signature")
 _FORBIDDEN: Final = ProblemType(403, "forbidden", "Not allowed")
 _NOT_FOUND: Final = ProblemType(404, "not-found", "Not found")
 _METHOD_NOT_ALLOWED: Final = ProblemType(405, "method-not-allowed", "Method not allowed")
@@ -138,7 +139,15 @@ _HEADERS: Final[Mapping[type[ApplianceError], Mapping[str, str]]] = {
 #: Every type of problem, by status and name. A status that the HTTP library chose has none: its
 #: `type` is about:blank.
 TYPES: Final[Sequence[ProblemType]] = sorted(
-    {*_BY_ERROR.values(), _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _METHOD_NOT_ALLOWED, _INTERNAL}
+    {
+        *_BY_ERROR.values(),
+        _UNAUTHORIZED,
+        _BAD_SIGNATURE,
+        _FORBIDDEN,
+        _NOT_FOUND,
+        _METHOD_NOT_ALLOWED,
+        _INTERNAL,
+    }
 )
 
 
@@ -161,6 +170,14 @@ def unauthorized() -> Problem:
 def not_yet() -> Problem:
     """Return the 503 of a start: whether a token is right can't be said before all are read."""
     return _BY_ERROR[StoreError].problem("the tokens are not read yet; try again in a moment")
+
+
+def bad_signature(reason: str, detail: str) -> Problem:
+    """Return the 401 of an inbox address; `reason` is a word for programs."""
+    problem = _BAD_SIGNATURE.problem(
+        f"{detail}; nothing was kept", {"WWW-Authenticate": 'Signature realm="inbox"'}
+    )
+    return replace(problem, extra={"reason": reason})
 
 
 def forbidden(detail: str) -> Problem:

@@ -1,5 +1,6 @@
 """The options of a publishing request, as its head gives them. Pure."""
 
+import contextlib
 import re
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -109,6 +110,25 @@ def read(head: Head, path_topic: str, principal: Principal, config: Config) -> P
         topic, plan, key, _wait(values), RequestMeta(head, principal, always=named is not None),
         first_counts=plan.event is not None, named=named,
     )  # fmt: skip
+
+
+def read_at_inbox(head: Head, topic: str, config: Config, around: RequestMeta) -> PublishOptions:
+    """Return what a head asks for at an inbox address, where the key is found later.
+
+    A query that has other parameters than ours is the sender's own: it knows nothing of us. That of
+    a GET is the message itself. Raises what `read` raises.
+    """
+    asked: dict[str, str] = {}
+    if head.query and head.method != b"GET":
+        with contextlib.suppress(InputError):
+            asked = parameters(head.query)
+    if not asked.keys() & {"split", "on-bad"}:
+        asked = {}
+    plan = read_plan(head.headers, head.values, config, split=asked.get("split"), is_inbox=True)
+    if sifting := _sifting(asked, plan.form):
+        plan = replace(plan, sifting=sifting)
+    check_length(head, plan)
+    return PublishOptions(topic, plan, None, _wait(head.values), around)
 
 
 def check_length(head: Head, plan: BodyPlan) -> None:

@@ -36,18 +36,10 @@ _PREFIXES: Final = (
 )  # fmt: skip
 #: Headers that are kept beside such a one, and alone are no reason for a meta.
 _CONTEXT: Final = frozenset({"user-agent", "origin", "referer", "date", "from"})
-#: A header whose name has one of these words can hold a secret; it is never kept.
-_SECRET: Final = ("auth", "cookie", "token", "secret", "password", "passwd", "api-key", "apikey",
-                  "access-key", "credential", "session")  # fmt: skip
 #: Beginning of our own command line's User-Agent.
 _CLI: Final = "appliance/"
 #: Bytes of a query that are kept.
 _MAX_QUERY: Final = 2048
-
-
-def may_be_kept(name: str) -> bool:
-    """Whether a header can be chosen to be kept; not one that can hold a secret."""
-    return not any(word in name.lower() for word in _SECRET)
 
 
 class RequestMeta:
@@ -77,7 +69,7 @@ class RequestMeta:
         for raw, value in head.headers:
             name = raw.decode("latin-1")
             is_meaningful = name in names or name.startswith(prefixes)
-            if (is_meaningful or name in _CONTEXT) and may_be_kept(name):
+            if (is_meaningful or name in _CONTEXT) and metas.may_be_kept(name):
                 is_told |= is_meaningful
                 text = metas.header_text(value)
                 headers[name] = f"{headers[name]}, {text}" if name in headers else text

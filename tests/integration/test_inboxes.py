@@ -5,6 +5,8 @@ import gzip
 import hashlib
 import hmac
 import json
+import random
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -15,6 +17,8 @@ import standardwebhooks
 import stripe
 import twilio.request_validator
 from harness import wait_until
+
+from appliance.auth.signatures.kinds import KINDS
 
 STANDARD_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -453,6 +457,77 @@ def test_an_inboxs_secrets_are_shown_once_and_in_no_log_and_no_file(appliance, s
     for file in appliance.database.parent.rglob("*"):
         if file.is_file() and file.stat().st_size < 2**26:
             assert secret.encode() not in file.read_bytes(), file
+
+
+HOSTILE_HEADERS = [
+    b"", b"\xff\xfe", b"v1", b"v1,", b"t=,v1=", b"t=1,v1=zz", b"sha256=", b"sha256=" + b"0" * 63,
+    b"v0=00", b"=" * 500, b"v1,AAAA " * 2000, b"v1=00," * 4000, b"9" * 400, b"-1", b"1e400",
+    b"application/x-www-form-urlencoded; charset=\xff", b"multipart/form-data", b"gzip",
+]  # fmt: skip
+HOSTILE_BODIES = [
+    b"", b"\x00", b"\xff\xfe\x00", b"[" * 5000, b'{"id":' * 3000, b"&" * 5000, b"%" * 5000,
+    b'{"id":"\\ud800"}', b'{"type":"url_verification","challenge":{}}', b"a=1&a=1",
+]  # fmt: skip
+
+
+HOSTILE_NAMES = [
+    "X-Hub-Signature-256", "Stripe-Signature", "X-Slack-Signature", "X-Slack-Request-Timestamp",
+    "X-Shopify-Hmac-Sha256", "X-Twilio-Signature", "webhook-id", "webhook-timestamp",
+    "webhook-signature", "svix-signature", "x-signature", "x-timestamp", "Content-Type",
+    "Content-Encoding", "X-GitHub-Delivery", "Idempotency-Key", "Origin", "Accept",
+    "I-Twilio-Idempotency-Token", "aeg-event-type",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hostile_request_is_refused_or_kept_and_never_a_fault(appliance, sender, kind):
+    settings = {"origins": ["*"]}
+    if kind == "hmac":
+        settings |= {"header": "x-signature", "timestamp_header": "x-timestamp"}
+        settings |= {"template": "{timestamp}{body}", "challenge": "zoom"}
+    is_signed = KINDS[kind].is_signed
+    secrets = [STANDARD_SECRET] if is_signed else []
+    address = create(appliance, f"hostile-{kind}", kind, *secrets, **settings)
+    choose = random.Random(kind)
+    for _ in range(100):
+        names = choose.sample(HOSTILE_NAMES, 6)
+        headers = {name: choose.choice(HOSTILE_HEADERS).strip() for name in names}
+        body = choose.choice(HOSTILE_BODIES)
+        answer = sender.post(address, content=body, headers=headers)
+        assert answer.status_code < 500, (headers, body, answer.text)
+        if is_signed:
+            assert answer.status_code in (400, 401, 415, 431), (headers, answer.text)
+    assert not is_signed or appliance.count(f"hostile-{kind}") == 0
+    assert "request failed" not in appliance.logs(100_000)
+
+
+def test_a_large_body_with_a_wrong_signature_holds_nobody_up(appliance, sender):
+    """Its hash takes 10 ms: a thread makes it, and health is answered meanwhile."""
+    address = create(appliance, "large", "github", "s3cret")
+    body = b"x" * 1_000_000
+    stop = threading.Event()
+
+    def attack():
+        with httpx.Client(trust_env=False) as attacker:
+            while not stop.is_set():
+                headers = {"X-Hub-Signature-256": github(b"", "s3cret")}
+                assert attacker.post(address, content=body, headers=headers).status_code == 401
+
+    threads = [threading.Thread(target=attack) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    waits = []
+    try:
+        for _ in range(100):
+            began = time.monotonic()
+            assert sender.get(f"{appliance.url}/healthz").status_code == 200
+            waits.append(time.monotonic() - began)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert sorted(waits)[50] < 0.1
+    assert appliance.count("large") == 0
 
 
 def run(stack, *arguments, status=0, **options):

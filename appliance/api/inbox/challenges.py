@@ -36,6 +36,12 @@ def of_get(head: Head) -> FixedAnswer:
     return _plain(challenge) if _is_challenge(challenge) else FixedAnswer(200, _PLAIN, _HELLO)
 
 
+def is_hub(head: Head) -> bool:
+    """Whether a GET is the check of WebSub, which its query says for certain."""
+    query = _query(head)
+    return "hub.mode" in query and "hub.challenge" in query
+
+
 def of_empty_post(head: Head) -> FixedAnswer | None:
     """Return what a POST without a body is answered where it is Microsoft Graph's check."""
     token = _query(head).get("validationToken")

@@ -199,7 +199,9 @@ class InboxRoute:
 
 def _is_message(head: Head, rules: InboxRules) -> bool:
     """Whether a request without a body is a message: a GET with a query, where that is allowed."""
-    return rules.settings.allow_get and head.method == b"GET" and bool(head.query)
+    if not rules.settings.allow_get or head.method != b"GET" or not head.query:
+        return False
+    return not challenges.is_hub(head)
 
 
 def _message_of(head: Head) -> bytes:

@@ -20,7 +20,7 @@ CUTS ?= 16
 DESTDIR ?=
 PREFIX ?= /opt/appliance
 
-.PHONY: help run migrate lint format test test-faults faults test-powercut powercut test-image \
+.PHONY: help run migrate lint format test test-senders test-faults faults test-powercut powercut test-image \
   test-systemd test-vm check-all bench bench-full image base-image image-for-tests \
   systemd-images-for-tests images-for-tests deb install lock clean
 
@@ -65,6 +65,9 @@ format: $(VENV)/dev.stamp ## let ruff format the code
 
 test: need-broker-test $(VENV)/dev.stamp ## unit and integration tests, with a real RabbitMQ
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(JOBS)
+
+test-senders: need-broker-senders $(VENV)/dev.stamp ## let other people's programs send: webhooks, browser, syslog-ng, OpenTelemetry
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/senders
 
 test-faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## break every part under load and count what is stored; as root
 	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/faults -m 'not long' $(FAULTS)
@@ -137,6 +140,7 @@ test-vm: need-package-vm $(VENV)/dev.stamp build/deb.stamp build/guest-bookworm.
 check-all: ## everything that .ci/run does, and whole: with the long storms and all the power cuts
 	$(MAKE) lint
 	$(MAKE) test
+	$(MAKE) test-senders
 	$(MAKE) faults
 	$(MAKE) bench
 	$(MAKE) test-image

@@ -29,6 +29,12 @@ NEEDS = {
         "nginx": "nginx-light",
         "systemd-analyze": "systemd",
     },
+    "senders": {
+        "/usr/lib/syslog-ng/*/libhttp.so": "syslog-ng-mod-http",
+        "chromium-headless-shell": "chromium-headless-shell",
+        "curl": "curl",
+        "syslog-ng": "syslog-ng-core",
+    },
     "lint": {"shellcheck": "shellcheck", "systemd-analyze": "systemd", "git": "git"},
     "package": {"dpkg-deb": "dpkg", "strip": "binutils", "git": "git"},
     "containers": {
@@ -49,6 +55,8 @@ NEEDS = {
     },
     "bench": {"sqlite3": "sqlite3"},
 }
+#: Debian packages that start a service -> its name. The tests start programs of their own.
+SERVICES = {"rabbitmq-server": "rabbitmq-server", "syslog-ng-core": "syslog-ng"}
 #: Where programs for root are, which is not in everyone's PATH.
 ROOT_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 UNITS = Path(__file__).resolve().parent.parent / "systemd"
@@ -108,7 +116,9 @@ def install(packages: list[str]) -> bool:
     """Install Debian packages, as root; True if they are there now."""
     # A fresh machine may be installing updates at this very moment.
     wait = "DPkg::Lock::Timeout=300"
-    command = ["apt-get", "install", "-o", wait, "--yes", "--no-install-recommends", *packages]
+    # Nothing goes for it: a machine has one system log, and ours is for the tests only.
+    modes = ["--yes", "--no-remove", "--no-install-recommends"]
+    command = ["apt-get", "install", "-o", wait, *modes, *packages]
     if not shutil.which("apt-get"):
         fail(f"these are missing, by their Debian names: {' '.join(packages)}")
         return False
@@ -123,27 +133,26 @@ def install(packages: list[str]) -> bool:
         if done.returncode and step is command:  # a stale list may still do
             fail(f"{' '.join(step)} failed:\n{done.stdout}{done.stderr}")
             return False
-    if "rabbitmq-server" in packages:
-        stop_packaged_broker()
+    for package in packages:
+        if package in SERVICES:
+            stop_service(package)
     return True
 
 
-def stop_packaged_broker() -> None:
-    """Stop the service that the package has just started: the appliance runs a node of its own.
+def stop_service(package: str) -> None:
+    """Stop the service that a package has just started: we start programs of our own.
 
-    Called only when we have installed the package; a RabbitMQ that was here before is not touched.
+    Called only when we have installed the package; a service that was here before is not touched.
     """
+    service = SERVICES[package]
     if Path("/run/systemd/system").is_dir():
-        command = ["systemctl", "disable", "--now", "rabbitmq-server.service"]
-    elif Path("/etc/init.d/rabbitmq-server").exists():
-        command = ["/etc/init.d/rabbitmq-server", "stop"]
+        command = ["systemctl", "disable", "--now", f"{service}.service"]
+    elif Path(f"/etc/init.d/{service}").exists():
+        command = [f"/etc/init.d/{service}", "stop"]
     else:
         return
     call(command)
-    print(
-        "Stopped the service that came with the rabbitmq-server package; the appliance starts its "
-        f"own node. ({' '.join(command)})"
-    )
+    print(f"Stopped the service that came with {package}. ({' '.join(command)})")
 
 
 def check_units() -> int:

@@ -63,9 +63,11 @@ def running(shared):
 def under_load(request) -> Iterator[Callable[..., WatchedLoad]]:
     made: list[WatchedLoad] = []
 
-    def make(target, name: str = "", **options) -> WatchedLoad:
+    def make(
+        target, name: str = "", kind: type[WatchedLoad] = WatchedLoad, **options
+    ) -> WatchedLoad:
         name = name or re.sub("[^a-z0-9]+", "-", request.node.name)[:80]
-        made.append(WatchedLoad(target, name, **options))
+        made.append(kind(target, name, **options))
         return made[-1]
 
     yield make

@@ -207,6 +207,11 @@ def test_a_topic_that_never_was_is_404(store, client):
     assert answer.headers["Retry-After"] == "1"
 
 
+def test_address_of_a_topic_that_never_was_is_there_for_a_sender_that_looks(client):
+    assert client.head("/v1/topics/nothing/messages").status_code == 200
+    assert client.head("/v1/topics/No%20Topic/messages").status_code == 400
+
+
 def test_a_topic_whose_messages_are_gone_is_an_empty_page(store, client):
     store.add("t", b"x")
     store.run("DELETE FROM messages")

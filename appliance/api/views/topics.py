@@ -56,6 +56,8 @@ def blueprint(services: Services) -> Blueprint:
             most = parameters.export_limit(query.get("limit"))
             answer = functools.partial(_export, reader, window, most, form, for_excel=for_excel)
         if not reader.has_topic(topic):
+            if request.method == "HEAD":  # senders look whether they can send to an address
+                return Response(status=200)
             return problem_answer(
                 problems.not_found(
                     f"the topic {topic} has never had a message", problems.RETRY_MESSAGE_SECONDS

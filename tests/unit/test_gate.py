@@ -14,7 +14,9 @@ from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right
+from appliance.auth.snapshot import AccessSnapshot, hashed
 from appliance.config import load
+from appliance.store.access_rows import AccessRows, InboxKey, InboxRow
 
 MESSAGES = b"/v1/topics/a/messages"
 
@@ -227,3 +229,44 @@ def test_a_path_may_begin_with_the_prefix_of_our_own_address(keys, target, path)
     request_head = head.parse(bytes_of(method=b"GET", target=target))
     gate.admit(request_head)
     assert request_head.path == path
+
+
+def inbox_of(keys, kind, secret="secret"):
+    """Let the authorizer know an inbox; return the bytes of a head for it."""
+    row = InboxRow("hook", "a", kind, {}, "2026-11-27T20:00:00.000Z")
+    keys.put(
+        AccessSnapshot.of(AccessRows(2, [], [InboxKey(hashed(secret.encode()), row, None)]), 0)
+    )
+    return b"POST /in/" + secret.encode() + b" HTTP/1.1\r\nContent-Length: 1\r\n%b\r\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "is_remembered"),
+    [
+        ("open", b"", True),
+        ("form", b"", True),
+        ("open", b"X-GitHub-Delivery: 1\r\n", False),
+        ("open", b"Idempotency-Key: 1\r\n", False),
+        ("github", b"X-Hub-Signature-256: sha256=00\r\n", False),
+    ],
+)
+def test_a_head_of_an_inbox_is_remembered_only_where_it_comes_again(
+    gate, keys, kind, header, is_remembered
+):
+    data = inbox_of(keys, kind) % header
+    request_head = head.parse(data)
+    assert gate.recall(data) is None
+    admission = gate.admit(request_head)
+    assert admission.principal.name == "inbox hook"
+    gate.learn(data, request_head, admission)
+    assert (gate.recall(data) is not None) is is_remembered
+    keys.put(AccessSnapshot.of(AccessRows(3, [], []), 0))
+    assert gate.recall(data) is None
+    assert gate.admit(head.parse(data)).status == 404
+
+
+def test_an_inbox_is_not_said_to_be_unknown_before_all_are_read(gate, keys):
+    keys.is_loaded = False
+    answer = gate.admit(head.parse(b"POST /in/secret HTTP/1.1\r\nContent-Length: 1\r\n\r\n"))
+    assert answer.status == 503
+    assert answer.headers["Retry-After"]

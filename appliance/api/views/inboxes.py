@@ -70,24 +70,8 @@ def blueprint(services: Services) -> Blueprint:
 
     @views.patch("/v1/inboxes/<name>")
     def update_inbox(name: str) -> Response:
-        given = read_object({"topic": str, "kind": str, "settings": dict})
         inbox = access.inbox(name)
-        if inbox is None:
-            return _unknown(name)
-        changed = InboxRow(
-            name=inbox.name,
-            topic=check_topic(given.get("topic", inbox.topic)),
-            kind=given.get("kind", inbox.kind),
-            settings=_merged(inbox.settings, given.get("settings", {})),
-            created_at=inbox.created_at,
-        )
-        rules = inbox_settings.rules(changed.kind, changed.settings)
-        if rules.check is not None:
-            rules.check_secrets(tuple(_current(inbox)))
-        if not access.update_inbox(changed, _deed("inbox-update", inbox.name, changed)):
-            return _unknown(name)
-        services.refresher.refresh()
-        return json_answer(_shown(access.inbox(name) or changed))
+        return _unknown(name) if inbox is None else _change(services, inbox)
 
     @views.delete("/v1/inboxes/<name>")
     def revoke_inbox(name: str) -> Response:
@@ -150,6 +134,29 @@ def _serve_secrets(views: Blueprint, services: Services) -> None:
         access.remove_signing_secret(name, number, deed)
         services.refresher.refresh()
         return Response(status=204)
+
+
+def _change(services: Services, inbox: InboxRow) -> Response:
+    """Change an inbox as the request says."""
+    given = read_object({"topic": str, "kind": str, "secrets": list, "settings": dict})
+    changed = InboxRow(
+        name=inbox.name,
+        topic=check_topic(given.get("topic", inbox.topic)),
+        kind=given.get("kind", inbox.kind),
+        settings=_merged(inbox.settings, given.get("settings", {})),
+        created_at=inbox.created_at,
+    )
+    rules = inbox_settings.rules(changed.kind, changed.settings)
+    added = _texts(given.get("secrets", []))
+    if rules.check is not None or added:
+        rules.check_secrets((*_current(inbox), *added))
+    for secret in added:
+        deed = Deed(actor(), "inbox-secret-add", inbox.name)
+        services.access.add_signing_secret(inbox.name, secret, None, deed)
+    if not services.access.update_inbox(changed, _deed("inbox-update", inbox.name, changed)):
+        return _unknown(inbox.name)
+    services.refresher.refresh()
+    return json_answer(_shown(services.access.inbox(inbox.name) or changed))
 
 
 def _shown(inbox: InboxRow) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def show(config: Config, *, name: str, as_json: bool) -> None:
 @click.option("--topic", callback=options.topic, help="Where messages go from now on.")
 @KIND
 @click.option("--unset", multiple=True, metavar="SETTING", help="Give a setting its default back.")
+@SECRET_FILE
 @settings_options
 @options.AS_JSON
 @click.pass_obj
@@ -151,6 +152,7 @@ def change(
     topic: str | None,
     kind: str | None,
     unset: tuple[str, ...],
+    secret_files: tuple[str, ...],
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -160,9 +162,12 @@ def change(
     Examples:
       appliance inbox change payments --tolerance 600
       appliance inbox change contact --unset redirect
+      appliance inbox change pushes --kind github --secret-file secret.txt
     """
     given = {"topic": topic, "kind": kind}
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if secret_files:
+        wanted["secrets"] = [read_secret(path) for path in secret_files]
     wanted["settings"] = settings_of(settings) | dict.fromkeys(
         each.replace("-", "_") for each in unset
     )

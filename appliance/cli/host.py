@@ -5,8 +5,8 @@ It acts on the same settings and as the same user as the services do, whoever ca
 - the settings are read from the files that the units read, in their order; the caller's
   environment wins;
 - root steps down to the service's user before anything else is done: the services could not open a
-  file that root had made in the data folder. `publish` alone keeps root's rights, because it reads
-  the caller's files and writes none; of the service it gets nothing but the token.
+  file that root had made in the data folder. Only `publish` and `inbox` keep root's rights, because
+  they read the caller's files and write none; of the service they get nothing but the token.
 
 Anyone else can use the commands that talk to the API, with APPLIANCE_TOKEN set.
 """
@@ -32,8 +32,8 @@ _SETTINGS: Final = (
 )
 #: The user that the services run as; appliance.sysusers.conf declares it.
 _USER: Final = "appliance"
-#: Reads files that the caller names, and writes none.
-_AS_THE_CALLER: Final = "publish"
+#: Commands that read files that the caller names, and write none.
+_AS_THE_CALLER: Final = frozenset({"publish", "inbox"})
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def _prepare(arguments: list[str], environ: MutableMapping[str, str]) -> None:
         _refuse_who_may_not(arguments, environ)
         return
     user = _find_user()
-    if _AS_THE_CALLER in arguments[:1]:
+    if _AS_THE_CALLER & set(arguments[:1]):
         _take_token(user, environ)
         return
     os.initgroups(user.pw_name, user.pw_gid)

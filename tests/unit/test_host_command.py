@@ -85,8 +85,13 @@ def test_root_steps_down_to_the_services_user(prepared):
     )
 
 
-def test_root_publishes_as_root_with_the_services_token(prepared):
-    assert prepared("publish", "orders", "hello") == (
+@pytest.mark.parametrize(
+    "arguments",
+    [("publish", "orders", "hello"), ("inbox", "create", "a", "--secret-file", "/root/secret")],
+    ids=lambda arguments: arguments[0],
+)
+def test_root_reads_its_own_files_with_the_services_token(prepared, arguments):
+    assert prepared(*arguments) == (
         f"0 0 {os.getgroups()} {prepared.data} the-token-of-a-test None"
     )
 

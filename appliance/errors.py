@@ -11,6 +11,7 @@ ApplianceError
 │   ├── TooLargeError      more bytes or messages than a limit allows
 │   ├── EncodingError      compressed in a way that is not taken
 │   ├── FormatError        a format that can't be read
+│   ├── MisfitError        a message that its topic's JSON Schema does not allow
 │   ├── KeyReusedError     an idempotency key came again with another body
 │   ├── RedriveError       a dead letter that would only die again as it is
 │   ├── AmbiguousError     a name that several things have
@@ -29,6 +30,7 @@ ApplianceError
 │   └── BackupError        a copy of the database can't be made or used
 │       ├── BackupBusyError    another one is being made
 │       └── BackupRoomError    no room for it
+├── MissingExtraError      what is asked for needs a package that is not installed
 ├── NotRunningError        no appliance runs here that a command could operate
 ├── TokenRefusedError      the API refused the token of the command line
 └── ClientError            the command line could not reach the API, or the API failed
@@ -93,6 +95,10 @@ class EncodingError(InputError):
 
 class FormatError(InputError):
     """A format that can't be read."""
+
+
+class MisfitError(InputError):
+    """A message that its topic's JSON Schema does not allow."""
 
 
 class KeyReusedError(InputError):
@@ -191,6 +197,15 @@ class BackupRoomError(BackupError):
     @property
     def public(self) -> str:
         """The message: it names no path, only sizes."""
+        return str(self)
+
+
+class MissingExtraError(ApplianceError):
+    """What is asked for needs a package that is not installed."""
+
+    @property
+    def public(self) -> str:
+        """The message: it names a package."""
         return str(self)
 
 

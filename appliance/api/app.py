@@ -15,6 +15,7 @@ from appliance.api.views import (
     health,
     inboxes,
     messages,
+    schemas,
     status,
     topics,
     welcome,
@@ -30,7 +31,7 @@ def create_app(services: Services) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False  # //v1 is another address: no redirect from it
-    for view in (welcome, health, topics, messages, dead_letters, inboxes, status, backup):
+    for view in (welcome, health, topics, messages, dead_letters, inboxes, schemas, status, backup):
         app.register_blueprint(view.blueprint(services))
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(ApplianceError, _answer_our_error)

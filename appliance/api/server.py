@@ -19,6 +19,7 @@ from appliance.api.inbox.inbox_route import InboxRoute
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
+from appliance.api.schemas.book import SchemaBook
 from appliance.auth.authorizer import Authorizer
 from appliance.broker.base import Publisher
 from appliance.config import Config
@@ -47,6 +48,7 @@ def serve(
     publisher: Publisher,
     commits: Commits,
     app: Flask,
+    book: SchemaBook,
     *,
     pulse: Pulse,
     stopping: threading.Event,
@@ -58,7 +60,9 @@ def serve(
     # What is loaded now stays; the collector need not look at it again and again under load.
     gc.freeze()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    uvloop.run(_serve(config, authorizer, publisher, commits, app, pulse=pulse, stopping=stopping))
+    uvloop.run(
+        _serve(config, authorizer, publisher, commits, app, book, pulse=pulse, stopping=stopping)
+    )
 
 
 async def _serve(
@@ -67,16 +71,17 @@ async def _serve(
     publisher: Publisher,
     commits: Commits,
     app: Flask,
+    book: SchemaBook,
     *,
     pulse: Pulse,
     stopping: threading.Event,
 ) -> None:
     proxies = Proxies(config.trusted_proxies, config.public_url)
-    intake = Intake(config, publisher, commits)
+    intake = Intake(config, publisher, commits, book)
     gate = Gate(
         authorizer,
         OpenAddresses(WsgiBridge(app, 1), WsgiBridge(app, 1).ask),
-        PublishRoute(config, intake),
+        PublishRoute(config, intake, book),
         InboxRoute(config, intake, authorizer),
         WsgiBridge(app, _FLASK_THREADS),
         proxies.prefix,

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 
+from appliance.api.schemas.book import SchemaBook
 from appliance.auth.refresher import AccessRefresher
 from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
-from appliance.store.base import Access, Backups, DeadLetters, Reader
+from appliance.store.base import Access, Backups, DeadLetters, Reader, Schemas
 from appliance.supervision.state import ProcessState
 
 
@@ -25,6 +26,9 @@ class Services:
     #: Tokens, inbox addresses and the audit trail. After a change, call `refresher.refresh()`.
     access: Access
     refresher: AccessRefresher
+    #: JSON Schemas as they are stored, and as they are in force. After a change, refresh too.
+    schemas: Schemas
+    book: SchemaBook
     #: Returns the broker's state as this process sees it.
     broker: Callable[[], BrokerState]
     #: Returns the state of each program that the supervisor runs.

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from appliance.auth.principal import Principal, Right
 from appliance.errors import InputError
 from appliance.model import grants
-from appliance.store.access_rows import AccessRows, InboxRow, TokenRow
+from appliance.store.access_rows import AccessRows, InboxRow, SchemaRow, TokenRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class AccessSnapshot:
     inboxes: Mapping[bytes, Inbox]
     #: the present principals of tokens and inboxes, for whoever has one of an earlier snapshot
     principals: frozenset[Principal]
+    #: JSON Schemas by topic; they are decided by in the same way
+    schemas: Mapping[str, SchemaRow]
 
     @classmethod
     def of(cls, rows: AccessRows, now: float) -> Self:
@@ -68,6 +70,7 @@ class AccessSnapshot:
         return cls(
             rows.version, now, min(ends),
             MappingProxyType(tokens), MappingProxyType(inboxes), principals,
+            MappingProxyType({row.topic: row for row in rows.schemas}),
         )  # fmt: skip
 
     def holds_at(self, now: float) -> bool:

@@ -34,6 +34,7 @@ _SECTIONS: Final = {
         "publish": ("publish", "Send a message, or every line of a file, to a topic."),
         "tail": ("tail", "Print a topic's messages as they are stored."),
         "dead": ("dead", "List dead letters; send them again or discard them."),
+        "schema": ("schema", "Say what a topic's messages must look like (JSON Schema)."),
         "inbox": ("inbox", "Make secret addresses for webhooks, forms and devices."),
     },
     "Run and look after": {
@@ -65,7 +66,7 @@ _COMMANDS: Final = {
     name: entry for section in _SECTIONS.values() for name, entry in section.items()
 }
 #: Commands that only talk to the API.
-_CLIENTS: Final = frozenset({"publish", "tail", "dead", "inbox", "status"})
+_CLIENTS: Final = frozenset({"publish", "tail", "dead", "inbox", "schema", "status"})
 
 
 def _keep_layout(command: click.Command) -> click.Command:

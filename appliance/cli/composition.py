@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from appliance import readiness
+from appliance.api.schemas.book import SchemaBook
 from appliance.api.services import Services
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.refresher import AccessRefresher
@@ -35,6 +36,8 @@ def api_services(
         dead_letters=dead_letters,
         redriver=Redriver(config, dead_letters, publish),
         access=store.access,
+        schemas=store.schemas,
+        book=SchemaBook(authorizer),
         refresher=AccessRefresher(store.access, authorizer),
         broker=broker,
         processes=lambda: processes.read(config),

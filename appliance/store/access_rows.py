@@ -1,5 +1,6 @@
 """Rows of tokens, of inbox addresses and of the audit trail."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,6 +98,15 @@ class InboxKey(NamedTuple):
     expires_at: str | None
 
 
+class SchemaRow(NamedTuple):
+    """A topic's JSON Schema, as JSON text; `mode` says what is done with what it does not allow."""
+
+    topic: str
+    mode: str
+    schema: str
+    changed_at: str
+
+
 class AccessRows(NamedTuple):
     """Everything that decides who may do what, as one read saw it.
 
@@ -106,3 +116,4 @@ class AccessRows(NamedTuple):
     version: int
     tokens: list[TokenKey]
     inboxes: list[InboxKey]
+    schemas: Sequence[SchemaRow] = ()

@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 from appliance.machine.complaint import Complaint
 from appliance.model.contents import Content
 from appliance.model.ledger import LedgerEntry
-from appliance.store.access_rows import AccessRows, AuditEntry, Deed, InboxRow, TokenRow
+from appliance.store.access_rows import AccessRows, AuditEntry, Deed, InboxRow, SchemaRow, TokenRow
 from appliance.store.rows import (
     PAGE_BYTES,
     Choice,
@@ -215,6 +215,29 @@ class Access(Protocol):
         """Return up to `limit` entries of a span; newest first, with `after` oldest first."""
 
 
+class Schemas(Protocol):
+    """JSON Schemas by topic; used by any thread of the API.
+
+    A change is on disk together with its entry in the audit trail when the call returns, and it
+    changes the version of `Access`.
+    """
+
+    def all(self) -> list[SchemaRow]:
+        """Return all schemas by topic."""
+
+    def find(self, topic: str) -> SchemaRow | None:
+        """Return the topic's schema, or None."""
+
+    def put(self, row: SchemaRow, deed: Deed) -> bool:
+        """Give a topic this schema; return whether it had none before.
+
+        Raises LimitError where there are too many.
+        """
+
+    def remove(self, topic: str, deed: Deed) -> bool:
+        """Remove a topic's schema; return whether there was one."""
+
+
 # --- upkeep
 
 
@@ -365,6 +388,10 @@ class Store(Protocol):
     @property
     def access(self) -> Access:
         """The store's tokens, inbox addresses and audit trail."""
+
+    @property
+    def schemas(self) -> Schemas:
+        """The store's JSON Schemas."""
 
     @property
     def backup(self) -> Backups:

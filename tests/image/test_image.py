@@ -5,8 +5,8 @@ import json
 import pytest
 from engine import IMAGE, docker, run_to_its_end
 
-#: Ours is 166 MB; more than this means that something slipped in.
-LARGEST_MEGABYTES = 180
+#: Ours is 166 MB and the 15 MB of jsonschema-rs; more than this means that something slipped in.
+LARGEST_MEGABYTES = 195
 
 
 @pytest.fixture(scope="module")

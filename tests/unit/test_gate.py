@@ -12,6 +12,7 @@ from appliance.api.known_heads import _MAX_HEADS
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
+from appliance.api.schemas.book import SchemaBook
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right
 from appliance.auth.snapshot import AccessSnapshot, hashed
@@ -43,7 +44,9 @@ def gate(keys):
     application = WsgiBridge(None, 1)
     open_addresses = OpenAddresses(application, application.ask)
     inboxes = InboxRoute(load({}), None, keys)
-    return Gate(keys, open_addresses, PublishRoute(load({}), None), inboxes, application)
+    return Gate(
+        keys, open_addresses, PublishRoute(load({}), None, SchemaBook(keys)), inboxes, application
+    )
 
 
 def bytes_of(*headers, method=b"POST", target=MESSAGES, token=b"t"):
@@ -224,7 +227,7 @@ def test_a_path_may_begin_with_the_prefix_of_our_own_address(keys, target, path)
     application = WsgiBridge(None, 1)
     open_addresses = OpenAddresses(application, application.ask)
     inboxes = InboxRoute(load({}), None, keys)
-    route = PublishRoute(load({}), None)
+    route = PublishRoute(load({}), None, SchemaBook(keys))
     gate = Gate(keys, open_addresses, route, inboxes, application, prefix="/inbox")
     request_head = head.parse(bytes_of(method=b"GET", target=target))
     gate.admit(request_head)

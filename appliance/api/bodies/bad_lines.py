@@ -1,5 +1,6 @@
 """The bad lines of a batch become dead letters, and the good ones are kept, in order. Pure."""
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -27,12 +28,17 @@ _ERROR_LENGTH: Final = 300
 
 
 class BadLine(NamedTuple):
-    """A line that becomes a dead letter: its place among the lines, its number, and why."""
+    """A line that becomes a dead letter: its place among the lines, its number, and why.
+
+    The number is 0 where the message is none of many. `quarantine` is whose fault it is kept for,
+    such as `inbox github`; None where the sender asked for dead letters.
+    """
 
     place: int
     line: int
     reason: str
     error: str
+    quarantine: str | None = None
 
 
 def find(
@@ -60,7 +66,7 @@ def find(
                 found.append((place, NOT_JSON, f"not JSON ({error})"))
     if not found:
         return []
-    numbers = _numbers(body, first_line)
+    numbers = line_numbers(body, first_line)
     if len(found) > MAX_BAD:
         place, _, words = found[0]
         raise BodyError(
@@ -73,7 +79,7 @@ def find(
     ]
 
 
-def _numbers(body: bytes, first_line: int) -> list[int]:
+def line_numbers(body: bytes, first_line: int) -> list[int]:
     """Return the number of each line that is not empty; empty lines are counted."""
     lines = body.split(b"\n")
     return [number for number, line in enumerate(lines, first_line) if line not in (b"", b"\r")]
@@ -89,27 +95,39 @@ def sifted_envelope(
     meta: str | None,
 ) -> Envelope:
     """Put all lines of a request into one envelope, the bad ones as dead letters."""
-    short = None
-    if meta is not None and len(meta) * len(bad) > _META_BYTES:
-        short = metas.without_headers(meta)
     messages = [
         Message(message_id, received_at, line)
         for message_id, line in zip(ids_from(first_id, len(lines)), lines, strict=True)
     ]
-    for place, number, reason, error in bad:
-        messages[place] = messages[place]._replace(
-            content_type=content_type,
-            meta=_with_line(short or meta, number),
-            dead=(reason, error),
+    said = Message(first_id, received_at, b"", content_type, meta)
+    return pack(topic, buried(messages, bad, said), sum(map(len, lines)), content_type, meta)
+
+
+def buried(messages: list[Message], bad: Sequence[BadLine], said: Message) -> list[Message]:
+    """Return the messages, the bad ones as dead letters.
+
+    `said` has what is said of each message that says nothing itself.
+    """
+    many = sum(len(messages[each.place].meta or said.meta or "") for each in bad) > _META_BYTES
+    short = functools.lru_cache(maxsize=16)(metas.without_headers)
+    for each in bad:
+        message = messages[each.place]
+        is_silent = message.content_type is None and message.meta is None
+        meta = said.meta if is_silent else message.meta
+        messages[each.place] = message._replace(
+            content_type=said.content_type if is_silent else message.content_type,
+            meta=_with_reason(short(meta) if many else meta, each),
+            dead=(each.reason, each.error),
         )
-    return pack(topic, messages, sum(map(len, lines)), content_type, meta)
+    return messages
 
 
-def _with_line(meta: str | None, number: int) -> str | None:
+def _with_reason(meta: str | None, bad: BadLine) -> str | None:
+    members = {"line": bad.line or None, "quarantine": bad.quarantine}
     try:
-        return metas.extended(meta, {"line": number})
+        return metas.extended(meta, members)
     except ValueError:  # it is full
-        return metas.extended(metas.without_headers(meta), {"line": number})
+        return metas.extended(metas.without_headers(meta), members)
 
 
 def summary(bad: Sequence[BadLine]) -> dict[str, object]:

@@ -4,7 +4,7 @@ This is the one way in for every address that takes bodies. It needs nothing of 
 it can run in any thread: what it costs is the size of the body, unpacked.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from appliance.api.bodies import bad_lines, cloud_events, codings, json_texts, lines
@@ -41,13 +41,22 @@ class Decoded(NamedTuple):
     """The bodies of the messages, in order.
 
     `common` says more of all of them; `parts` of each, and then it stands for `common`. `bad` are
-    those that become dead letters; None where a bad one refuses them all.
+    those that become dead letters; None where a bad one refuses them all. `source` is the text of
+    which they are lines, where they are, and `first_line` the number of its first one.
     """
 
     bodies: list[bytes]
     common: Part = Part()
     parts: list[Part] | None = None
     bad: list[BadLine] | None = None
+    source: bytes = b""
+    first_line: int = 1
+
+    def numbers(self) -> Sequence[int]:
+        """Return the number of each message: of its line, where it is one."""
+        if not self.source:
+            return range(1, len(self.bodies) + 1)
+        return bad_lines.line_numbers(self.source, self.first_line)
 
 
 def decode(plan: BodyPlan, raw: bytes, config: Config, *, at_once: int | None = None) -> Decoded:
@@ -118,9 +127,10 @@ def _lines(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
     found = lines.split(body)
     if plan.sifting is not None:
         first_line = plan.sifting.first_line
-        return Decoded(found, bad=bad_lines.find(plan.form, body, found, config, first_line))
+        bad = bad_lines.find(plan.form, body, found, config, first_line)
+        return Decoded(found, bad=bad, source=body, first_line=first_line)
     lines.check(plan.form, body, found, config)
-    return Decoded(found)
+    return Decoded(found, source=body)
 
 
 def _array(_: BodyPlan, body: bytes, config: Config) -> Decoded:

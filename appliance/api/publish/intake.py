@@ -5,20 +5,22 @@ import contextlib
 from collections.abc import Container
 from dataclasses import replace
 
-from appliance.api.bodies.bad_lines import sifted_envelope
+from appliance.api.bodies.bad_lines import buried, sifted_envelope
 from appliance.api.bodies.decoding import Decoded, Part, decode
 from appliance.api.bodies.plan import SINGLE
+from appliance.api.publish.fitting import fitted
 from appliance.api.publish.idempotency import Attempts
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.api.publish.unpacker import Unpacker
+from appliance.api.schemas.book import SchemaBook
 from appliance.broker.base import Publisher
 from appliance.config import Config
-from appliance.errors import BodyError, KeyReusedError
+from appliance.errors import BodyError, KeyReusedError, MisfitError
 from appliance.model import meta as metas
 from appliance.model.ids import PREFIX_LENGTH, IdSource, ids_from, key_prefix
 from appliance.model.timestamps import now
-from appliance.model.wire import Message, as_text, batch, pack
+from appliance.model.wire import Envelope, Message, as_text, batch, pack
 from appliance.store.base import Commits
 from appliance.store.rows import EarlierMessage
 
@@ -28,8 +30,11 @@ Outcome = tuple[Receipt, asyncio.Future[None]]
 class Intake:
     """Accepts requests on the event loop."""
 
-    def __init__(self, config: Config, publisher: Publisher, commits: Commits) -> None:
+    def __init__(
+        self, config: Config, publisher: Publisher, commits: Commits, book: SchemaBook
+    ) -> None:
         self._config = config
+        self._book = book
         self._publisher = publisher
         self._commits = commits
         self._ids = IdSource()
@@ -102,6 +107,9 @@ class Intake:
     async def _publish(
         self, options: PublishOptions, decoded: Decoded, meta: str | None, prefix: str | None = None
     ) -> Receipt:
+        schema = self._book.of(options.topic)
+        if schema is not None:
+            decoded = await fitted(options, decoded, schema)
         receipt, confirmed = self._send(options, decoded, meta, prefix)
         await confirmed
         return receipt
@@ -117,12 +125,27 @@ class Intake:
             confirmed = asyncio.get_running_loop().create_future()
             confirmed.set_result(None)
             return Receipt(topic, options.form, "", 0, received_at, True, own_ids=()), confirmed
+        said = self._message(first_id, received_at, b"", decoded.common, options, meta)
         if options.form in SINGLE:
-            part = decoded.parts[0] if decoded.parts else decoded.common
-            message = self._message(first_id, received_at, bodies[0], part, options, meta)
+            messages = [said._replace(body=bodies[0])]
+            if decoded.parts:
+                part = decoded.parts[0]
+                messages = [self._message(first_id, received_at, bodies[0], part, options, meta)]
+            (message,) = buried(messages, decoded.bad or (), said)
             confirmed = self._publisher.post(topic, message)
-        elif decoded.parts is None:
-            said = self._message(first_id, received_at, b"", decoded.common, options, meta)
+        elif decoded.parts is not None:
+            ids = ids_from(first_id, len(bodies))
+            if _have_keys(decoded):
+                ids = [key_prefix(topic, str(part.key)) + "00000000" for part in decoded.parts]
+                first_id, own_ids = ids[0], tuple(ids)
+            messages = [
+                self._message(i, received_at, body, part, options, meta)
+                for i, body, part in zip(ids, bodies, decoded.parts, strict=True)
+            ]
+            confirmed = self._publisher.post_envelope(
+                _packed(topic, buried(messages, decoded.bad or (), said), said)
+            )
+        else:
             envelope = (
                 sifted_envelope(
                     topic, first_id, received_at, bodies, decoded.bad, said.content_type, said.meta
@@ -138,16 +161,6 @@ class Intake:
                 )
             )
             confirmed = self._publisher.post_envelope(envelope)
-        else:
-            ids = ids_from(first_id, len(bodies))
-            if _have_keys(decoded):
-                ids = [key_prefix(topic, str(part.key)) + "00000000" for part in decoded.parts]
-                first_id, own_ids = ids[0], tuple(ids)
-            messages = [
-                self._message(i, received_at, body, part, options, meta)
-                for i, body, part in zip(ids, bodies, decoded.parts, strict=True)
-            ]
-            confirmed = self._publisher.post_envelope(pack(topic, messages, sum(map(len, bodies))))
         receipt = Receipt(
             topic, options.form, first_id, len(bodies), received_at, False, decoded.bad,
             own_ids=own_ids,
@@ -178,6 +191,9 @@ class Intake:
         stored = await self._commits.with_prefix(prefix, self._config.max_batch_messages + 1)
         if not stored:
             return await self._publish(options, decoded, meta, prefix)
+        if schema := self._book.of(options.topic):
+            with contextlib.suppress(MisfitError):  # today's schema refuses what is kept already
+                decoded = await fitted(options, decoded, schema)
         is_same = _are(stored, decoded.bodies, {each.place for each in decoded.bad or ()})
         if not is_same and not options.first_counts:
             raise KeyReusedError("this Idempotency-Key came before with another body")
@@ -199,6 +215,21 @@ def _are(stored: list[EarlierMessage], bodies: list[bytes], dead: Container[int]
         if row != as_text(body) and not (row is None and place in dead):
             return False
     return not rows
+
+
+def _packed(topic: str, messages: list[Message], said: Message) -> Envelope:
+    """Put messages into an envelope; what most say, the envelope says once."""
+    common = (said.content_type, said.meta)
+    if all((each.content_type, each.meta) != (None, None) for each in messages):
+        messages = [
+            each._replace(content_type=None, meta=None)
+            if (each.content_type, each.meta) == common and each.dead is None
+            else each
+            for each in messages
+        ]
+    else:
+        common = (None, None)
+    return pack(topic, messages, sum(len(each.body) for each in messages), *common)
 
 
 def _have_keys(decoded: Decoded) -> bool:

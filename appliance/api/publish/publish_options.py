@@ -36,7 +36,8 @@ class PublishOptions:
     `wait_seconds` is for how long the answer can wait for the row; None: not at all. `around` is
     what is kept of the request beside its messages. `first_counts` is whether another body with the
     same key is the same message all the same: the sender gave the key to an event, not to a body.
-    `named` is how the sender wrote the topic, where that is not its name.
+    `named` is how the sender wrote the topic, where that is not its name. `has_schema` is whether
+    messages of the topic are checked.
     """
 
     topic: str
@@ -46,12 +47,18 @@ class PublishOptions:
     around: RequestMeta
     first_counts: bool = False
     named: str | None = None
+    has_schema: bool = False
     #: None where a message takes more than to publish the body as it came; else the first bytes of
     #: a body that is read as its byte order mark says. Decided once for all requests of a head.
     plain_unless: frozenset[bytes] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        is_plain = self.plan.is_plain and self.key is None and self.wait_seconds is None
+        is_plain = (
+            self.plan.is_plain
+            and self.key is None
+            and self.wait_seconds is None
+            and not self.has_schema
+        )
         marks = MARKED if self.plan.is_text else _NO_MARKS
         object.__setattr__(self, "plain_unless", marks if is_plain else None)
 
@@ -63,7 +70,12 @@ class PublishOptions:
     @property
     def is_lines(self) -> bool:
         """Whether the body is only to be cut into lines, and the answer waits for the broker."""
-        return self.plan.is_lines and self.key is None and self.wait_seconds is None
+        return (
+            self.plan.is_lines
+            and self.key is None
+            and self.wait_seconds is None
+            and not self.has_schema
+        )
 
     @property
     def max_body_bytes(self) -> int:

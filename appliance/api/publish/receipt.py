@@ -36,7 +36,9 @@ class Receipt(NamedTuple):
     def last_id(self) -> str | None:
         """The id of the last message that becomes a row; None where none does."""
         if self.own_ids is not None:
-            return self.own_ids[-1] if self.own_ids else None
+            dead = {each.place for each in self.bad or ()}
+            ids = [i for place, i in enumerate(self.own_ids) if place not in dead]
+            return ids[-1] if ids else None
         prefix, first = self.first_id[:-8], int(self.first_id[-8:], 16)
         last = self.message_count - 1
         for each in reversed(self.bad or ()):
@@ -72,6 +74,12 @@ class Receipt(NamedTuple):
                 "status": status,
                 "received_at": self.received_at,
             }
+            if self.bad:
+                members |= {
+                    "status": "quarantined",
+                    "reason": self.bad[0].reason,
+                    "error": self.bad[0].error,
+                }
         else:
             members = {
                 "topic": self.topic,
@@ -87,7 +95,8 @@ class Receipt(NamedTuple):
     def _ids(self) -> list[str]:
         """Return the ids of the messages that become rows, or the first and the last of many."""
         if self.own_ids is not None and self.message_count <= _LISTED_IDS:
-            return list(self.own_ids)
+            dead = {each.place for each in self.bad or ()}
+            return [i for place, i in enumerate(self.own_ids) if place not in dead]
         if not self.bad:
             if self.message_count <= _LISTED_IDS:
                 return ids_from(self.first_id, self.message_count)

@@ -5,6 +5,7 @@ publisher's confirmation answers.
 """
 
 from asyncio import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from appliance.api.publish import publish_options
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
+from appliance.api.schemas.book import SchemaBook
 from appliance.auth.principal import Principal, Right
 from appliance.config import Config
 from appliance.errors import ApplianceError
@@ -30,8 +32,9 @@ class PublishRoute:
 
     body_seconds: Final = 60.0
 
-    def __init__(self, config: Config, intake: Intake) -> None:
+    def __init__(self, config: Config, intake: Intake, book: SchemaBook) -> None:
         self._config = config
+        self._book = book
         self._intake = intake
 
     @staticmethod
@@ -58,6 +61,8 @@ class PublishRoute:
             return problems.of(error)
         if not principal.may(Right.PUBLISH, wanted.topic):
             return problems.forbidden(f"{principal.name} has no right to publish to this topic")
+        if self._book.of(wanted.topic) is not None:
+            wanted = replace(wanted, has_schema=True)
         return Admission(self, principal, wanted.max_body_bytes, wanted)
 
     def handle(self, request: Request, body: bytes) -> None:

@@ -111,7 +111,10 @@ def api(config: Config) -> None:
         activity.running(pulse, lambda: services.readiness().ready, watched),
         services.refresher.running(),
     ):
-        serve(config, authorizer, publisher, store.commits, app, pulse=pulse, stopping=stopping)
+        serve(
+            config, authorizer, publisher, store.commits, app, services.book,
+            pulse=pulse, stopping=stopping,
+        )  # fmt: skip
 
 
 @click.command()

@@ -24,6 +24,7 @@ from appliance.store.access_rows import (
 from appliance.store.rows import Span
 from appliance.store.sqlite import audit_table
 from appliance.store.sqlite.reader import SqliteReader
+from appliance.store.sqlite.schemas import schema_rows
 from appliance.store.sqlite.short_write import writing
 
 #: Tokens, inboxes, and secrets of one inbox: all of them are held in memory.
@@ -65,9 +66,10 @@ class SqliteAccess:
                     )
                     if name in inboxes
                 ]
+                schemas = schema_rows(connection)
             finally:
                 connection.execute("COMMIT")
-        return AccessRows(int(version), tokens, keys)
+        return AccessRows(int(version), tokens, keys, schemas)
 
     def note_uses(self, tokens: Mapping[str, str], inboxes: Mapping[str, str]) -> None:
         """Note when tokens and inboxes were last used, by name; a power cut can undo it."""

@@ -226,6 +226,23 @@ def m005_access(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m006_schemas(db: "Database") -> None:
+    """Add JSON Schemas by topic; a change of them is one of who may send what."""
+    for statement in (
+        """
+        CREATE TABLE schemas (
+            topic TEXT PRIMARY KEY,
+            mode TEXT NOT NULL,                     -- observe, quarantine or reject
+            schema TEXT NOT NULL,                   -- JSON
+            changed_at TEXT NOT NULL
+        ) WITHOUT ROWID
+        """,
+        *_version_triggers("schemas", "topic, mode, schema"),
+    ):
+        db.execute(statement)
+
+
 def _version_triggers(table: str, columns: str) -> list[str]:
     """Return the triggers by which any change of these columns is seen, whoever makes it."""
     count = "UPDATE access_version SET version = version + 1"

@@ -17,6 +17,7 @@ from appliance.store.base import (
     Progress,
     Rest,
     Restoration,
+    Schemas,
     StepTimer,
     Store,
     Writer,
@@ -72,6 +73,13 @@ class SqliteStore:
         from appliance.store.sqlite.access import SqliteAccess
 
         return SqliteAccess(self.path, self.reader)
+
+    @cached_property
+    def schemas(self) -> Schemas:
+        """The store's JSON Schemas, read through its reader."""
+        from appliance.store.sqlite.schemas import SqliteSchemas
+
+        return SqliteSchemas(self.path, self.reader)
 
     @cached_property
     def backup(self) -> Backups:

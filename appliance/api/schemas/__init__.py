@@ -1,0 +1,1 @@
+"""JSON Schema per topic: what a topic's messages must look like."""

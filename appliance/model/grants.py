@@ -16,6 +16,8 @@ from appliance.model import quantities, timestamps
 RIGHTS: Final = ("publish", "read", "admin")
 #: Names that stand for someone else in logs and in the audit trail.
 _RESERVED: Final = frozenset({"administrator", "anonymous"})
+#: Characters of a name.
+MAX_NAME: Final = 64
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _PATTERN: Final = re.compile(r"[a-z0-9._*-]{1,100}", re.ASCII)
 _RATE: Final = re.compile(r"([1-9][0-9]{0,8})/([smhd])", re.ASCII)

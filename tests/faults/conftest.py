@@ -83,7 +83,15 @@ def under_load(request) -> Iterator[Callable[..., WatchedLoad]]:
 
 def pytest_collection_modifyitems(items):
     """Begin with what takes minutes."""
-    longest_first(items, ("test_full_disk.py", "test_killed.py", "test_hanging.py"))
+    longest_first(
+        items,
+        (
+            "test_full_disk.py",
+            "test_killed.py",
+            "test_senders_through_faults.py",
+            "test_hanging.py",
+        ),
+    )
 
 
 def pytest_runtest_logreport(report):

@@ -57,6 +57,14 @@ def github(body, secret):
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
+def test_inbox_for_a_topic_of_the_longest_name_can_be_made(appliance, sender):
+    topic = "t" * 100
+    address = create(appliance, topic, "open")
+    assert sender.post(address, content=b"hello").status_code == 202
+    assert stored(appliance, topic)[0][0] == "hello"
+    assert appliance.client.get(f"/v1/inboxes/{'t' * 64}").json()["topic"] == topic
+
+
 def test_a_github_webhook_is_stored_once_with_its_event(appliance, sender):
     address = create(appliance, "gh", "github", "s3cret")
     body = b'{"ref":"refs/heads/main"}'

@@ -48,7 +48,7 @@ def blueprint(services: Services) -> Blueprint:
         rules = inbox_settings.rules(kind, settings)
         signing = rules.check_secrets(_texts(given.get("secrets", [])))
         inbox = InboxRow(
-            name=grants.check_name(given.get("name", topic)),
+            name=grants.check_name(given.get("name", topic[: grants.MAX_NAME])),
             topic=topic,
             kind=rules.kind.name,
             settings=settings,

@@ -7,7 +7,7 @@ all read the same value.
 import secrets
 from pathlib import Path
 
-from appliance.config import Config
+from appliance.config import Config, parsers
 from appliance.errors import FolderError
 from appliance.machine import files
 
@@ -23,9 +23,19 @@ def token_path(config: Config) -> Path:
 def token(config: Config) -> str:
     """Return the administrator's token, made now if there is none yet.
 
-    Raises FolderError where the file can't be made or read.
+    Raises FolderError where the file can't be made or read, or someone put a short token into it.
     """
-    return config.token or _read_or_make(token_path(config))
+    if config.token:
+        return config.token
+    path = token_path(config)
+    value = _read_or_make(path)
+    if parsers.is_guessable(value):
+        raise FolderError(
+            f"APPLIANCE_DATA: {path} has a token that can be guessed: it needs "
+            f"{parsers.LEAST_TOKEN} characters or more, made at random; remove the file and a new "
+            "one is made, then give it to every sender"
+        )
+    return value
 
 
 def broker_password(config: Config) -> str:

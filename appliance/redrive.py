@@ -16,6 +16,7 @@ from appliance.model.ids import is_id, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.topics import check_topic
 from appliance.model.wire import Envelope, single
+from appliance.store.access_rows import Actor, Deed
 from appliance.store.base import DeadLetters
 from appliance.store.rows import Letter
 
@@ -49,8 +50,12 @@ class Redriver:
         self._publish = publish
         self._free = threading.BoundedSemaphore(_AT_ONCE)
 
-    def redrive(self, letter: Letter, topic: str | None = None) -> Redriven:
+    def redrive(
+        self, letter: Letter, topic: str | None = None, by: Actor | None = None
+    ) -> Redriven:
         """Publish the letter's body to `topic` (None: its own), then remove the letter.
+
+        `by` is who asks, for the audit trail.
 
         Raises RedriveError where the message would only die again, TopicError where `topic` is no
         topic's name, RefusedError where too many redrives are under way, BrokerError or StoreError
@@ -63,7 +68,10 @@ class Redriver:
             self._publish(envelope)
         finally:
             self._free.release()
-        self._letters.remove(letter)
+        details = f"as message {envelope.id} of {envelope.topic}"
+        self._letters.remove(
+            letter, Deed(by, "dead-letter-redrive", str(letter.seq), details) if by else None
+        )
         return Redriven(envelope.id, envelope.topic, envelope.received_at)
 
     def _envelope(self, letter: Letter, topic: str | None) -> Envelope:

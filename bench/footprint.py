@@ -38,7 +38,7 @@ class _Container:
         self._image = image
         self.name = f"appliance-footprint-{secrets.token_hex(3)}"
         self.port = free_port()
-        self.token = secrets.token_urlsafe(12)
+        self.token = secrets.token_urlsafe(16)
 
     def start(self) -> float:
         """Start it; return the seconds from `docker run` to the first 202."""

@@ -3,6 +3,8 @@
 It checks no token: the connection has done so before Flask sees a request.
 """
 
+from typing import Final
+
 import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -10,6 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from appliance.api.http import problems
 from appliance.api.services import Services
 from appliance.api.views import (
+    audit,
     backup,
     dead_letters,
     health,
@@ -17,6 +20,7 @@ from appliance.api.views import (
     messages,
     schemas,
     status,
+    tokens,
     topics,
     welcome,
 )
@@ -25,13 +29,27 @@ from appliance.errors import ApplianceError, BackupError, StoreError
 
 _log = structlog.get_logger(__name__)
 
+_VIEWS: Final = (
+    welcome,
+    health,
+    topics,
+    messages,
+    dead_letters,
+    inboxes,
+    schemas,
+    tokens,
+    audit,
+    status,
+    backup,
+)
+
 
 def create_app(services: Services) -> Flask:
     """Put the application together; nothing is opened or connected until a request asks."""
     app = Flask(__name__, static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False  # //v1 is another address: no redirect from it
-    for view in (welcome, health, topics, messages, dead_letters, inboxes, schemas, status, backup):
+    for view in _VIEWS:
         app.register_blueprint(view.blueprint(services))
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(ApplianceError, _answer_our_error)

@@ -3,6 +3,9 @@
 The authorizer says who asks; the routes say whether that principal gets what the head asks for.
 """
 
+import math
+import time
+from collections.abc import Callable
 from typing import Final
 
 from appliance.api.http import problems
@@ -15,10 +18,14 @@ from appliance.api.known_heads import KnownHeads
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
+from appliance.api.slow_refusal import MAX_BODY_BYTES, SlowRefusal
 from appliance.auth.authorizer import Authorizer
-from appliance.auth.principal import Right
+from appliance.auth.principal import ANONYMOUS, Principal, Right
+from appliance.auth.rates import Buckets
 
 _READING: Final = frozenset({b"GET", b"HEAD"})
+#: Addresses, with what is below them, that show more than the messages of a topic.
+_ADMINISTRATORS: Final = ("/v1/audit", "/v1/backup", "/v1/inboxes", "/v1/tokens")
 
 
 class Gate:
@@ -40,28 +47,48 @@ class Gate:
         self._application = application
         self._prefix = prefix
         self._known = KnownHeads()
+        self._buckets = Buckets()
+        self._slowly = SlowRefusal()
 
     def recall(self, data: bytes) -> tuple[Head, Admission] | None:
         """Return what was decided on a head of the same bytes, if that still holds."""
         return self._known.recall(data, self._authorizer.generation)
 
     def learn(self, data: bytes, head: Head, admission: Admission) -> None:
-        """Remember a decision on a head that may come again: not one with a key or a signature."""
+        """Remember a decision on a head that may come again: not one with a key or a signature.
+
+        One of a principal that has a rate is made each time.
+        """
         details = admission.details
+        if admission.principal.rate is not None:
+            return
         if (isinstance(details, PublishOptions) and details.key is None) or (
             isinstance(details, InboxRequest) and details.comes_again
         ):
             self._known.learn(data, head, admission, self._authorizer.generation)
 
-    def admit(self, head: Head) -> Admission | Problem:
+    def holds(self, admission: Admission) -> bool:
+        """Whether the principal may still do what it could when the request's head came."""
+        return self._authorizer.holds(admission.principal)
+
+    def admit(
+        self, head: Head, client_of: Callable[[Head], str] = lambda _: ""
+    ) -> Admission | Problem:
         """Return who answers a request with this head, or why it gets nothing.
 
-        A proxy may leave the prefix of our own address in the path, or cut it off.
+        A proxy may leave the prefix of our own address in the path, or cut it off. `client_of`
+        returns the address of who sent the head; it is asked where the request is refused.
         """
         if self._prefix and f"{head.path}/".startswith(f"{self._prefix}/"):
             head.path = head.path.removeprefix(self._prefix) or "/"
         if admission := self._open_addresses.admit(head):
             return admission
+        answer = self._decide(head)
+        if isinstance(answer, Problem) and (reason := _counted(head, answer)):
+            return self._refuse(head, answer, client_of(head), reason)
+        return answer
+
+    def _decide(self, head: Head) -> Admission | Problem:
         if self._inboxes.serves(head):
             return self._inboxes.admit(head)
         credentials = head.values.get(b"authorization")
@@ -69,8 +96,58 @@ class Gate:
         if principal is None:
             is_known = credentials is None or self._authorizer.is_loaded
             return problems.unauthorized() if is_known else problems.not_yet()
+        if _is_forged(head):
+            return problems.forbidden(
+                "a page of another site sent this, with the password that the browser knows"
+            )
+        return self._rate_limit(principal) or self._admit_known(head, principal)
+
+    def _rate_limit(self, principal: Principal) -> Problem | None:
+        seconds = self._buckets.wait(principal, time.monotonic())
+        return problems.rate_limited(math.ceil(seconds)) if seconds else None
+
+    def _admit_known(self, head: Head, principal: Principal) -> Admission | Problem:
         if self._publishing.serves(head):
             return self._publishing.admit(head, principal)
-        if not principal.may(Right.READ if head.method in _READING else Right.ADMIN):
+        if not principal.may(_right(head)):
             return problems.forbidden(f"{principal.name} has no right to do this")
         return Admission(self._application, principal, self._application.max_body_bytes)
+
+    def _refuse(
+        self, head: Head, problem: Problem, address: str, reason: str
+    ) -> Admission | Problem:
+        """Count a refusal; from an address that had many of them, make it a slow one."""
+        is_slow = self._authorizer.refusals.note(address, reason)
+        if not is_slow or self._slowly.is_full:
+            return problem
+        if head.length is None or head.length > MAX_BODY_BYTES:
+            return problem  # its connection is closed after it
+        return Admission(self._slowly, ANONYMOUS, MAX_BODY_BYTES, problem)
+
+
+def _counted(head: Head, problem: Problem) -> str:
+    """Return the reason as which a refusal is counted; empty for one that is no guess."""
+    if problem.status == 404 and head.path.startswith("/in/"):
+        return "unknown-inbox"
+    return {401: "unauthorized", 403: "forbidden"}.get(problem.status, "")
+
+
+def _is_forged(head: Head) -> bool:
+    """Whether a browser may have sent this for a page of another site.
+
+    A browser sends the password of Basic authentication by itself, and such a page can make it
+    send a POST; it says then where the page is from. Programs say nothing.
+    """
+    origin = head.values.get(b"origin")
+    return (
+        origin is not None
+        and head.method not in _READING
+        and head.values.get(b"authorization", b"")[:6].lower() == b"basic "
+        and origin.partition(b"://")[2] != head.values.get(b"host")
+    )
+
+
+def _right(head: Head) -> Right:
+    """Return the right that Flask's addresses need."""
+    is_private = any(f"{head.path}/".startswith(f"{path}/") for path in _ADMINISTRATORS)
+    return Right.READ if head.method in _READING and not is_private else Right.ADMIN

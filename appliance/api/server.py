@@ -21,6 +21,7 @@ from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
 from appliance.api.schemas.book import SchemaBook
 from appliance.auth.authorizer import Authorizer
+from appliance.auth.refusal_counts import REPORT_SECONDS, Refusals
 from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import StoreError
@@ -83,7 +84,7 @@ async def _serve(
         OpenAddresses(WsgiBridge(app, 1), WsgiBridge(app, 1).ask),
         PublishRoute(config, intake, book),
         InboxRoute(config, intake, authorizer),
-        WsgiBridge(app, _FLASK_THREADS),
+        WsgiBridge(app, _FLASK_THREADS, authorizer.holds),
         proxies.prefix,
     )
     listener = listen("APPLIANCE_HTTP", config.http)
@@ -100,12 +101,14 @@ async def _serve(
     living = [
         asyncio.create_task(_live(publisher, pulse)),
         asyncio.create_task(_watch_space(config, publisher)),
+        asyncio.create_task(_report(authorizer.refusals)),
     ]
     _log.info("listening", address=str(config.http))
     await Acceptor(gate, proxies, allow_files()).serve(listener, stop, _GRACE_SECONDS)
     pulse.stopping()
     for task in living:
         task.cancel()
+    authorizer.refusals.report()
     await publisher.stop()
     await publishing
     commits.close()
@@ -146,3 +149,10 @@ async def _watch_space(config: Config, publisher: Publisher) -> None:
                 _log.info("accepting messages again")
         is_refusing = bool(lacking)
         await asyncio.sleep(_SPACE_SECONDS)
+
+
+async def _report(refusals: Refusals) -> None:
+    """Log now and then who was refused: not for each refusal, which a stranger can make."""
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        refusals.report()

@@ -7,6 +7,8 @@ from importlib import metadata
 
 from appliance.api.schemas.book import SchemaBook
 from appliance.auth.refresher import AccessRefresher
+from appliance.auth.refusal_counts import Refusals
+from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.readiness import Readiness
@@ -29,6 +31,8 @@ class Services:
     #: JSON Schemas as they are stored, and as they are in force. After a change, refresh too.
     schemas: Schemas
     book: SchemaBook
+    refusals: Refusals
+    tokens: TokenDesk
     #: Returns the broker's state as this process sees it.
     broker: Callable[[], BrokerState]
     #: Returns the state of each program that the supervisor runs.

@@ -10,11 +10,14 @@ import hmac
 import time
 from typing import Final
 
-from appliance.auth.principal import ADMINISTRATOR, Principal
+from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal
+from appliance.auth.refusal_counts import Refusals
 from appliance.auth.snapshot import EMPTY, AccessSnapshot, Inbox, hashed
 
 #: Bytes of credentials that are looked at: a token has at most 256.
 _MAX_CREDENTIALS: Final = 2048
+#: Principals that nobody can revoke.
+_ALWAYS: Final = (ADMINISTRATOR, ANONYMOUS)
 
 
 class Authorizer:
@@ -30,6 +33,8 @@ class Authorizer:
         self.snapshot = EMPTY
         #: whether a snapshot was read: before that, only the administrator is known
         self.is_loaded = False
+        #: who was refused, for whoever decides on requests
+        self.refusals = Refusals()
         #: Unix times of the last decision for each token and inbox, by name, since `take_uses`
         self._token_uses: dict[str, float] = {}
         self._inbox_uses: dict[str, float] = {}
@@ -65,7 +70,7 @@ class Authorizer:
 
     def holds(self, principal: Principal) -> bool:
         """Whether a principal that was found before may still do what it could."""
-        return principal is ADMINISTRATOR or principal in self.snapshot.principals
+        return principal in _ALWAYS or principal in self.snapshot.principals
 
     def take_uses(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return when tokens and inboxes were used since the last call, by name.

@@ -48,7 +48,8 @@ _SECTIONS: Final = {
         "restore": ("backup", "Replace the database of a stopped appliance by a backup."),
     },
     "Settings": {
-        "token": ("settings", "Print the administrator's token."),
+        "token": ("token", "Print the administrator's token; make tokens with fewer rights."),
+        "audit": ("audit", "List what administrators did."),
         "config": ("settings", "Show the settings in force, and the source of each."),
         "completion": ("completion", "Print a script that completes commands in your shell."),
     },
@@ -66,7 +67,9 @@ _COMMANDS: Final = {
     name: entry for section in _SECTIONS.values() for name, entry in section.items()
 }
 #: Commands that only talk to the API.
-_CLIENTS: Final = frozenset({"publish", "tail", "dead", "inbox", "schema", "status"})
+_CLIENTS: Final = frozenset(
+    {"publish", "tail", "dead", "inbox", "schema", "status", "token", "audit"}
+)
 
 
 def _keep_layout(command: click.Command) -> click.Command:

@@ -8,6 +8,7 @@ from appliance.api.schemas.book import SchemaBook
 from appliance.api.services import Services
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.refresher import AccessRefresher
+from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.model.wire import Envelope
@@ -30,6 +31,7 @@ def api_services(
     `publish` returns when the broker has an envelope on disk, or raises BrokerError.
     """
     reader, dead_letters = store.reader, store.dead_letters
+    refresher = AccessRefresher(store.access, authorizer)
     return Services(
         config=config,
         reader=reader,
@@ -38,7 +40,9 @@ def api_services(
         access=store.access,
         schemas=store.schemas,
         book=SchemaBook(authorizer),
-        refresher=AccessRefresher(store.access, authorizer),
+        refresher=refresher,
+        refusals=authorizer.refusals,
+        tokens=TokenDesk(store.access, refresher.refresh),
         broker=broker,
         processes=lambda: processes.read(config),
         readiness=lambda: readiness.assess(config, reader, broker()),

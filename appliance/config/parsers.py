@@ -16,7 +16,10 @@ from appliance.model import quantities
 #: Between two URLs; a comma can also be part of one, of a password for example.
 _URL_SEPARATOR: Final = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)")
 
-
+#: Characters of an administrator's token: 128 bits, where each is one of 64.
+LEAST_TOKEN: Final = 22
+#: Different ones among them; of 22 made at random there are more, even of hexadecimal digits.
+_LEAST_DIFFERENT: Final = 7
 _PUBLIC_URL: Final = re.compile(
     r"(https?)://([A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9A-Fa-f:.]+\](?::[0-9]+)?)"
     r"((?:/[A-Za-z0-9._~!$&()*+,;=:@%-]+)*/?)"
@@ -202,9 +205,20 @@ def choice(*words: str) -> Callable[[str], str]:
 
 def token(value: str) -> str:
     """Return the token of an administrator, or an empty text."""
-    if value and not re.fullmatch(r"[\x21-\x7e]{8,256}", value):
-        raise ValueError("expected 8 to 256 printable ASCII characters without spaces")
+    if value and not re.fullmatch(r"[\x21-\x7e]{1,256}", value):
+        raise ValueError("expected at most 256 printable ASCII characters without spaces")
+    if value and is_guessable(value):
+        raise ValueError(
+            f"expected {LEAST_TOKEN} characters or more, made at random, because anyone can try "
+            "tokens: leave it out and one is made (`appliance token` prints it), or make one with "
+            "`openssl rand -hex 16`; then give it to every sender"
+        )
     return value
+
+
+def is_guessable(token: str) -> bool:
+    """Whether a token can't have 128 bits of chance in it."""
+    return len(token) < LEAST_TOKEN or len(set(token)) < _LEAST_DIFFERENT
 
 
 def any_token(value: str) -> str:

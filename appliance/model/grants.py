@@ -24,7 +24,6 @@ _RATE: Final = re.compile(r"([1-9][0-9]{0,8})/([smhd])", re.ASCII)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 #: Patterns of one token.
 _MAX_PATTERNS: Final = 100
-_LAST_SECOND: Final = 253402300799.0  # of the year 9999
 
 
 class Rate(NamedTuple):
@@ -48,8 +47,8 @@ def check_name(name: str) -> str:
 
 def check_rights(rights: Iterable[str]) -> tuple[str, ...]:
     """Return the rights in their order; `admin` includes the others. Raises InputError."""
-    wanted = set(rights)
-    if not wanted or wanted - set(RIGHTS):
+    wanted = list(rights)
+    if not wanted or any(word not in RIGHTS for word in wanted):
         raise InputError(f"rights: expected one or more of {', '.join(RIGHTS)}")
     return RIGHTS if "admin" in wanted else tuple(word for word in RIGHTS if word in wanted)
 
@@ -59,9 +58,9 @@ def check_patterns(patterns: Sequence[str], rights: Sequence[str]) -> tuple[str,
     if len(patterns) > _MAX_PATTERNS:
         raise InputError(f"topics: expected {_MAX_PATTERNS} patterns at most")
     for pattern in patterns:
-        if not _PATTERN.fullmatch(pattern):
+        if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
             raise InputError(
-                f"topics: {pattern[:50]!r} is neither a topic nor a pattern such as orders.*"
+                f"topics: {str(pattern)[:50]!r} is neither a topic nor a pattern such as orders.*"
             )
     found = tuple(dict.fromkeys(patterns)) or ("*",)
     if "admin" in rights and found != ("*",):
@@ -95,6 +94,6 @@ def end(text: str, now: float, name: str = "expires") -> str:
             raise InputError(words) from error
         if seconds <= now:
             raise InputError(f"{name}: that time has passed") from None
-    if seconds > _LAST_SECOND:
+    if seconds > timestamps.LAST_SECOND:
         raise InputError(words)
     return timestamps.timestamp(seconds)

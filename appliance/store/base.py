@@ -76,8 +76,13 @@ class Reader(Protocol):
     def check(self) -> None:
         """Read one row. Raises SchemaError unless the database has this program's schema."""
 
-    def topics(self, *, after: str = "", limit: int = 100) -> list[Topic]:
-        """Return up to `limit` topics by name, from the first one after `after`."""
+    def topics(
+        self, *, after: str = "", limit: int = 100, patterns: Sequence[str] | None = None
+    ) -> list[Topic]:
+        """Return up to `limit` topics by name, from the first one after `after`.
+
+        With `patterns`, those that match one of them: a text in which `*` is any characters.
+        """
 
     def has_topic(self, topic: str) -> bool:
         """Whether a message of the topic was ever stored; it may be deleted since."""
@@ -91,8 +96,8 @@ class Reader(Protocol):
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""
 
-    def totals(self) -> Totals:
-        """Return the size of the store, from its counters."""
+    def totals(self, patterns: Sequence[str] | None = None) -> Totals:
+        """Return the size of the store, from its counters; or of the topics that match."""
 
     def details(self) -> Mapping[str, int | str]:
         """Return the numbers that only this engine has, by name."""
@@ -132,16 +137,20 @@ class DeadLetters(Protocol):
     def find(self, seq: int) -> Letter | None:
         """Return the letter with this `seq`, or None."""
 
-    def of_message(self, message_id: str) -> list[int]:
-        """Return the `seq` of each letter with this message's id, oldest first."""
+    def of_message(self, message_id: str, patterns: Sequence[str] | None = None) -> list[int]:
+        """Return the `seq` of each letter with this message's id, oldest first.
+
+        With `patterns`, those whose topic matches one of them.
+        """
 
     def body(self, seq: int) -> bytes | None:
         """Return a letter's body, however long it is; None where there is no such letter."""
 
-    def remove(self, letter: Letter) -> bool:
+    def remove(self, letter: Letter, deed: Deed | None = None) -> bool:
         """Remove a letter; return whether it was still there as it was read.
 
-        A letter that has died again since then has another `dead_at`, and stays.
+        A letter that has died again since then has another `dead_at`, and stays. What an
+        administrator did to it (`deed`) goes into the audit trail together with the removal.
         """
 
 

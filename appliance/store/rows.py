@@ -120,10 +120,14 @@ class Window(Span):
 
 @dataclass(frozen=True, slots=True)
 class Choice(Span):
-    """Dead letters of the span that have this reason and topic; None: any."""
+    """Dead letters of the span that have this reason and topic; None: any.
+
+    With `patterns` their topic must match one of them: a text in which `*` is any characters.
+    """
 
     reason: str | None = None
     topic: str | None = None
+    patterns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -381,7 +381,7 @@ def test_no_token_a_wrong_one_and_a_malformed_one_get_the_same_answer(running, m
     assert status == json.loads(content)["status"] == 401
     assert json.loads(content)["type"] == "urn:queue-appliance:problem:unauthorized"
     assert headers["content-type"] == "application/problem+json"
-    assert headers["www-authenticate"].startswith("Bearer")
+    assert "Bearer" in headers["www-authenticate"]
 
 
 def test_the_scheme_may_be_written_in_any_case(running):

@@ -223,7 +223,9 @@ def test_ctl_without_an_appliance_says_so(appliance):
 
 
 def test_percent_signs_in_the_environment_break_nothing(appliance):
-    one = appliance(APPLIANCE_TOKEN="100%(sure)s%d%%", LS_COLORS="%", APPLIANCE_WORKERS="1")
+    one = appliance(
+        APPLIANCE_TOKEN="100%(sure)s%d%%-and-more", LS_COLORS="%", APPLIANCE_WORKERS="1"
+    )
     one.start().wait_ready()
     assert "100%(sure)s" not in "".join(
         p.read_text() for p in one.data.rglob("*") if p.suffix in (".conf", ".json", ".log")

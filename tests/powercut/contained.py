@@ -15,7 +15,7 @@ from harness import Folder, wait_until
 
 #: The number of the image's user.
 USER = 10001
-TOKEN = "a-token-for-tests"
+TOKEN = "a-token-for-tests-only"
 
 
 class Contained(Folder):

@@ -279,7 +279,7 @@ class Stack(Folder):
         self, folder: Path, workers: int, settings: dict[str, Any], broker: Broker | None = None
     ) -> None:
         values = {f"APPLIANCE_{name.upper()}": str(value) for name, value in settings.items()}
-        self.token = values.setdefault("APPLIANCE_TOKEN", "a-token-for-tests")
+        self.token = values.setdefault("APPLIANCE_TOKEN", "a-token-for-tests-only")
         address = values.setdefault("APPLIANCE_HTTP", f"127.0.0.1:{free_port()}")
         self.url = f"http://{address}"
         self.folder = folder

@@ -144,7 +144,7 @@ def test_a_refusal_is_not_tried_again(serve, connect):
 def test_a_wrong_token_says_what_to_do(serve, connect):
     server = serve([answer(401)])
     with pytest.raises(TokenRefusedError, match="refused the token; set APPLIANCE_TOKEN"):
-        connect(server.url, token="wrong-token").request("GET", "/a")
+        connect(server.url, token="wrong-token-of-any-length").request("GET", "/a")
 
 
 def test_something_else_at_the_address_is_an_error(serve, connect):
@@ -165,13 +165,16 @@ def test_a_path_in_the_address_is_kept(serve, connect):
 
 
 def test_the_setting_is_the_token(connect):
-    assert connect("http://example.org", token="given-token").token == "given-token"
+    assert (
+        connect("http://example.org", token="given-token-of-a-test-01").token
+        == "given-token-of-a-test-01"
+    )
 
 
 def test_the_file_is_the_token_on_this_machine_only(connect, tmp_path):
-    (tmp_path / "token").write_text("from-the-file\n")
-    assert connect("").token == "from-the-file"
-    assert connect("http://localhost:8080").token == "from-the-file"
+    (tmp_path / "token").write_text("from-the-file-of-a-test\n")
+    assert connect("").token == "from-the-file-of-a-test"
+    assert connect("http://localhost:8080").token == "from-the-file-of-a-test"
     assert connect("http://example.org").token is None
 
 
@@ -182,8 +185,8 @@ def test_no_token_is_made_by_a_client(connect, tmp_path):
 
 def test_the_token_goes_with_every_request(serve, connect):
     server = serve([answer(200)])
-    connect(server.url, token="given-token").request("GET", "/a")
-    assert b"Authorization: Bearer given-token" in server.requests[0]
+    connect(server.url, token="given-token-of-a-test-01").request("GET", "/a")
+    assert b"Authorization: Bearer given-token-of-a-test-01" in server.requests[0]
 
 
 def test_a_missing_token_is_told_from_a_wrong_one(serve, connect):

@@ -66,6 +66,14 @@ def test_options_of_a_command_are_explained_in_sentences(words):
             assert parameter.help[0].isupper(), parameter.help
 
 
+def test_a_token_that_can_be_guessed_is_refused_at_start_with_what_to_do(command):
+    done = command("api", APPLIANCE_TOKEN="hunter2")
+    assert done.returncode == 78
+    assert done.stderr.startswith("appliance: APPLIANCE_TOKEN: expected 22 characters or more")
+    assert "openssl rand -hex 16" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
 def test_the_help_has_sections_and_says_what_json_is(command):
     text = command("--help").stdout
     titles = [f"{title}:" for title in _SECTIONS]
@@ -128,23 +136,23 @@ def test_completion_knows_the_commands(command):
 
 
 def test_config_shows_settings_as_they_were_written(command):
-    settings = {"APPLIANCE_MIN_FREE_BYTES": "0", "APPLIANCE_TOKEN": "very-secret"}
+    settings = {"APPLIANCE_MIN_FREE_BYTES": "0", "APPLIANCE_TOKEN": "very-secret-and-not-short"}
     text = command("config", **settings).stdout
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in text.splitlines()}
     assert rows["APPLIANCE_BACKUP_EVERY"] == "off default"
     assert rows["APPLIANCE_QUEUE_MAX_BYTES"] == "1GiB default"
     assert rows["APPLIANCE_MIN_FREE_BYTES"] == "0 environment (default 256MiB)"
     assert rows["APPLIANCE_TOKEN"] == "******** environment"
-    assert "very-secret" not in text
+    assert "very-secret-and-not-short" not in text
 
 
 def test_config_as_json_has_the_value_in_force_and_the_text(command):
-    done = command("config", "--json", APPLIANCE_TOKEN="very-secret")
+    done = command("config", "--json", APPLIANCE_TOKEN="very-secret-and-not-short")
     shown = json.loads(done.stdout)
     assert shown["APPLIANCE_QUEUE_MAX_BYTES"] == {
         "value": "1073741824", "text": "1GiB", "source": "default",
     }  # fmt: skip
-    assert "very-secret" not in done.stdout
+    assert "very-secret-and-not-short" not in done.stdout
 
 
 NAMES = ["api", "broker", "janitor", "worker:worker_0", "worker:worker_1"]

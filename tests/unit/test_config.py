@@ -59,8 +59,19 @@ VALUES = {
         ["10.0.0.1/8", "localhost", "10.0.0.0/33", "10.0.0.0/8,,::1", "*"],
     ),
     "TOKEN": (
-        {"": "", "abcdefgh": "abcdefgh", "x" * 256: "x" * 256},
-        ["short", "with a space", "x" * 257, "ümlaut-token", "tab\there!"],
+        {
+            "": "",
+            "0123456789abcdefghijkl": "0123456789abcdefghijkl",
+            "xyz0123!" * 32: "xyz0123!" * 32,
+        },
+        [
+            "0123456789abcdefghijk",
+            "x" * 32,
+            "with a space and much more",
+            "xyz0123!" * 33,
+            "ümlaut-token-of-30-characters",
+            "a-tab\tthere-and-not-too-short!",
+        ],
     ),
     "AMQP": ({"127.0.0.1:5673": Address("127.0.0.1", 5673)}, ["127.0.0.1", "127.0.0.1:-1"]),
     "BROKER_URL": (
@@ -228,7 +239,7 @@ def test_only_secrets_have_a_twin():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("TOKEN", "from-a-file"), ("BROKER_URL", "amqp://h/v")]
+    ("name", "value"), [("TOKEN", "from-a-file-of-some-length"), ("BROKER_URL", "amqp://h/v")]
 )
 def test_a_secret_is_read_from_its_file_without_the_line_end(tmp_path, name, value):
     file = tmp_path / "secret"

@@ -69,8 +69,17 @@ def test_the_secret_stays_the_same(tmp_path):
 
 
 def test_a_given_token_is_used_and_none_is_made(tmp_path):
-    assert credentials.token(config_of(tmp_path, APPLIANCE_TOKEN="given-by-me")) == "given-by-me"
+    assert (
+        credentials.token(config_of(tmp_path, APPLIANCE_TOKEN="given-by-me-and-not-short"))
+        == "given-by-me-and-not-short"
+    )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_a_token_that_can_be_guessed_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "token").write_text("hunter2\n")
+    with pytest.raises(FolderError, match=r"^APPLIANCE_DATA: .*remove the file"):
+        credentials.token(config_of(tmp_path))
 
 
 def test_an_empty_file_is_refused_with_what_to_do(tmp_path):

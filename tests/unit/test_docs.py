@@ -120,7 +120,7 @@ def test_a_command_of_a_shell_block_is_one_that_click_understands(where, line):
     words = shlex.split(re.split(r" [|>#&]", line)[0])[1:]
     command: click.Command = _cli
     context = Context(command)
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and (words or not command.invoke_without_command):
         inner = command.get_command(context, words[0])
         assert inner is not None, f"{where}: {line}"
         command, words = inner, words[1:]

@@ -17,6 +17,7 @@ from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right
 from appliance.auth.snapshot import AccessSnapshot, hashed
 from appliance.config import load
+from appliance.model.grants import Rate
 from appliance.store.access_rows import AccessRows, InboxKey, InboxRow
 
 MESSAGES = b"/v1/topics/a/messages"
@@ -273,3 +274,98 @@ def test_an_inbox_is_not_said_to_be_unknown_before_all_are_read(gate, keys):
     answer = gate.admit(head.parse(b"POST /in/secret HTTP/1.1\r\nContent-Length: 1\r\n\r\n"))
     assert answer.status == 503
     assert answer.headers["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    "target", [b"/v1/tokens", b"/v1/tokens/a", b"/v1/audit", b"/v1/backup", b"/v1/inboxes/a"]
+)
+def test_an_administrators_address_is_not_for_readers(gate, keys, target):
+    keys.people = {b"Bearer t": Principal("one", frozenset({Right.READ, Right.PUBLISH}))}
+    assert decided(gate, method=b"GET", target=target).status == 403
+    keys.people = {b"Bearer t": ADMINISTRATOR}
+    assert decided(gate, method=b"GET", target=target).principal is ADMINISTRATOR
+
+
+def test_a_rate_is_used_up_by_each_request_and_its_heads_are_not_remembered(gate, keys):
+    keys.people = {
+        b"Bearer t": Principal("one", frozenset({Right.PUBLISH}), rate=Rate(2, 60)),
+        b"Bearer u": Principal("two", frozenset({Right.PUBLISH})),
+    }
+    data = bytes_of(b"Content-Length: 5")
+    learn(gate, data)
+    assert gate.recall(data) is None
+    assert not isinstance(decided(gate), Problem)
+    problem = decided(gate)
+    assert (problem.status, problem.headers["Retry-After"]) == (429, "30")
+    assert decided(gate, token=b"u").principal.name == "two"
+
+
+BASIC = b"Authorization: Basic dDp0"
+
+
+@pytest.mark.parametrize(
+    ("headers", "how", "is_refused"),
+    [
+        ([b"Origin: https://evil.example"], {}, True),
+        ([b"Origin: null"], {}, True),
+        ([b"Origin: https://inbox.example"], {}, False),
+        ([], {}, False),
+        ([b"Origin: https://evil.example"], {"method": b"GET"}, False),
+        ([b"Origin: https://evil.example"], {"scheme": b"Bearer"}, False),
+    ],
+)
+def test_a_page_of_another_site_cannot_use_the_browsers_password(
+    gate, keys, headers, how, is_refused
+):
+    scheme, method = how.get("scheme", b"Basic"), how.get("method", b"POST")
+    keys.people = {scheme + b" t": ADMINISTRATOR}
+    lines = [method + b" " + MESSAGES + b" HTTP/1.1", b"Authorization: " + scheme + b" t"]
+    data = b"\r\n".join([*lines, b"Host: inbox.example", *headers]) + b"\r\n\r\n"
+    answer = gate.admit(head.parse(data))
+    assert (isinstance(answer, Problem) and answer.status == 403) is is_refused
+
+
+def refused(gate, address="192.0.2.1", **how):
+    how = {"token": b"wrong", "method": b"GET", **how}
+    return gate.admit(head.parse(bytes_of(**how)), lambda _: address)
+
+
+def test_an_address_with_many_refusals_is_refused_slowly_and_served_with_a_right_token(gate):
+    for _ in range(20):
+        assert refused(gate).status == 401
+    slow = refused(gate)
+    assert slow.principal is ANONYMOUS
+    assert slow.details.status == 401
+    assert refused(gate, token=b"t").principal is ADMINISTRATOR
+    assert refused(gate, address="192.0.2.2").status == 401
+
+
+@pytest.mark.parametrize(
+    ("header", "is_slow"),
+    [
+        (b"Content-Length: 5", True),
+        (b"Content-Length: 99999", False),  # its connection is closed instead
+        (b"Transfer-Encoding: chunked", False),
+    ],
+)
+def test_a_slow_refusal_reads_a_small_body_only(gate, header, is_slow):
+    for _ in range(20):
+        refused(gate)
+    answer = gate.admit(head.parse(bytes_of(header, token=b"wrong")), lambda _: "192.0.2.1")
+    assert isinstance(answer, Problem) is not is_slow
+    assert (answer.details if is_slow else answer).status == 401
+
+
+def test_a_refusal_is_counted_by_its_reason(gate, keys):
+    keys.people = {b"Bearer t": Principal("one", frozenset({Right.READ}))}
+    refused(gate)
+    refused(gate, token=b"t", target=b"/v1/audit")
+    refused(gate, token=b"t", method=b"POST", target=b"/v1/topics/NO/messages")
+    assert keys.refusals.totals == {"unauthorized": 1, "forbidden": 2}
+
+
+def test_a_decision_holds_as_long_as_its_principal(gate, keys):
+    admission = decided(gate)
+    assert gate.holds(admission)
+    admission.principal = Principal("gone", frozenset({Right.PUBLISH}))
+    assert not gate.holds(admission)

@@ -46,7 +46,7 @@ def prepared(tmp_path, monkeypatch):
     assert os.geteuid() == 0, "this test steps down from root: run it as root"
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
-    (data / "token").write_text("the-token-of-a-test\n")
+    (data / "token").write_text("the-long-token-of-a-test\n")
     (data / "token").chmod(0o600)
     user = pwd.getpwnam("nobody")
     for path in (data, data / "token"):
@@ -92,7 +92,7 @@ def test_root_steps_down_to_the_services_user(prepared):
 )
 def test_root_reads_its_own_files_with_the_services_token(prepared, arguments):
     assert prepared(*arguments) == (
-        f"0 0 {os.getgroups()} {prepared.data} the-token-of-a-test None"
+        f"0 0 {os.getgroups()} {prepared.data} the-long-token-of-a-test None"
     )
 
 

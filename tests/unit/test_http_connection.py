@@ -79,6 +79,7 @@ class Open:
 
     def __init__(self, handler):
         self.handler = handler
+        self.holding = True
 
     def recall(self, _data):
         return None
@@ -86,7 +87,10 @@ class Open:
     def learn(self, *_):
         pass
 
-    def admit(self, head):
+    def holds(self, _admission):
+        return self.holding
+
+    def admit(self, head, _client_of):
         if head.path == "/no":
             return problems.unauthorized()
         if head.path == "/open":

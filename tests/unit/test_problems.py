@@ -68,8 +68,8 @@ def test_a_lone_surrogate_in_the_detail_is_written_out():
     assert json.loads(problems.bad_request("\udcff").encode())["detail"] == "\\udcff"
 
 
-def test_unauthorized_names_the_scheme_and_is_always_the_same():
-    assert problems.unauthorized().headers["WWW-Authenticate"].startswith("Bearer")
+def test_unauthorized_names_the_schemes_and_is_always_the_same():
+    assert problems.unauthorized().headers["WWW-Authenticate"].startswith("Basic")
     assert problems.unauthorized() == problems.unauthorized()
 
 
@@ -99,6 +99,7 @@ def test_types_are_those_of_the_errors_and_of_the_functions():
         problems.forbidden("x"),
         problems.not_found("x"),
         problems.bad_request("x"),
+        problems.rate_limited(3),
     ]
     made += [problems.method_not_allowed(["GET"]), problems.internal()]
     listed = {(t.status, f"urn:queue-appliance:problem:{t.name}", t.title) for t in problems.TYPES}

@@ -251,7 +251,7 @@ class Connection(asyncio.Protocol):
         except HeadError as error:
             self._refuse(problems.bad_request(str(error)))
             return False
-        admission = self._policy.admit(request_head)
+        admission = self._policy.admit(request_head, self.client_of)
         if isinstance(admission, Problem):
             self._place = end
             self._refuse_request(request_head, admission)
@@ -312,6 +312,9 @@ class Connection(asyncio.Protocol):
         if len(body.body) > request.admission.max_body_bytes:
             self._refuse_body()
         elif body.complete:
+            if not self._policy.holds(request.admission):
+                self._refuse(problems.unauthorized())  # revoked while the body was coming
+                return
             self._body = None
             self._hand_over(request, bytes(body.body))
 

@@ -103,6 +103,7 @@ _UNAUTHORIZED: Final = ProblemType(401, "unauthorized", "Missing or invalid toke
 _BAD_SIGNATURE: Final = ProblemType(401, "bad-signature", "Missing or wrong signature")
 _FORBIDDEN: Final = ProblemType(403, "forbidden", "Not allowed")
 _NOT_FOUND: Final = ProblemType(404, "not-found", "Not found")
+_RATE_LIMITED: Final = ProblemType(429, "rate-limited", "Too many requests")
 _METHOD_NOT_ALLOWED: Final = ProblemType(405, "method-not-allowed", "Method not allowed")
 _INTERNAL: Final = ProblemType(500, "internal", "Internal error")
 
@@ -149,6 +150,7 @@ TYPES: Final[Sequence[ProblemType]] = sorted(
         _BAD_SIGNATURE,
         _FORBIDDEN,
         _NOT_FOUND,
+        _RATE_LIMITED,
         _METHOD_NOT_ALLOWED,
         _INTERNAL,
     }
@@ -167,7 +169,7 @@ def unauthorized() -> Problem:
     """Return the 401, the same whether a token is missing, malformed or wrong."""
     return _UNAUTHORIZED.problem(
         "send the header Authorization: Bearer TOKEN; `appliance token` prints the token",
-        {"WWW-Authenticate": 'Bearer realm="appliance"'},
+        {"WWW-Authenticate": 'Basic realm="appliance", Bearer realm="appliance"'},
     )
 
 
@@ -187,6 +189,14 @@ def bad_signature(reason: str, detail: str) -> Problem:
 def forbidden(detail: str) -> Problem:
     """Return a 403: the principal is known, and lacks the right."""
     return _FORBIDDEN.problem(detail)
+
+
+def rate_limited(seconds: int) -> Problem:
+    """Return the 429 of a token that has used up its rate."""
+    return _RATE_LIMITED.problem(
+        f"this token has used up its rate; nothing was kept, try again in {seconds} s",
+        {"Retry-After": str(seconds)},
+    )
 
 
 def not_found(detail: str, retry_after: int | None = None) -> Problem:

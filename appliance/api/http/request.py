@@ -3,7 +3,7 @@
 A handler gets a request when its body is whole, and answers it at once or later.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -67,8 +67,14 @@ class HeadPolicy(Protocol):
     def learn(self, data: bytes, request_head: Head, admission: Admission, /) -> None:
         """Remember a decision, where a head of the same bytes may come again."""
 
-    def admit(self, request_head: Head, /) -> Admission | Problem:
-        """Return who answers a request with this head, or why it gets nothing."""
+    def holds(self, admission: Admission, /) -> bool:
+        """Whether a decision that was made when a request's head came still holds."""
+
+    def admit(self, request_head: Head, client_of: Callable[[Head], str], /) -> Admission | Problem:
+        """Return who answers a request with this head, or why it gets nothing.
+
+        `client_of` returns the address of the client that sent it.
+        """
 
 
 class Request:

@@ -18,6 +18,7 @@ from flask import Flask
 
 from appliance.api.http import problems, response
 from appliance.api.http.request import Request
+from appliance.auth.principal import Principal
 
 #: Bytes of an answer of known length that is made whole; a larger one is sent piece by piece.
 _MOST_WHOLE: Final = 16 * 2**20
@@ -43,14 +44,20 @@ class _Answer:
 
 
 class WsgiBridge:
-    """Calls `app` in up to `threads` threads."""
+    """Calls `app` in up to `threads` threads.
+
+    `holds` says whether a principal may still do what it could when its request came.
+    """
 
     body_seconds: Final = 10.0
     #: Bytes of a request's body. A large body is published, and does not come here.
     max_body_bytes: Final = 64 * 1024
 
-    def __init__(self, app: Flask, threads: int) -> None:
+    def __init__(
+        self, app: Flask, threads: int, holds: Callable[[Principal], bool] = lambda _: True
+    ) -> None:
         self._app = app
+        self._holds = holds
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="flask")
         self._streams = 0
 
@@ -83,13 +90,16 @@ class WsgiBridge:
             await self._in_thread(answer.close)
 
     async def _stream(self, request: Request, answer: _Answer) -> None:
-        """Send piece by piece, until the end or until nobody is there any more.
+        """Send piece by piece, until the end or until nobody is there who may read it.
 
         Raises what the application raises on the way: the connection is then closed without the
         last chunk, which tells the client that something is missing.
         """
         request.start(answer.status, response.lines(answer.headers))
         while not request.has_gone:
+            if not self._holds(request.admission.principal):
+                request.abort()  # its token was revoked meanwhile
+                return
             piece = await self._in_thread(next, answer.pieces, None)
             if piece is None:
                 request.finish()

@@ -25,6 +25,7 @@ from appliance.api.publish import publish_options
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.request_meta import RequestMeta
+from appliance.api.slow_refusal import PAUSE_SECONDS
 from appliance.auth import inbox_settings
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.inbox_settings import InboxRules
@@ -131,7 +132,7 @@ class InboxRoute:
         head, rules, inbox = request.head, details.rules, details.inbox
         verdict = await self._verify(request, details, body)
         if not verdict.is_verified:
-            self._refuse(request, details, verdict)
+            await self._refuse(request, details, verdict)
             return
         if head.method not in _TAKING:
             decoded = Decoded([_message_of(head)], Part(_JSON))
@@ -163,9 +164,15 @@ class InboxRoute:
             return rules.check(*arguments)
         return await asyncio.to_thread(rules.check, *arguments)
 
-    def _refuse(self, request: Request, details: InboxRequest, verdict: Verdict) -> None:
-        """Answer a message whose signature is not right: nothing of it is kept."""
-        self._refusals.note(details.inbox.name, verdict, request.client_address)
+    async def _refuse(self, request: Request, details: InboxRequest, verdict: Verdict) -> None:
+        """Answer a message whose signature is not right: nothing of it is kept.
+
+        An address that had many refusals waits for it.
+        """
+        address = request.client_address
+        self._refusals.note(details.inbox.name, verdict, address)
+        if self._authorizer.refusals.note(address, "bad-signature"):
+            await asyncio.sleep(PAUSE_SECONDS)
         problem = problems.bad_signature(verdict.reason, verdict.explanation)
         request.refuse(_for_browser(problem, request.head, details.rules))
 

@@ -6,7 +6,8 @@ from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
 from appliance.api.services import Services
-from appliance.api.views import formats, pages, parameters
+from appliance.api.views import formats, pages, parameters, visible
+from appliance.api.views.actors import actor
 from appliance.api.views.answers import (
     body_answer,
     csv_answer,
@@ -16,6 +17,7 @@ from appliance.api.views.answers import (
 )
 from appliance.errors import AmbiguousError, InputError
 from appliance.model.ids import is_id
+from appliance.store.access_rows import Deed
 from appliance.store.base import DeadLetters
 from appliance.store.rows import Choice, Letter
 
@@ -38,6 +40,7 @@ def blueprint(services: Services) -> Blueprint:
         choice = Choice(
             reason=query.get("reason"),
             topic=query.get("topic"),
+            patterns=visible.patterns(),
             before=parameters.parse_seq_cursor("before", query.get("before")),
             after=parameters.parse_seq_cursor("after", query.get("after")),
         )
@@ -67,7 +70,7 @@ def blueprint(services: Services) -> Blueprint:
         letter = _find(letters, letter_id)
         if letter is None:
             return _unknown(letter_id)
-        message = services.redriver.redrive(letter, query.get("topic"))
+        message = services.redriver.redrive(letter, query.get("topic"), actor())
         answer = json_answer({**message._asdict(), "status": "queued", "seq": letter.seq}, 202)
         answer.headers["Location"] = pages.address(f"/v1/messages/{message.id}")
         return answer
@@ -76,7 +79,7 @@ def blueprint(services: Services) -> Blueprint:
     def discard_letter(letter_id: str) -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
         letter = _find(letters, letter_id)
-        if letter is None or not letters.remove(letter):
+        if letter is None or not _discard(letters, letter):
             return _unknown(letter_id)
         return Response(status=204)
 
@@ -107,15 +110,24 @@ def _export(
     return ndjson_answer(formats.ndjson(pieces, formats.letter))
 
 
+def _discard(letters: DeadLetters, letter: Letter) -> bool:
+    details = f"{letter.reason}, message {letter.id} of {letter.topic}"
+    return letters.remove(letter, Deed(actor(), "dead-letter-discard", str(letter.seq), details))
+
+
 def _find(letters: DeadLetters, name: str) -> Letter | None:
-    """Return the letter of this `seq`, or the only one of the message with this id."""
+    """Return the letter of this `seq`, or the only one of the message with this id.
+
+    None where there is none that the caller may read.
+    """
     if re.fullmatch(r"[1-9][0-9]{0,18}", name) and int(name) <= _MAX_SEQ:
-        return letters.find(int(name))
+        letter = letters.find(int(name))
+        return letter if letter is not None and visible.sees(letter.topic) else None
     if not is_id(name):
         raise InputError(
             "name a dead letter by its seq (a number) or by its message's id (a UUID in lower case)"
         )
-    seqs = letters.of_message(name)
+    seqs = letters.of_message(name, visible.patterns())
     if len(seqs) > 1:
         listed = ", ".join(map(str, seqs[:20])) + (", ..." if len(seqs) > 20 else "")
         raise AmbiguousError(

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
 from appliance.api.services import Services
-from appliance.api.views import formats, parameters
+from appliance.api.views import formats, parameters, visible
 from appliance.api.views.answers import body_answer, json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.model.ids import is_id
@@ -39,14 +39,14 @@ def blueprint(services: Services) -> Blueprint:
 
 
 def _find(services: Services, message_id: str) -> StoredMessage | Letter | None:
-    """Return the message, or the newest dead letter that has its id."""
+    """Return the message, or the newest dead letter that has its id, if the caller may read it."""
     parameters.read(request.args.to_dict(flat=False), ())
     if not is_id(message_id):
         raise InputError("a message's id is a UUID in lower case, as publishing returned it")
     row = services.reader.message(message_id)
-    if row is not None:
+    if row is not None and visible.sees(row.topic):
         return row
-    seqs = services.dead_letters.of_message(message_id)
+    seqs = services.dead_letters.of_message(message_id, visible.patterns())
     return services.dead_letters.find(seqs[-1]) if seqs else None
 
 

@@ -10,7 +10,7 @@ from appliance.api.http import problems
 from appliance.api.schemas.book import MODES
 from appliance.api.schemas.checker import SchemaChecker
 from appliance.api.services import Services
-from appliance.api.views import parameters
+from appliance.api.views import parameters, visible
 from appliance.api.views.actors import actor
 from appliance.api.views.answers import json_answer, problem_answer
 from appliance.errors import InputError
@@ -35,15 +35,13 @@ def blueprint(services: Services) -> Blueprint:
     @views.get("/v1/schemas")
     def list_schemas() -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        return json_answer({"schemas": [_shown(services, row) for row in schemas.all()]})
+        rows = [row for row in schemas.all() if visible.sees(row.topic)]
+        return json_answer({"schemas": [_shown(services, row) for row in rows]})
 
     @views.get("/v1/topics/<topic>/schema")
     def show_schema(topic: str) -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        row = schemas.find(check_topic(topic))
-        if row is None:
-            return _unknown(topic)
-        return json_answer({**_shown(services, row), "schema": _document(row)})
+        return _answer(services, check_topic(topic))
 
     @views.put("/v1/topics/<topic>/schema")
     def set_schema(topic: str) -> Response:
@@ -79,6 +77,15 @@ def blueprint(services: Services) -> Blueprint:
         return json_answer(_tried(services, check_topic(topic), SchemaChecker(text), count))
 
     return views
+
+
+def _answer(services: Services, topic: str) -> Response:
+    if not visible.sees(topic):
+        return problem_answer(problems.forbidden("the token has no right to read this topic"))
+    row = services.schemas.find(topic)
+    if row is None:
+        return _unknown(topic)
+    return json_answer({**_shown(services, row), "schema": _document(row)})
 
 
 def _tried(services: Services, topic: str, checker: SchemaChecker, count: int) -> dict[str, object]:

@@ -1,11 +1,12 @@
 """The appliance at a glance: processes, broker, queue, store, disk."""
 
 from dataclasses import asdict
+from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
 from appliance.api.services import Services
-from appliance.api.views import parameters
+from appliance.api.views import parameters, visible
 from appliance.api.views.answers import json_answer
 from appliance.broker.base import PROBE_FACT
 from appliance.config import Config
@@ -13,17 +14,29 @@ from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.signs import Sign, signs
 from appliance.model import timestamps
+from appliance.readiness import Readiness
 from appliance.store.base import Reader
+
+#: Members of `store` that speak of all topics together.
+_OF_ALL: Final = ("database_bytes",)
+#: Reasons for which requests are refused, and how often that was slow.
+_REFUSALS: Final = ("unauthorized", "forbidden", "unknown-inbox", "bad-signature", "slowed")
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Serve /v1/status; a part that can't be read is null, and the others are still there."""
+    """Serve /v1/status; a part that can't be read is null, and the others are still there.
+
+    Who may read some topics only gets the numbers of those, and nothing that tells of the others.
+    """
     views = Blueprint("status", __name__)
 
     @views.get("/v1/status")
     def show_status() -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        readiness, living = services.readiness(), signs(services.config)
+        readiness = services.readiness()
+        if (patterns := visible.patterns()) is not None:
+            return json_answer(_restricted(services, readiness, patterns))
+        living = signs(services.config)
         return json_answer(
             {
                 "version": services.version,
@@ -36,11 +49,37 @@ def blueprint(services: Services) -> Blueprint:
                 "broker": asdict(services.broker()),
                 "store": _store(services.reader),
                 "disk": _disk(services.config),
+                "refusals": {word: services.refusals.totals[word] for word in _REFUSALS},
                 services.reader.engine.name: services.reader.engine.version,
             }
         )
 
     return views
+
+
+def _restricted(
+    services: Services, readiness: Readiness, patterns: tuple[str, ...]
+) -> dict[str, object]:
+    try:
+        hidden = [*_OF_ALL, *services.reader.details()]
+        shown: dict[str, Any] = asdict(services.reader.totals(patterns))
+        store = {**shown, **dict.fromkeys(hidden)}
+    except StoreError:
+        store = None
+    return {
+        "version": services.version,
+        "time": timestamps.now(),
+        "ready": readiness.ready,
+        "reasons": readiness.reasons,
+        "processes": [],
+        "pulses": [],
+        "probe": None,
+        "broker": None,
+        "store": store,
+        "disk": None,
+        "refusals": None,
+        services.reader.engine.name: services.reader.engine.version,
+    }
 
 
 def _pulse(sign: Sign) -> dict[str, object]:

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
 from appliance.api.services import Services
-from appliance.api.views import formats, pages, parameters
+from appliance.api.views import formats, pages, parameters, visible
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
 from appliance.model.topics import check_topic
 from appliance.store.base import Reader
@@ -27,7 +27,7 @@ def blueprint(services: Services) -> Blueprint:
         query = parameters.read(request.args.to_dict(flat=False), TOPIC_PARAMETERS)
         after = parameters.parse_topic_cursor("after", query.get("after"))
         limit = parameters.page_limit(query.get("limit"))
-        rows = reader.topics(after=after, limit=limit + 1)
+        rows = reader.topics(after=after, limit=limit + 1, patterns=visible.patterns())
         following = parameters.topic_cursor(rows[limit - 1].topic) if len(rows) > limit else None
         return json_answer(
             {
@@ -49,6 +49,8 @@ def blueprint(services: Services) -> Blueprint:
             since=parameters.moment("since", query.get("since")),
             until=parameters.moment("until", query.get("until")),
         )
+        if not visible.sees(topic):
+            return problem_answer(problems.forbidden("the token has no right to read this topic"))
         if form == "json":
             limit = parameters.page_limit(query.get("limit"))
             answer = functools.partial(_page, reader, window, limit, query)

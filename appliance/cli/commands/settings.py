@@ -1,4 +1,4 @@
-"""Commands that show settings: `token` and `config`."""
+"""The command `config`."""
 
 import json
 from pathlib import Path
@@ -6,24 +6,11 @@ from typing import Final
 
 import click
 
-from appliance import credentials
 from appliance.cli import options
 from appliance.config import Config, Setting, settings
 
 #: Stands for a secret.
 _MASK: Final = "********"
-
-
-@click.command()
-@click.pass_obj
-def token(config: Config) -> None:
-    r"""Print the administrator's token. It is made now if there is none yet.
-
-    \b
-    Example:
-      curl -H "Authorization: Bearer $(appliance token)" http://127.0.0.1:8080/v1/topics
-    """
-    click.echo(credentials.token(config))
 
 
 @click.command("config")

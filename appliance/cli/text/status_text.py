@@ -22,12 +22,13 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
     lines = [f"appliance {status['version']} at {url}: {word}"]
     lines += [f"  ! {reason}" for reason in status["reasons"]]
     processes = status["processes"] or []
-    rows = [
-        ("broker", _broker(status["broker"])),
-        ("queue", _queue(status["broker"], processes)),
-    ]
+    rows = []
+    if broker := status["broker"]:  # null where the token may read some topics only
+        rows += [("broker", _broker(broker)), ("queue", _queue(broker, processes))]
     if store := status["store"]:
-        rows += [("store", _store(store)), ("files", _files(store, status["sqlite"]))]
+        rows.append(("store", _store(store)))
+        if store["database_bytes"] is not None:
+            rows.append(("files", _files(store, status["sqlite"])))
         if dead := store["dead_letters"]:
             rows.append(("dead", coloured(f"{counted(dead, 'dead letter')}", "yellow") + _DEAD))
     else:

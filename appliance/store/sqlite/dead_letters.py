@@ -4,18 +4,17 @@ A letter is named by its `seq`: several letters can carry the same message's id,
 idempotency key that comes with a third body makes a second conflict.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.store.access_rows import Deed
 from appliance.store.paging import pieces, take
 from appliance.store.rows import PAGE_BYTES, SHOWN_BYTES, Choice, Letter, Page
-from appliance.store.sqlite.database import connect, sqlite3, store_error
-from appliance.store.sqlite.reader import SqliteReader
-
-#: Milliseconds to wait for another process's write before a removal.
-_BUSY_TIMEOUT_MS: Final = 1500
+from appliance.store.sqlite import audit_table
+from appliance.store.sqlite.reader import MATCHES, SqliteReader, pattern_text
+from appliance.store.sqlite.short_write import writing
 
 _COLUMNS: Final = f"""
     seq, id, topic, received_at, dead_at, reason, error, octet_length(body),
@@ -59,11 +58,12 @@ class SqliteDeadLetters:
             row = connection.execute(query, (seq,)).fetchone()
         return None if row is None else Letter._make(row)
 
-    def of_message(self, message_id: str) -> list[int]:
+    def of_message(self, message_id: str, patterns: Sequence[str] | None = None) -> list[int]:
         """Return the `seq` of each letter with this message's id, oldest first."""
         with self._reader.reading() as connection:
-            query = "SELECT seq FROM dead_letters WHERE id = ? ORDER BY seq"
-            return [row[0] for row in connection.execute(query, (message_id,))]
+            query = f"SELECT seq FROM dead_letters WHERE id = :id AND {MATCHES} ORDER BY seq"  # noqa: S608  # ours
+            values = {"id": message_id, "patterns": pattern_text(patterns)}
+            return [row[0] for row in connection.execute(query, values)]
 
     def body(self, seq: int) -> bytes | None:
         """Return a letter's body, however long it is; None where there is no such letter."""
@@ -72,28 +72,19 @@ class SqliteDeadLetters:
             row = connection.execute(query, (seq,)).fetchone()
         return None if row is None else row[0]
 
-    def remove(self, letter: Letter) -> bool:
+    def remove(self, letter: Letter, deed: Deed | None = None) -> bool:
         """Remove a letter; return whether it was still there as it was read.
 
-        A letter that has died again since then has another `dead_at`, and stays.
+        A letter that has died again since then has another `dead_at`, and stays. `deed` goes into
+        the audit trail in the same transaction.
         """
-        try:
-            connection = connect(self._path, readonly=False)
-            try:
-                # Longer than any transaction of ours takes, short for a thread of the API.
-                connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-                # A checkpoint can take long; the worker and the janitor make them.
-                connection.execute("PRAGMA wal_autocheckpoint = 0")
-                connection.execute("BEGIN IMMEDIATE")
-                removed = connection.execute(
-                    "DELETE FROM dead_letters WHERE seq = ? AND dead_at = ?",
-                    (letter.seq, letter.dead_at),
-                ).rowcount
-                connection.execute("COMMIT")
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise store_error(error, self._path) from error
+        with writing(self._path) as connection:
+            removed = connection.execute(
+                "DELETE FROM dead_letters WHERE seq = ? AND dead_at = ?",
+                (letter.seq, letter.dead_at),
+            ).rowcount
+            if removed and deed is not None:
+                audit_table.write(connection, deed)
         return bool(removed)
 
 
@@ -104,7 +95,10 @@ def _where(choice: Choice) -> tuple[str, dict[str, Any]]:
         "topic": "topic = :topic",
         "before": "seq < :before",
         "after": "seq > :after",
+        "patterns": MATCHES,
     }
     values = {name: value for name in conditions if (value := getattr(choice, name)) is not None}
     text = " AND ".join(conditions[name] for name in values)
+    if choice.patterns is not None:
+        values["patterns"] = pattern_text(choice.patterns)
     return (f"WHERE {text}" if text else ""), values

@@ -4,8 +4,9 @@ Every read is short. A read that stays open keeps the write-ahead log from being
 export of everything is a series of small reads, each going on where the last one ended.
 """
 
+import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,13 @@ _DISORDER: Final = timedelta(minutes=10)
 
 _COLUMNS: Final = (
     "seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB), content_type, meta"
+)
+
+#: A condition: the topic matches one of the patterns, or there are none. A pattern has no character
+#: but `*` that means something to GLOB.
+MATCHES: Final = (
+    "(:patterns IS NULL OR EXISTS "
+    "(SELECT 1 FROM json_each(:patterns) AS pattern WHERE topic GLOB pattern.value))"
 )
 
 
@@ -58,13 +66,15 @@ class SqliteReader:
             migrations.check(connection, self._path)
             connection.execute("SELECT seq FROM messages ORDER BY seq DESC LIMIT 1").fetchone()
 
-    def topics(self, *, after: str = "", limit: int = 100) -> list[Topic]:
+    def topics(
+        self, *, after: str = "", limit: int = 100, patterns: Sequence[str] | None = None
+    ) -> list[Topic]:
         """Return up to `limit` topics by name, from the first one after `after`."""
         with self.reading() as connection:
             rows = connection.execute(
-                "SELECT topic, messages, bytes, first_at, last_at FROM topics "
-                "WHERE topic > ? ORDER BY topic LIMIT ?",
-                (after, limit),
+                "SELECT topic, messages, bytes, first_at, last_at FROM topics "  # noqa: S608  # ours
+                f"WHERE topic > :after AND {MATCHES} ORDER BY topic LIMIT :limit",
+                {"after": after, "limit": limit, "patterns": pattern_text(patterns)},
             ).fetchall()
         return [Topic._make(row) for row in rows]
 
@@ -123,14 +133,16 @@ class SqliteReader:
             row = connection.execute(query, (message_id,)).fetchone()
         return None if row is None else StoredMessage._make(row)
 
-    def totals(self) -> Totals:
+    def totals(self, patterns: Sequence[str] | None = None) -> Totals:
         """Return the size of the store, from the table of topics; no large table is counted."""
+        values = {"patterns": pattern_text(patterns)}
+        where = "" if patterns is None else f" WHERE {MATCHES}"
         with self.reading() as connection:
-            topics = connection.execute(
-                "SELECT coalesce(sum(messages), 0), coalesce(sum(bytes), 0), count(*), max(last_at)"
-                " FROM topics"
-            ).fetchone()
-            dead = connection.execute("SELECT count(*) FROM dead_letters").fetchone()[0]
+            columns = "coalesce(sum(messages), 0), coalesce(sum(bytes), 0), count(*), max(last_at)"
+            query = f"SELECT {columns} FROM topics{where}"  # noqa: S608  # ours
+            topics = connection.execute(query, values).fetchone()
+            query = f"SELECT count(*) FROM dead_letters{where}"  # noqa: S608  # ours
+            dead = connection.execute(query, values).fetchone()[0]
         return Totals(
             messages=topics[0],
             bytes=topics[1],
@@ -200,6 +212,11 @@ class SqliteReader:
             if connection in self._open:
                 self._open.remove(connection)
         connection.close()
+
+
+def pattern_text(patterns: Sequence[str] | None) -> str | None:
+    """Return the patterns as the condition MATCHES takes them."""
+    return None if patterns is None else json.dumps(list(patterns))
 
 
 def _last_before(connection: Any, time: str, distance: timedelta) -> int:

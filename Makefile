@@ -20,8 +20,8 @@ CUTS ?= 16
 DESTDIR ?=
 PREFIX ?= /opt/appliance
 
-.PHONY: help run migrate lint format test test-senders test-faults faults test-powercut powercut test-image \
-  test-systemd test-vm check-all bench bench-full image base-image image-for-tests \
+.PHONY: help run migrate lint format test model test-senders test-faults faults test-powercut \
+  powercut test-image test-systemd test-vm check-all bench bench-full image base-image image-for-tests \
   systemd-images-for-tests images-for-tests deb install lock clean
 
 help: ## list the commands
@@ -63,8 +63,11 @@ format: $(VENV)/dev.stamp ## let ruff format the code
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
 
-test: need-broker-test $(VENV)/dev.stamp ## unit and integration tests, with a real RabbitMQ
-	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(JOBS)
+test: need-broker-test-model $(VENV)/dev.stamp ## unit and integration tests, with a real RabbitMQ
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(JOBS) -m 'not long'
+
+model: need-model $(VENV)/dev.stamp ## explore the promise by machine, in thousands of new stories
+	$(VENV)/bin/pytest tests/model
 
 test-senders: need-broker-senders $(VENV)/dev.stamp ## let other people's programs send: webhooks, browser, syslog-ng, OpenTelemetry
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/senders
@@ -141,6 +144,7 @@ check-all: ## everything that .ci/run does, and whole: with the long storms and 
 	$(MAKE) lint
 	$(MAKE) test
 	$(MAKE) test-senders
+	$(MAKE) model
 	$(MAKE) faults
 	$(MAKE) bench
 	$(MAKE) test-image

@@ -3,9 +3,11 @@
 That holds whatever is killed meanwhile. The message has an id that follows from the letter, so that
 it is one row however often it is sent; and the letter is removed only after the broker has the
 message on disk. After a kill in between both are there, until the redrive is repeated or the letter
-is discarded.
+is discarded. So they are where the broker still had the letter's envelope, and delivers it again: a
+repeated redrive then makes no second row either.
 """
 
+import hashlib
 import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -94,17 +96,19 @@ class Redriver:
         body = letter.body if letter.body is not None else self._letters.body(letter.seq)
         if body is None:
             raise RedriveError("the letter is gone: it was redriven or discarded meanwhile")
-        return single(topic, _id(letter), now(), body, letter.content_type, letter.meta)
+        return single(topic, _id(letter, body), now(), body, letter.content_type, letter.meta)
 
 
-def _id(letter: Letter) -> str:
+def _id(letter: Letter, body: bytes) -> str:
     """Return the id of the letter's message: the same one each time.
 
     A message that was never stored keeps the id that its sender got. Any other letter's id can be
     that of another message, so the message gets an id that no client's key can have, because no
-    topic is empty. The topic has no part in it, so that a redrive that was cut off and is repeated
-    with another topic makes no second row.
+    topic is empty. It follows from the letter's id and body alone. The letter's number has no part
+    in it, because a letter that was not acknowledged before it was redriven comes again under
+    another one. Neither has the topic, so that a redrive that was cut off and is repeated with
+    another topic makes no second row.
     """
     if letter.reason.startswith(_NEVER_STORED) and is_id(letter.id):
         return letter.id
-    return key_prefix("", f"{letter.seq} {letter.received_at} {letter.id}") + "00000000"
+    return key_prefix("", f"{letter.id} {hashlib.sha256(body).hexdigest()}") + "00000000"

@@ -101,7 +101,7 @@ def lay_out_host_files(destination: Path, prefix: Path) -> None:
     command.unlink(missing_ok=True)
     command.symlink_to(prefix / "bin/appliance-host")
     documents = destination / "usr/share/doc/queue-appliance"
-    pages = (page for kind in ("md", "svg") for page in (ROOT / "docs").rglob(f"*.{kind}"))
+    pages = (page for kind in ("md", "svg", "pml") for page in (ROOT / "docs").rglob(f"*.{kind}"))
     for source in (*ROOT.glob("*.md"), *pages, units / "README.md"):
         if source.name != "CONTRIBUTING.md":
             copy(source, documents / source.relative_to(ROOT), prefix)

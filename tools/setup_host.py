@@ -35,6 +35,7 @@ NEEDS = {
         "curl": "curl",
         "syslog-ng": "syslog-ng-core",
     },
+    "model": {"gcc": "gcc", "spin": "spin", "/usr/include/stdio.h": "libc6-dev"},
     "lint": {"shellcheck": "shellcheck", "systemd-analyze": "systemd", "git": "git"},
     "package": {"dpkg-deb": "dpkg", "strip": "binutils", "git": "git"},
     "containers": {

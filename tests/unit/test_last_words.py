@@ -62,6 +62,23 @@ def test_a_record_is_left_where_no_broker_takes_the_final_entries(tmp_path):
     assert entry.settled == 2 * len(entry.not_kept) + 1 == 129
 
 
+def test_a_record_that_is_left_stays_as_it_is_though_the_process_ends_slowly(tmp_path, monkeypatch):
+    """Its last look at the numbering came later, when that had given away what was not kept."""
+    monkeypatch.setattr(last_words, "_INTERVAL", 0.05)
+
+    async def body():
+        mine, numbering = record(tmp_path)
+        settle(numbering, [True, False])
+        entry = numbering.entry()
+        running = asyncio.create_task(mine.run())
+        await mine.close()
+        await asyncio.sleep(0.2)
+        await asyncio.wait_for(running, 5)
+        return entry
+
+    assert asyncio.run(body()).not_kept == [[2, 2]] == recorded(tmp_path)[0].not_kept
+
+
 def test_a_process_that_sent_nothing_leaves_no_record(tmp_path):
     mine, _ = record(tmp_path)
     asyncio.run(mine.close())

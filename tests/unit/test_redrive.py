@@ -57,6 +57,15 @@ def test_a_redrive_that_is_repeated_is_the_same_message(writer, letters, redrive
     assert letters.count(Choice()) == 0
 
 
+def test_a_letter_that_comes_again_after_its_redrive_is_the_same_message(writer, letters, redriver):
+    """Its envelope was stored, and not acknowledged yet when the worker was killed."""
+    for _ in range(2):
+        writer.store([letter(b"one")])
+        redriver.redrive(find(letters))
+    first, again = redriver.sent
+    assert first.id == again.id
+
+
 def test_a_message_that_the_broker_gave_up_keeps_the_id_that_its_sender_knows(
     writer, letters, redriver
 ):

@@ -80,6 +80,7 @@ class LedgerRecord:
         self._path = self._folder / numbering.source
         self._descriptor: int | None = None
         self._written: LedgerEntry | None = None
+        self._is_closed = False
         self._complaint = Complaint(
             _log, "ledger record not written", "ledger record written again", level="info"
         )
@@ -89,6 +90,8 @@ class LedgerRecord:
         others_sent = False
         while True:
             await asyncio.sleep(_INTERVAL)
+            if self._is_closed:  # the final entries are taken from the numbering: it has less now
+                return
             if not others_sent and self._ready():
                 others_sent = await self._send_others()
             entry = self._numbering.entry()
@@ -100,6 +103,7 @@ class LedgerRecord:
 
         Nothing more may be published.
         """
+        self._is_closed = True
         entry = self._numbering.entry()
         final = list(self._numbering.final_entries())
         if final and await self._send_final(final):

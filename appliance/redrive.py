@@ -16,7 +16,7 @@ from appliance.config import Config
 from appliance.errors import RedriveError, RefusedError, TopicError
 from appliance.model.ids import is_id, key_prefix
 from appliance.model.timestamps import now
-from appliance.model.topics import check_topic
+from appliance.model.topics import check_topic, map_topic
 from appliance.model.wire import Envelope, single
 from appliance.store.access_rows import Actor, Deed
 from appliance.store.base import DeadLetters
@@ -48,6 +48,7 @@ class Redriver:
         self, config: Config, letters: DeadLetters, publish: Callable[[Envelope], None]
     ) -> None:
         self._max_message_bytes = config.max_message_bytes
+        self._map_topics = config.map_topics
         self._letters = letters
         self._publish = publish
         self._free = threading.BoundedSemaphore(_AT_ONCE)
@@ -79,7 +80,7 @@ class Redriver:
     def _envelope(self, letter: Letter, topic: str | None) -> Envelope:
         if topic is None:
             try:
-                topic = check_topic(letter.topic)
+                topic = (map_topic if self._map_topics else check_topic)(letter.topic)
             except TopicError as error:
                 raise RedriveError(
                     "the letter's topic name is invalid; choose a target with ?topic=NAME"

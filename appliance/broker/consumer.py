@@ -19,6 +19,8 @@ from appliance.model.contents import Content
 #: Envelopes delivered and not acknowledged. Enough that the next transaction fills while one
 #: commits; few, because each can be as large as a request.
 _PREFETCH: Final = 32
+#: Bytes of requests that those can have together, where requests can be that large.
+_PREFETCH_BYTES: Final = 256 * 2**20
 #: Seconds until the queue of dead letters is looked for again, after an error.
 _RETRY: Final = 1.0
 
@@ -45,8 +47,9 @@ class AmqpConsumer:
         self._link = Link(config, self._opened, self._lost)
         self._channel: Any = None
         self._seeking: asyncio.Task[None] | None = None
-        self._reader = EnvelopeReader(config.max_message_bytes)
+        self._reader = EnvelopeReader(config.max_message_bytes, map_topics=config.map_topics)
         self._turn = 0
+        self._prefetch = min(_PREFETCH, _PREFETCH_BYTES // config.max_request_bytes)
 
     @property
     def consuming(self) -> bool:
@@ -90,7 +93,7 @@ class AmqpConsumer:
         await topology.wait_until_exists(link, self._config, QUEUE)
         channel: Any = link.channel
         channel.add_on_cancel_callback(lambda _: link.drop("the queue is gone"))
-        await link.call(channel.basic_qos, prefetch_count=_PREFETCH)
+        await link.call(channel.basic_qos, prefetch_count=self._prefetch)
         self._turn += 1
         turn, self._channel = self._turn, channel
 

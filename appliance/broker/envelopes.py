@@ -11,9 +11,9 @@ from appliance.errors import EnvelopeError, TopicError
 from appliance.model import ledger
 from appliance.model.contents import REPORT, Content, DeadEnvelope, DeadLetter, LedgerReport
 from appliance.model.ids import PREFIX_LENGTH, IdSource, is_id, key_prefix
-from appliance.model.meta import content_type, is_sound
+from appliance.model.meta import content_type, extended, is_sound
 from appliance.model.timestamps import is_time, now
-from appliance.model.topics import check_topic
+from appliance.model.topics import check_topic, map_topic
 from appliance.model.wire import Envelope, Kind
 
 #: RabbitMQ's word for the reason of a death -> the reason in words for people.
@@ -31,10 +31,14 @@ _log: Any = structlog.get_logger(__name__)
 
 
 class EnvelopeReader:
-    """Reads AMQP messages; `max_message_bytes` bounds those of other clients."""
+    """Reads AMQP messages; `max_message_bytes` bounds those of other clients.
 
-    def __init__(self, max_message_bytes: int) -> None:
+    With `map_topics`, their routing keys are mapped to names of topics.
+    """
+
+    def __init__(self, max_message_bytes: int, *, map_topics: bool = False) -> None:
         self._max_message_bytes = max_message_bytes
+        self._map_topics = map_topics
         self._ids = IdSource()
 
     def read(self, routing_key: str | bytes, properties: Any, body: bytes) -> Content:
@@ -64,6 +68,11 @@ class EnvelopeReader:
 
     def _foreign(self, topic: str, properties: Any, body: bytes) -> Envelope:
         """Read another AMQP client's message; its `message_id` is its idempotency key."""
+        meta = foreign.meta(properties)
+        if self._map_topics:
+            named, topic = topic, map_topic(topic)
+            if named != topic:
+                meta = extended(meta, {"topic": named})
         check_topic(topic)
         if len(body) > self._max_message_bytes:
             raise EnvelopeError("too-large", f"{len(body)} bytes, over the limit for a message")
@@ -72,7 +81,7 @@ class EnvelopeReader:
         message_id = self._id(topic, _text(properties.message_id))
         return Envelope(
             topic, Kind.MESSAGE, message_id, now(), 1, len(body), body, "",
-            content_type(_text(properties.content_type)), foreign.meta(properties),
+            content_type(_text(properties.content_type)), meta,
         )  # fmt: skip
 
     def _id(self, topic: str, key: str) -> str:

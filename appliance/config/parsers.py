@@ -192,6 +192,11 @@ def size(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def switch(value: str) -> bool:
+    """Accept on or off."""
+    return choice("on", "off")(value) == "on"
+
+
 def choice(*words: str) -> Callable[[str], str]:
     """Return a parser that takes one of `words`."""
 

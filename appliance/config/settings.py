@@ -66,14 +66,19 @@ class Config:
         "2", parsers.whole(1, 16), "Number of workers; one is active, the others stand by"
     )
     max_message_bytes: int = _setting(
-        "1MiB", parsers.size(1, 16 * 2**20), "Largest size of one message"
+        "1MiB", parsers.size(1, 32 * 2**20), "Largest size of one message"
     )
     max_request_bytes: int = _setting(
-        "8MiB", parsers.size(1, 16 * 2**20), "Largest size of one request"
+        "8MiB", parsers.size(1, 32 * 2**20), "Largest size of one request"
     )
     max_batch_messages: int = _setting(
         "100000", parsers.whole(1, 1_000_000), "Largest number of messages in one request"
     )
+    map_topics: bool = _setting(
+        "off", parsers.switch,
+        "Whether other names of topics are mapped to valid ones, for example Home/Kitchen to "
+        "home.kitchen: on or off",
+    )  # fmt: skip
     publish_timeout: float = _setting(
         "5", parsers.seconds(0.1, 300),
         "How long to wait for the broker's confirmation before answering 503, in seconds",

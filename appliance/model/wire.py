@@ -9,9 +9,10 @@ binds a queue of its own to the exchange can read it:
     type, and the header `meta` its meta; both can be absent.
 `appliance.pack`
     Messages that keep their own ids and times: a JSON array of `[id, received_at, text]`, or of
-    `[id, received_at, null, base64]` where the bytes are not text. A message that has more goes on
-    (`base64` is null after a text): `content_type`, `meta`, `[reason, error]`; each can be null.
-    The last makes it a dead letter: a message that came with others and failed a check.
+    `[id, received_at, null, base64]` where the bytes are not text, or JSON would blow them up. A
+    message that has more goes on (`base64` is null after a text): `content_type`, `meta`,
+    `[reason, error]`; each can be null. The last makes it a dead letter: a message that came with
+    others and failed a check.
 `appliance.lines`
     A batch of text lines: a JSON array of strings. Line n has the id of the envelope plus n. The
     worker hands such a body to the database as it is. The headers `content_type` and `meta` are
@@ -37,6 +38,11 @@ from appliance.model.timestamps import is_time
 
 #: Elements of a row that says nothing beyond its message's body: id, time, text, base64.
 _PLAIN_ROW: Final = 4
+#: Bytes of bodies from which on it is looked whether JSON would blow them up: each control
+#: character becomes six. An envelope must stay below the broker's limit for a message (128 MiB).
+_LOOKED_AT_BYTES: Final = 16 * 2**20
+_BLOWN_UP_BYTES: Final = 80 * 2**20
+_CONTROL: Final = bytes(range(32))
 
 
 class Kind(StrEnum):
@@ -129,7 +135,7 @@ def batch(
     """
     first, together = prefix + "00000000", b"\n".join(lines)
     size, text = len(together) - len(lines) + 1, as_text(together)
-    if isinstance(text, str):
+    if isinstance(text, str) and not _blows_up(size, [together]):
         body = _array_of(lines, together, text)
         return Envelope(
             topic, Kind.LINES, first, received_at, len(lines), size, body, "", content_type, meta
@@ -165,7 +171,8 @@ def pack(
     `content_type` and `meta` are those of each message that has none of its own: written once, so
     that many messages of one request cost their own bytes only.
     """
-    rows = [_packed(message) for message in messages]
+    is_coded = _blows_up(size, (as_bytes(message.body) for message in messages))
+    rows = [_packed(message, is_coded=is_coded) for message in messages]
     first = messages[0]
     return Envelope(
         topic, Kind.PACK, first.id, first.received_at, len(rows), size, orjson.dumps(rows), "",
@@ -173,9 +180,20 @@ def pack(
     )  # fmt: skip
 
 
-def _packed(message: Message) -> list[Any]:
+def _blows_up(size: int, bodies: Iterable[bytes]) -> bool:
+    if size < _LOOKED_AT_BYTES:
+        return False
+    controls = sum(len(body) - len(body.translate(None, _CONTROL)) for body in bodies)
+    return size + 5 * controls > _BLOWN_UP_BYTES
+
+
+def _packed(message: Message, *, is_coded: bool) -> list[Any]:
     message_id, received_at, raw, content_type, meta, dead = message
-    body = as_text(raw) if isinstance(raw, bytes) else raw
+    body = raw
+    if is_coded:
+        body = as_bytes(raw)
+    elif isinstance(raw, bytes):
+        body = as_text(raw)
     row: list[Any] = (
         [message_id, received_at, body]
         if isinstance(body, str)
@@ -223,7 +241,7 @@ def _lines(envelope: Envelope, rows: list[str]) -> Iterable[Message]:
 
 def _row(row: list[Any], envelope: Envelope) -> Message:
     message_id, received_at = row[0], row[1]
-    body = row[2] if row[2] is not None else base64.b64decode(row[3], validate=True)
+    body = row[2] if row[2] is not None else as_text(base64.b64decode(row[3], validate=True))
     if not is_id(message_id) or not is_time(received_at) or not isinstance(body, str | bytes):
         raise TypeError("a row that is not [id, time, body]")
     if len(row) <= _PLAIN_ROW:

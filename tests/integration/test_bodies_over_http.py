@@ -366,3 +366,24 @@ def test_a_topic_of_which_nothing_is_left_is_refused(running):
         refused(running.client.post(f"/v1/topics/{path}/messages?map=topic", content=b"x"), 400,
                 "bad-topic")  # fmt: skip
     refused(running.publish("t", b"x", {"map": "no"}), 400, "bad-request")
+
+
+def test_a_batch_of_thousands_of_events_is_stored_with_what_each_is(running):
+    events = [
+        b'{"specversion":"1.0","id":"%d","source":"/many","type":"t","data":%d}' % (n, n)
+        for n in range(8000)
+    ]
+    body = b"[%b]" % b",".join(events)
+    answer = running.publish(
+        "many", body, Content_Type=BATCH, Prefer="wait=30", X_Request_Id="x" * 2000
+    )
+    assert (answer.status_code, answer.json()["count"]) == (201, 8000)
+    (row,) = running.query(
+        "SELECT count(DISTINCT meta ->> '$.cloudevent.id') AS ids, max(length(meta)) AS longest"
+        " FROM messages WHERE topic = 'many' AND meta ->> '$.cloudevent.id' = body ->> '$.id'"
+    )
+    assert row["ids"] == 8000
+    assert row["longest"] < 500  # thousands of times, the request's headers are left out
+    assert running.publish("many", body, Content_Type=BATCH, Prefer="wait=30").status_code == 201
+    assert running.count("many") == 8000
+    assert running.query("SELECT * FROM dead_letters WHERE topic = 'many'") == []

@@ -145,3 +145,28 @@ def test_another_clients_properties_are_kept_as_far_as_they_have_room():
     assert isinstance(content, Envelope)
     assert is_sound(content.meta)
     assert len(json.loads(content.meta)["app_id"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "topic"),
+    [("Home/Kitchen/temp", "home.kitchen.temp"), ("sensor@42", "sensor_42"), ("orders", "orders")],
+)
+def test_a_routing_key_of_another_system_is_mapped_where_that_is_set(name, topic):
+    reader = EnvelopeReader(100, map_topics=True)
+    content = reader.read(name, pika.BasicProperties(message_id="k"), b"body")
+    assert isinstance(content, Envelope)
+    assert content.topic == topic
+    assert json.loads(content.meta).get("topic") == (name if name != topic else None)
+    assert reader.read(topic, pika.BasicProperties(message_id="k"), b"body").id == content.id
+    assert reader.read("///", pika.BasicProperties(), b"body").reason == "bad-topic"
+
+
+def test_a_routing_key_of_255_bytes_beside_full_headers_is_mapped_with_its_name():
+    headers = {f"h{n}": "x" * 200 for n in range(100)}
+    name = "Home/" + "é" * 90
+    content = EnvelopeReader(100, map_topics=True).read(
+        name, pika.BasicProperties(headers=headers), b"body"
+    )
+    assert content.topic == "home." + "e" * 90
+    assert json.loads(content.meta)["topic"] == name
+    assert is_sound(content.meta)

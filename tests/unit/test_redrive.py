@@ -105,3 +105,14 @@ def test_a_letter_whose_message_is_not_confirmed_stays(writer, letters, redriver
         with pytest.raises(RefusedError, match="not now"):
             redriver.redrive(find(letters))
     assert letters.count(Choice()) == 1
+
+
+def test_a_letter_of_another_systems_topic_goes_to_the_mapped_one_where_that_is_set(
+    writer, letters
+):
+    sent = []
+    config = configuration.load({"APPLIANCE_MAP_TOPICS": "on"})
+    writer.store([letter(topic="Home/Kitchen", reason="bad-topic")])
+    Redriver(config, letters, sent.append).redrive(find(letters))
+    assert [envelope.topic for envelope in sent] == ["home.kitchen"]
+    assert letters.count(Choice()) == 0

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from appliance.api.bodies import bad_lines, cloud_events, codings, json_texts, lines
 from appliance.api.bodies.bad_lines import BadLine
-from appliance.api.bodies.charsets import charset_of_mark, to_utf8
+from appliance.api.bodies.charsets import MARKED, charset_of_mark, to_utf8
 from appliance.api.bodies.cloud_events import CloudEvent
 from appliance.api.bodies.form_data import (
     FormContents,
@@ -37,6 +37,10 @@ class Part(NamedTuple):
     key: str | None = None
 
 
+#: Nothing beside what came with the request.
+NOTHING: Final = Part()
+
+
 class Decoded(NamedTuple):
     """The bodies of the messages, in order.
 
@@ -46,7 +50,7 @@ class Decoded(NamedTuple):
     """
 
     bodies: list[bytes]
-    common: Part = Part()
+    common: Part = NOTHING
     parts: list[Part] | None = None
     bad: list[BadLine] | None = None
     source: bytes = b""
@@ -71,19 +75,17 @@ def decode(plan: BodyPlan, raw: bytes, config: Config, *, at_once: int | None = 
     if plan.codings:
         most = plan.most_bytes if at_once is None else min(plan.most_bytes, at_once)
         body = codings.undo(raw, plan.codings, most)
-    common = Part()
-    if plan.is_text and plan.form is not Form.URLENCODED:
-        text = to_utf8(body, plan.charset, is_cut=plan.form in (Form.LINES, Form.NDJSON))
-        if text is not body:
-            common = _as_utf8(plan, body)
-            body = text
-        if len(body) > plan.most_bytes:
-            raise TooLargeError(f"the body has more than {plan.most_bytes} bytes as UTF-8")
+    common = NOTHING
+    is_cut = plan.form in (Form.LINES, Form.NDJSON)
+    if plan.is_text and (
+        plan.charset is not None or body[:1] in MARKED or (is_cut and b"\0" in body)
+    ):
+        common, body = _as_utf8(plan, body, is_cut=is_cut)
     if not body and plan.event is None:
         raise BodyError("the body is empty; a message has at least one byte")
     take = _TAKERS.get(plan.form)
     decoded = Decoded([body]) if take is None else take(plan, body, config)
-    return _said_of_all(decoded, common)
+    return decoded if common is NOTHING else _said_of_all(decoded, common)
 
 
 def _said_of_all(decoded: Decoded, more: Part) -> Decoded:
@@ -94,20 +96,23 @@ def _said_of_all(decoded: Decoded, more: Part) -> Decoded:
         kind = more.content_type if part.content_type is None else part.content_type
         return part._replace(content_type=kind, members=members or None)
 
-    if more == Part():
-        return decoded
     if decoded.parts is None:
         return decoded._replace(common=added(decoded.common))
     return decoded._replace(parts=[added(part) for part in decoded.parts])
 
 
-def _as_utf8(plan: BodyPlan, body: bytes) -> Part:
-    """Return what is said of a text that was in another charset, or had a byte order mark."""
+def _as_utf8(plan: BodyPlan, body: bytes, *, is_cut: bool) -> tuple[Part, bytes]:
+    """Return a text as UTF-8, and what is said of it, where it was another one."""
+    if plan.form is Form.URLENCODED:  # its charset is that of the bytes behind percent signs
+        return NOTHING, body
+    text = to_utf8(body, plan.charset, is_cut=is_cut)
+    if text is body:
+        return NOTHING, body
+    if len(text) > plan.most_bytes:
+        raise TooLargeError(f"the body has more than {plan.most_bytes} bytes as UTF-8")
     media = plan.media_type
-    return Part(
-        media.with_charset("utf-8") if media.name else None,
-        {"charset": media.parameters.get("charset") or charset_of_mark(body)},
-    )
+    was = media.parameters.get("charset") or charset_of_mark(body)
+    return Part(media.with_charset("utf-8") if media.name else None, {"charset": was}), text
 
 
 def _data(plan: BodyPlan, body: bytes, _: Config) -> Decoded:

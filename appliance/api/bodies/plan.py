@@ -1,8 +1,9 @@
 """The plan of a body, as its head gives it: how to undo it, and make messages of it. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from appliance.api.bodies import cloud_events
@@ -46,6 +47,9 @@ _SPLIT_OF: Final = {
     Form.URLENCODED: (Form.LINES, Form.NDJSON, Form.ARRAY),
     Form.NDJSON: (Form.LINES, Form.NDJSON),
 }
+#: Media types whose plans are remembered, and bytes of one.
+_KNOWN_TYPES: Final = 256
+_KNOWN_LENGTH: Final = 256
 
 
 class Sifting(NamedTuple):
@@ -105,20 +109,41 @@ def read_plan(
     taken, FormatError for a kind of event that can't be read.
     """
     content_type = values.get(b"content-type", b"")
-    codings: tuple[str, ...] = ()
+    if (
+        b"ce-id" in values
+        or b"ce-source" in values
+        or b"ce-specversion" in values
+        or b"ce-type" in values
+    ) and not content_type.lower().startswith(cloud_events.ANY.encode()):
+        if split is not None:
+            raise InputError(
+                f"split={split} contradicts the headers ce-...: an event is one message"
+            )
+        event = cloud_events.of_headers(headers, content_type)
+        plan = replace(
+            _plan_of_type(content_type, None, is_inbox, config.max_message_bytes, 0),
+            form=Form.DATA, most_bytes=config.max_message_bytes, event=event,
+        )  # fmt: skip
+    else:
+        read = _plan_of_type if len(content_type) <= _KNOWN_LENGTH else _plan_of_type.__wrapped__
+        plan = read(
+            content_type, split, is_inbox, config.max_message_bytes, config.max_request_bytes
+        )
     if b"content-encoding" in values:
         codings = parse_codings(_joined(headers, b"content-encoding"))
-    event = None
-    if any(name in values for name in cloud_events.HEADERS) and not content_type.lower().startswith(
-        cloud_events.ANY.encode()
-    ):
-        event = cloud_events.of_headers(headers, content_type)
-    if not content_type and split is None and event is None:
-        return BodyPlan(Form.WHOLE, config.max_message_bytes, codings)
+        plan = replace(plan, codings=codings) if codings else plan
+    return plan
+
+
+@lru_cache(_KNOWN_TYPES)
+def _plan_of_type(
+    content_type: bytes, split: str | None, is_inbox: bool, most_message: int, most_request: int
+) -> BodyPlan:
+    """Return the plan for a media type. Most requests have one that others had before."""
     media = parse_media_type(content_type)
-    form = _form(media, split, event, is_inbox=is_inbox)
-    most = config.max_message_bytes if form in SINGLE else config.max_request_bytes
-    is_text = media.is_text or form not in (Form.WHOLE, Form.MULTIPART, Form.DATA)
+    form = _form(media, split, is_inbox=is_inbox)
+    most = most_message if form in SINGLE else most_request
+    is_text = media.is_text or form not in (Form.WHOLE, Form.MULTIPART)
     charset = None
     if is_text and (name := media.parameters.get("charset")):
         charset = find_charset(name)
@@ -127,19 +152,17 @@ def read_plan(
                 raise InputError(f"the charset {name[:40]!r} is not known here; send UTF-8")
             # It stays as it is, with its Content-Type beside it. JSON is UTF-8, whatever it is
             # called, and anything else is found when it is read.
-            is_text = form not in (Form.WHOLE, Form.DATA)
-    return BodyPlan(form, most, codings, is_text, charset, media, event)
+            is_text = form is not Form.WHOLE
+    return BodyPlan(form, most, (), is_text, charset, media)
 
 
-def _form(media: MediaType, split: str | None, event: CloudEvent | None, *, is_inbox: bool) -> Form:
-    found = Form.DATA if event is not None else _form_of_type(media, is_inbox=is_inbox)
+def _form(media: MediaType, split: str | None, *, is_inbox: bool) -> Form:
+    found = _form_of_type(media, is_inbox=is_inbox)
     if split is None:
         return found
     wanted = SPLITS.get(split)
     if wanted is None:
         raise InputError(f"split can be {', '.join(SPLITS)}")
-    if event is not None:
-        raise InputError(f"split={split} contradicts the headers ce-...: an event is one message")
     if wanted not in _SPLIT_OF.get(found, ()):
         raise InputError(
             f"split={split} contradicts the Content-Type {media.name[:60]}; leave one of them out"

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Container
 from dataclasses import replace
+from typing import Final
 
-from appliance.api.bodies.bad_lines import buried, sifted_envelope
-from appliance.api.bodies.decoding import Decoded, Part, decode
+from appliance.api.bodies.decoding import Decoded, decode
 from appliance.api.bodies.plan import SINGLE
+from appliance.api.publish.assembly import assemble, have_keys
 from appliance.api.publish.fitting import fitted
 from appliance.api.publish.idempotency import Attempts
 from appliance.api.publish.publish_options import PublishOptions
@@ -17,12 +18,14 @@ from appliance.api.schemas.book import SchemaBook
 from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError, MisfitError
-from appliance.model import meta as metas
-from appliance.model.ids import PREFIX_LENGTH, IdSource, ids_from, key_prefix
+from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
 from appliance.model.timestamps import now
-from appliance.model.wire import Envelope, Message, as_text, batch, pack
+from appliance.model.wire import Envelope, Message, as_text
 from appliance.store.base import Commits
 from appliance.store.rows import EarlierMessage
+
+#: Messages with something of their own that are put together on the event loop; each takes 10 us.
+_BUILT_AT_ONCE: Final = 256
 
 Outcome = tuple[Receipt, asyncio.Future[None]]
 
@@ -56,7 +59,8 @@ class Intake:
 
     def send_lines(self, options: PublishOptions, body: bytes, meta: str | None) -> Outcome:
         """Publish the lines of a body, all or nothing. Raises what `send` raises, InputError."""
-        return self._send(options, decode(options.plan, body, self._config), meta)
+        decoded = decode(options.plan, body, self._config)
+        return self._post(options, *assemble(options, decoded, meta, self._ids.prefix()))
 
     async def decode(self, options: PublishOptions, body: bytes) -> Decoded:
         """Return the messages of a body. Raises InputError where it is never kept."""
@@ -77,7 +81,7 @@ class Intake:
         decoded = body if isinstance(body, Decoded) else await self.decode(options, body)
         if options.form in SINGLE and decoded.parts and (key := decoded.parts[0].key):
             options = replace(options, key=key, first_counts=True)
-        has_own_keys = options.form not in SINGLE and _have_keys(decoded)
+        has_own_keys = options.form not in SINGLE and have_keys(decoded)
         if options.key is None or has_own_keys or not decoded.bodies:
             receipt = await self._publish(options, decoded, meta)
         else:
@@ -99,7 +103,7 @@ class Intake:
 
         The last one says it for all, unless each has a key: some may have come before.
         """
-        waiting = [self._commits.committed(i, seconds) for i in receipt.own_ids or ()]
+        waiting = [self._commits.committed(i, seconds) for i in receipt.own_ids_of_rows]
         if not waiting:
             return await self._commits.committed(str(receipt.last_id), seconds)
         return all(await asyncio.gather(*waiting))
@@ -110,79 +114,25 @@ class Intake:
         schema = self._book.of(options.topic)
         if schema is not None:
             decoded = await fitted(options, decoded, schema)
-        receipt, confirmed = self._send(options, decoded, meta, prefix)
+        prefix = prefix or self._ids.prefix()
+        if decoded.parts is not None and len(decoded.parts) > _BUILT_AT_ONCE:
+            built = await self._unpacker.run(assemble, options, decoded, meta, prefix)
+        else:
+            built = assemble(options, decoded, meta, prefix)
+        receipt, confirmed = self._post(options, *built)
         await confirmed
         return receipt
 
-    def _send(
-        self, options: PublishOptions, decoded: Decoded, meta: str | None, prefix: str | None = None
+    def _post(
+        self, options: PublishOptions, receipt: Receipt, built: Message | Envelope | None
     ) -> Outcome:
-        """Publish messages; their ids begin with `prefix`, else with a fresh one."""
-        topic, bodies = options.topic, decoded.bodies
-        received_at, first_id = now(), (prefix or self._ids.prefix()) + "00000000"
-        own_ids = None
-        if not bodies:  # a batch of none
-            confirmed = asyncio.get_running_loop().create_future()
-            confirmed.set_result(None)
-            return Receipt(topic, options.form, "", 0, received_at, True, own_ids=()), confirmed
-        said = self._message(first_id, received_at, b"", decoded.common, options, meta)
-        if options.form in SINGLE:
-            messages = [said._replace(body=bodies[0])]
-            if decoded.parts:
-                part = decoded.parts[0]
-                messages = [self._message(first_id, received_at, bodies[0], part, options, meta)]
-            (message,) = buried(messages, decoded.bad or (), said)
-            confirmed = self._publisher.post(topic, message)
-        elif decoded.parts is not None:
-            ids = ids_from(first_id, len(bodies))
-            if _have_keys(decoded):
-                ids = [key_prefix(topic, str(part.key)) + "00000000" for part in decoded.parts]
-                first_id, own_ids = ids[0], tuple(ids)
-            messages = [
-                self._message(i, received_at, body, part, options, meta)
-                for i, body, part in zip(ids, bodies, decoded.parts, strict=True)
-            ]
-            confirmed = self._publisher.post_envelope(
-                _packed(topic, buried(messages, decoded.bad or (), said), said)
-            )
-        else:
-            envelope = (
-                sifted_envelope(
-                    topic, first_id, received_at, bodies, decoded.bad, said.content_type, said.meta
-                )
-                if decoded.bad
-                else batch(
-                    topic,
-                    first_id[:PREFIX_LENGTH],
-                    received_at,
-                    bodies,
-                    said.content_type,
-                    said.meta,
-                )
-            )
-            confirmed = self._publisher.post_envelope(envelope)
-        receipt = Receipt(
-            topic, options.form, first_id, len(bodies), received_at, False, decoded.bad,
-            own_ids=own_ids,
-        )  # fmt: skip
-        return receipt, confirmed
-
-    @staticmethod
-    def _message(
-        message_id: str,
-        received_at: str,
-        body: bytes,
-        part: Part,
-        options: PublishOptions,
-        meta: str | None,
-    ) -> Message:
-        """Return a message with what is said of it, and else of its request."""
-        kind = options.around.content_type
-        if part.content_type is not None:
-            kind = metas.content_type(part.content_type)
-        return Message(
-            message_id, received_at, body, kind, metas.extended(meta, part.members or {})
-        )
+        if isinstance(built, Envelope):
+            return receipt, self._publisher.post_envelope(built)
+        if built is not None:
+            return receipt, self._publisher.post(options.topic, built)
+        nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        return receipt, nothing
 
     async def _publish_unless_stored(
         self, options: PublishOptions, decoded: Decoded, meta: str | None, prefix: str
@@ -215,23 +165,3 @@ def _are(stored: list[EarlierMessage], bodies: list[bytes], dead: Container[int]
         if row != as_text(body) and not (row is None and place in dead):
             return False
     return not rows
-
-
-def _packed(topic: str, messages: list[Message], said: Message) -> Envelope:
-    """Put messages into an envelope; what most say, the envelope says once."""
-    common = (said.content_type, said.meta)
-    if all((each.content_type, each.meta) != (None, None) for each in messages):
-        messages = [
-            each._replace(content_type=None, meta=None)
-            if (each.content_type, each.meta) == common and each.dead is None
-            else each
-            for each in messages
-        ]
-    else:
-        common = (None, None)
-    return pack(topic, messages, sum(len(each.body) for each in messages), *common)
-
-
-def _have_keys(decoded: Decoded) -> bool:
-    parts = decoded.parts
-    return bool(parts) and parts is not None and parts[0].key is not None

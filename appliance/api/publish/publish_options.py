@@ -107,9 +107,9 @@ def read(head: Head, path_topic: str, principal: Principal, config: Config) -> P
     values = head.values
     asked = parameters(head.query) if head.query else {}
     topic, named = path_topic, None
-    if "map" in asked:
-        if asked["map"] != "topic":
-            raise InputError("map can be topic")
+    if asked.get("map", "topic") != "topic":
+        raise InputError("map can be topic")
+    if "map" in asked or config.map_topics:
         topic = map_topic(path_topic)
         named = path_topic if path_topic != topic else None
     check_topic(topic)

@@ -36,9 +36,7 @@ class Receipt(NamedTuple):
     def last_id(self) -> str | None:
         """The id of the last message that becomes a row; None where none does."""
         if self.own_ids is not None:
-            dead = {each.place for each in self.bad or ()}
-            ids = [i for place, i in enumerate(self.own_ids) if place not in dead]
-            return ids[-1] if ids else None
+            return self.own_ids_of_rows[-1] if self.own_ids_of_rows else None
         prefix, first = self.first_id[:-8], int(self.first_id[-8:], 16)
         last = self.message_count - 1
         for each in reversed(self.bad or ()):
@@ -46,6 +44,12 @@ class Receipt(NamedTuple):
                 break
             last -= 1
         return f"{prefix}{first + last:08x}" if last >= 0 else None
+
+    @property
+    def own_ids_of_rows(self) -> list[str]:
+        """The ids of messages that each have a key, but for those that become dead letters."""
+        dead = {each.place for each in self.bad or ()}
+        return [i for place, i in enumerate(self.own_ids or ()) if place not in dead]
 
     def answer(self, wait_seconds: float | None, prefix: str) -> tuple[int, bytes, bytes]:
         """Return the answer's status, headers (each ended by CRLF) and JSON body.
@@ -94,14 +98,14 @@ class Receipt(NamedTuple):
 
     def _ids(self) -> list[str]:
         """Return the ids of the messages that become rows, or the first and the last of many."""
-        if self.own_ids is not None and self.message_count <= _LISTED_IDS:
-            dead = {each.place for each in self.bad or ()}
-            return [i for place, i in enumerate(self.own_ids) if place not in dead]
-        if not self.bad:
+        if self.own_ids is None and not self.bad:
             if self.message_count <= _LISTED_IDS:
                 return ids_from(self.first_id, self.message_count)
             return [self.first_id, self.last_id or ""]
-        ids = ids_from(self.first_id, self.message_count)
-        for each in reversed(self.bad):
-            del ids[each.place]
+        if self.own_ids is not None:
+            ids = self.own_ids_of_rows
+        else:
+            ids = ids_from(self.first_id, self.message_count)
+            for each in reversed(self.bad or ()):
+                del ids[each.place]
         return ids if len(ids) <= _LISTED_IDS else [ids[0], ids[-1]]

@@ -1,8 +1,9 @@
 """Decodes bodies, the large ones in threads, so that the event loop goes on meanwhile."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from appliance.api.bodies.decoding import Decoded, decode
 from appliance.api.bodies.plan import BodyPlan
@@ -17,6 +18,8 @@ _AT_ONCE_BYTES: Final = 8 * 1024
 _AT_ONCE_UNPACKED: Final = 256 * 1024
 #: Bytes of bodies that can wait for a thread.
 _WAITING_BYTES: Final = 64 * 2**20
+
+_T = TypeVar("_T")
 
 
 class Unpacker:
@@ -44,7 +47,11 @@ class Unpacker:
             raise RefusedError("too much waits to be unpacked; nothing was kept")
         self._waiting += len(raw)
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, decode, plan, raw, self._config)
+            return await self.run(decode, plan, raw, self._config)
         finally:
             self._waiting -= len(raw)
+
+    async def run(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Return what `work` returns, in one of the threads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, work, *arguments)

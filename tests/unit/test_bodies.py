@@ -388,6 +388,21 @@ def test_bytes_that_curl_calls_a_form_stay_as_they_are_at_an_inbox(body):
     assert taken(body, "application/x-www-form-urlencoded", is_inbox=True).bodies == [body]
 
 
+@pytest.mark.parametrize(
+    ("body", "stored"),
+    [
+        (b"_charset_=windows-1252&city=K%F6ln+%80", "K\u00f6ln \u20ac"),
+        (b"city=K%F6ln&_charset_=iso-8859-1", "K\u00f6ln"),
+        (b"_charset_=UTF-8&city=K%C3%B6ln", "K\u00f6ln"),
+        (b"_charset_=&city=K%C3%B6ln", "K\u00f6ln"),
+        (b"_charset_=no-such&city=K%C3%B6ln", "K\u00f6ln"),
+    ],
+)
+def test_form_of_a_page_in_another_charset_is_read_as_the_browser_says(body, stored):
+    (text,) = taken(body, "application/x-www-form-urlencoded", is_inbox=True).bodies
+    assert json.loads(text)["city"] == stored
+
+
 def test_a_form_at_an_inbox_is_read_in_its_charset_or_refused():
     name = "application/x-www-form-urlencoded; charset=iso-8859-1"
     (body,), _, _ = taken(b"a=caf%E9", name, is_inbox=True)[:3]

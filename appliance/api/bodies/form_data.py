@@ -1,5 +1,6 @@
 """Forms: their fields become one JSON message, each of their files a message of its own. Pure."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -32,6 +33,8 @@ _NAME_LENGTH: Final = 255
 _PIECE_BYTES: Final = 64 * 1024
 
 
+#: HTML's way to say the charset of a form, in one without percent-encoding of its own.
+_CHARSET_FIELD: Final = re.compile(rb"(?:\A|&)_charset_=([A-Za-z0-9._:-]{1,40})(?=&|\s*\Z)")
 #: How a body begins that is no form, although curl, whose -d calls everything a form, says so.
 _NO_FORM: Final = (b"{", b"[", b"<", b'"')
 
@@ -64,9 +67,12 @@ def looks_urlencoded(body: bytes) -> bool:
 def read_urlencoded(body: bytes, charset: str | None) -> FormContents:
     """Read an `application/x-www-form-urlencoded` body.
 
-    `charset` is Python's name of the charset of the percent-encoded bytes; None: UTF-8. Raises
-    BodyError where they are not in it, or for too many fields.
+    `charset` is Python's name of the charset of the percent-encoded bytes; None: the one in a field
+    `_charset_`, which browsers fill in, or UTF-8. Raises BodyError where they are not in it, or for
+    too many fields.
     """
+    if charset is None and (named := _CHARSET_FIELD.search(body)):
+        charset = find_charset(named[1].decode())
     encoding = charset or "utf_8"
     try:
         # Some senders write bytes as they are, without percent signs.

@@ -2,6 +2,7 @@
 #
 # Three steps: the Python environment, then everything a container needs laid over Debian and
 # trimmed, then that as one layer. Nothing here needs BuildKit, so older builders and podman work.
+# By its digest, a base is the same one on every builder: --build-arg BASE=NAME@sha256:...
 ARG BASE=debian:trixie-slim
 
 # --- The Python environment, as the lock file names it ---------------------------------------
@@ -37,6 +38,12 @@ COPY supervisor /etc/supervisor
 COPY rootfs /
 COPY tools/trim_image.py /tmp/
 RUN python3 /tmp/trim_image.py
+# -B: byte code of what only this reads would stay.
+COPY requirements.lock tools/sbom.py /tmp/sbom/
+RUN python3 -B /tmp/sbom/sbom.py --lock /tmp/sbom/requirements.lock \
+      --libraries /opt/appliance/lib/python3*/site-packages --python /opt/appliance/bin/python \
+      --dpkg /var/lib/dpkg/status --output /usr/share/doc/queue-appliance/sbom.cdx.json \
+ && rm -r /tmp/sbom
 
 # --- One layer -------------------------------------------------------------------------------
 FROM scratch
@@ -55,13 +62,16 @@ ARG VERSION=0
 ARG REVISION=unknown
 ARG CREATED=unknown
 ARG BASE=debian:trixie-slim
+# Of the base that was built on; empty where it came from no registry.
+ARG BASE_DIGEST=
 LABEL org.opencontainers.image.title="Queue Appliance" \
       org.opencontainers.image.description="A durable HTTP inbox: POST a message, find it as a row" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.base.name="${BASE}"
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"
 
 USER appliance
 WORKDIR /data

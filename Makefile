@@ -13,6 +13,9 @@ LOAD_JOBS ?= 3
 SIDE_BY_SIDE = --dist loadfile --no-loadscope-reorder --numprocesses
 IMAGE ?= queue-appliance
 BASE ?= debian:trixie-slim
+# Of a base that came from a registry, which the image then names; empty for any other.
+BASE_DIGEST = $(if $(findstring @,$(BASE)),$(lastword $(subst @, ,$(BASE))),$(shell docker image \
+  inspect --format '{{join .RepoDigests "\n"}}' $(BASE) 2>/dev/null | sed -n '1s/.*@//p'))
 SYSTEMD_IMAGE ?= queue-appliance-systemd
 # Of a package for tests: newer than the one before, whatever setup.cfg says.
 DEB_TEST_VERSION := 999
@@ -98,6 +101,7 @@ base-image: need-containers ## make $(BASE) from Debian's packages, for builders
 
 image: ## build the image
 	docker build --tag $(IMAGE) --build-arg BASE=$(BASE) \
+	  --build-arg BASE_DIGEST=$(BASE_DIGEST) \
 	  --build-arg VERSION="$$(sed -n 's/^version = //p' setup.cfg)" \
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
 	  --build-arg CREATED="$$(date --utc +%Y-%m-%dT%H:%M:%SZ)" .

@@ -23,6 +23,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import sbom
+
 ROOT = Path(__file__).resolve().parent.parent
 #: Where the units and the commands in the repository say that the program is.
 USUAL_PREFIX = "/opt/appliance"
@@ -38,6 +40,8 @@ COMMANDS = {
 }
 #: What ProtectHome= hides from the services.
 HOMES = ("/home/", "/root/", "/run/user/")
+#: Where documents, and the list of what the program is made of, lie below the root folder.
+DOCUMENTS = "usr/share/doc/queue-appliance"
 UNIT_SUFFIXES = (".service", ".target", ".timer")
 
 
@@ -78,6 +82,20 @@ def lay_out(
     copy(ROOT / "systemd" / "host.env", share / "host.env", prefix)
     shutil.copytree(ROOT / "supervisor", share / "supervisor", dirs_exist_ok=True)
     lay_out_host_files(destination, prefix)
+    write_sbom(program / "lib", destination / DOCUMENTS / "sbom.cdx.json")
+
+
+def write_sbom(library: Path, output: Path) -> None:
+    """Write down what the program is made of; its Debian packages are the host's to know."""
+    pins = sbom.locked((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    # For each Python's version, one component where it is the same.
+    found = {
+        each["bom-ref"]: each
+        for folder in library.glob("python*/site-packages")
+        for each in sbom.libraries(folder, pins)
+    }
+    version = sbom.version_of(next(library.glob("python*/site-packages")))
+    sbom.write(output, [*found.values(), *sbom.sqlite(sys.executable)], version)
 
 
 def lay_out_host_files(destination: Path, prefix: Path) -> None:
@@ -100,7 +118,7 @@ def lay_out_host_files(destination: Path, prefix: Path) -> None:
     command.parent.mkdir(parents=True, exist_ok=True)
     command.unlink(missing_ok=True)
     command.symlink_to(prefix / "bin/appliance-host")
-    documents = destination / "usr/share/doc/queue-appliance"
+    documents = destination / DOCUMENTS
     pages = (page for kind in ("md", "svg", "pml") for page in (ROOT / "docs").rglob(f"*.{kind}"))
     for source in (*ROOT.glob("*.md"), *pages, units / "README.md"):
         if source.name != "CONTRIBUTING.md":

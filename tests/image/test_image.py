@@ -29,6 +29,38 @@ def test_the_image_says_what_it_is(image):
         assert labels[prefix + name] not in ("", "0", "unknown")
 
 
+def test_the_image_names_its_base_by_the_digest_that_a_registry_gave_it(image):
+    labels = image["Config"]["Labels"]
+    name = labels["org.opencontainers.image.base.name"]
+    digests = json.loads(docker("image", "inspect", name))[0]["RepoDigests"]
+    found = labels["org.opencontainers.image.base.digest"]
+    assert found == (digests[0].partition("@")[2] if digests else "")
+
+
+def test_the_image_lists_what_it_is_made_of():
+    """Each library and each Debian package, as they are installed, and nothing else."""
+    listed = json.loads(shell("cat /usr/share/doc/queue-appliance/sbom.cdx.json"))["components"]
+    packages = shell("dpkg-query --show --showformat '${Package} ${Version}\\n'").split("\n")
+    libraries = shell(
+        "python -c 'import importlib.metadata as m; "
+        "[print(d.name, d.version) for d in m.distributions()]'"
+    ).split("\n")
+    found = {
+        kind: {
+            f"{each['name']} {each['version']}"
+            for each in listed
+            if each["purl"].startswith(f"pkg:{kind}/")
+        }
+        for kind in ("deb", "pypi", "generic")
+    }
+    assert found["deb"] == {line for line in packages if line}
+    ours = {line for line in libraries if line.startswith("queue-appliance ")}
+    normal = {line.lower().replace("_", "-") for line in libraries if line} - ours
+    assert found["pypi"] == normal
+    sqlite = shell("python -c 'import pysqlite3; print(pysqlite3.sqlite_version)'").strip()
+    assert found["generic"] == {f"sqlite {sqlite}"}
+
+
 def test_the_image_tells_the_engine_how_to_run_it(image):
     config = image["Config"]
     assert config["User"] == "appliance"

@@ -1,6 +1,8 @@
 """`make install` lays the same out as the package, anywhere, for any one Python."""
 
+import json
 import subprocess
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,22 @@ def test_nothing_names_the_usual_folder(laid_out):
         in (laid_out / "usr/lib/systemd/system/appliance-api.service").read_text()
     )
     assert (laid_out / "usr/bin/appliance").readlink() == Path("/srv/inbox/bin/appliance-host")
+
+
+def test_the_libraries_that_are_laid_out_are_those_of_the_sbom(laid_out):
+    document = json.loads((laid_out / "usr/share/doc/queue-appliance/sbom.cdx.json").read_text())
+    (folder,) = (laid_out / "srv/inbox/lib").glob("python*/site-packages")
+    there = {
+        (each.name.lower().replace("_", "-"), each.version)
+        for each in distributions(path=[str(folder)])
+    }
+    listed = {
+        (each["name"], each["version"])
+        for each in document["components"]
+        if each["purl"].startswith("pkg:pypi/")
+    }
+    ours = document["metadata"]["component"]
+    assert there == {*listed, (ours["name"], ours["version"])}
 
 
 def test_settings_that_are_there_are_kept(laid_out):

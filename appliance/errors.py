@@ -24,6 +24,7 @@ ApplianceError
 │   └── NodeError          our own node can't be set up or started
 ├── StoreError             the database can't be used now
 │   ├── SchemaError        the database is older or newer than this program
+│   ├── TablesError        its tables were changed so that they take no row
 │   ├── InUseError         another process uses it, or is restoring it
 │   ├── UnstorableError    the database is well, but refuses what is to be stored
 │   ├── StoreFullError     no room on the store's disk
@@ -164,6 +165,10 @@ class StoreError(ApplianceError):
 
 class SchemaError(StoreError):
     """The database is older or newer than this program."""
+
+
+class TablesError(StoreError):
+    """The database's tables were changed so that they take no row; the words are SQLite's."""
 
 
 class InUseError(StoreError):

@@ -6,7 +6,7 @@ from typing import Final
 
 from appliance.broker.base import PROBE_FACT, BrokerState, ProbeState
 from appliance.config import Config
-from appliance.errors import SchemaError, StoreError
+from appliance.errors import SchemaError, StoreError, TablesError
 from appliance.machine import disk_space
 from appliance.machine.pulse import TROUBLE
 from appliance.machine.signs import Sign, signs
@@ -108,6 +108,8 @@ def _check_store(readiness: Readiness, reader: Reader) -> None:
         reader.check()
     except SchemaError:
         passed, reason = False, "the database is not at this program's schema"
+    except TablesError:
+        passed, reason = False, "the database's tables were changed so that they take no message"
     except StoreError:
         passed, reason = False, "the database can't be read"
     readiness.add("store_readable", passed, reason)

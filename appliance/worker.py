@@ -30,7 +30,7 @@ from typing import Any, Final
 import structlog
 
 from appliance.broker.base import Consumer, Delivery
-from appliance.errors import SchemaError, StoreError, StoreFullError, UnstorableError
+from appliance.errors import SchemaError, StoreError, StoreFullError, TablesError, UnstorableError
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
 from appliance.model.contents import Content, LedgerReport
@@ -262,4 +262,6 @@ def _public_reason(error: StoreError) -> str:
         return "the store's disk is full"
     if isinstance(error, SchemaError):
         return "the database is not at this program's schema"
+    if isinstance(error, TablesError):
+        return "the database's tables were changed so that they take no message"
     return "the database can't be written"

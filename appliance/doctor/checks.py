@@ -11,6 +11,7 @@ from appliance.doctor import data_folder
 from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError
 from appliance.machine import memory
+from appliance.machine.pulse import TROUBLE
 from appliance.machine.signs import signs
 from appliance.store.base import Health, HealthCheck, Store
 from appliance.supervision import addresses
@@ -31,6 +32,7 @@ def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
     yield data_folder.fsync(config.data)
     yield _of_store(store.health.engine())
     yield from map(_of_store, store.health.database())
+    yield _storing(config)
     yield _broker(config)
     yield from _ports(config)
     yield _clock(store.health)
@@ -56,6 +58,18 @@ def at_start(config: Config, store: Store, *, broker: bool) -> list[Diagnosis]:
 
 def _of_store(outcome: HealthCheck) -> Diagnosis:
     return Diagnosis(outcome.check, Level(outcome.level), outcome.text, outcome.advice)
+
+
+def _storing(config: Config) -> Diagnosis:
+    """Say what a worker that runs complains of: it holds messages that it can't store."""
+    for sign in signs(config):
+        if trouble := sign.facts.get(TROUBLE):
+            return error(
+                "storing",
+                f"a worker holds what it can't store: {trouble}",
+                "`appliance status` and the worker's log say why; no accepted message is lost",
+            )
+    return ok("storing", "no worker complains")
 
 
 def _broker(config: Config) -> Diagnosis:

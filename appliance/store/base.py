@@ -51,15 +51,17 @@ class Writer(Protocol):
         """Store all contents in one transaction that is on disk when this returns.
 
         A message that is stored already is not stored again. One whose id is stored with another
-        body becomes a dead letter (`conflict`), as does an envelope that can't be decoded
-        (`undecodable`). Returns how many envelopes the ledger entries of `contents` show to be
-        missing.
+        body becomes a dead letter (`conflict`), as does one that the database refuses
+        (`unstorable`), an envelope that can't be decoded (`undecodable`), and a message that says
+        so of itself; whatever came with it is stored. Returns how many envelopes the ledger entries
+        of `contents` show to be missing.
 
         Without `account` the ledger entries are not written. The caller must pass them again, as
         reports, before it acknowledges any of the envelopes.
 
-        Raises UnstorableError where one of the contents is at fault, StoreError where the database
-        is. Nothing is stored then, and the writer must be closed.
+        Raises TablesError where the database takes no row at all, UnstorableError where it is not
+        known which of the contents is at fault, StoreError where the database is. Then a part can
+        be stored, which does no harm when the contents come again, and the writer must be closed.
         """
 
     def close(self) -> None:
@@ -74,7 +76,11 @@ class Reader(Protocol):
         """Name and version of the database program."""
 
     def check(self) -> None:
-        """Read one row. Raises SchemaError unless the database has this program's schema."""
+        """Read one row, and see whether the tables are as storing needs them.
+
+        Raises SchemaError unless the database has this program's schema, TablesError where its
+        tables were changed so that nothing can be stored.
+        """
 
     def topics(
         self, *, after: str = "", limit: int = 100, patterns: Sequence[str] | None = None
@@ -434,6 +440,13 @@ class Store(Protocol):
 
         `quick` leaves out the comparison of every index entry with its row. `alone` says that
         nothing else uses the database.
+        """
+
+    def repair(self, rest: Rest) -> list[str]:
+        """Correct counters that differ from their rows, and make anew indexes that are gone.
+
+        Returns in words what was done; `rest` is called now and then, and says whether to stop.
+        Raises InUseError where the janitor is doing it.
         """
 
     def unaccounted(self, entry: LedgerEntry) -> int:

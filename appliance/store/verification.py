@@ -8,12 +8,17 @@ from appliance.model.ledger import Ranges
 
 @dataclass
 class Integrity:
-    """The engine's own check of the database; `objects` are tables and indexes gone or changed."""
+    """The engine's own check of the database, and how its schema differs from ours.
+
+    `objects` are tables, columns, indexes and triggers of ours that are gone or changed; `yours`
+    are those that other people added.
+    """
 
     check: str
     ok: bool
     errors: list[str]
     objects: list[str]
+    yours: list[str]
 
 
 @dataclass
@@ -87,3 +92,5 @@ class Verification:
     sources: LedgerSums | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: what other people added to the database: no fault
+    yours: list[str] = field(default_factory=list)

@@ -9,6 +9,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pika
 import pytest
@@ -20,13 +21,13 @@ from appliance.broker import base
 #: A worker whose database refuses some bodies in a way that nobody foresaw.
 REFUSES = """
 from appliance.cli import main
-from appliance.store.sqlite import writer
-unpack = writer.unpack
-def refuse(envelope):
+from appliance.store.sqlite.transaction import Transaction
+add = Transaction._add
+def refuse(self, envelope):
     if b"poison" in envelope.body:
         raise OverflowError("Python int too large to convert to SQLite INTEGER")
-    return unpack(envelope)
-writer.unpack = refuse
+    return add(self, envelope)
+Transaction._add = refuse
 main()
 """
 #: A worker that ends as if killed, after a commit and before its acknowledgement.
@@ -277,7 +278,7 @@ def test_a_rule_that_an_operator_adds_makes_dead_letters_and_no_stop(running):
         (letter,) = dead(running, "rule")
         assert (letter["body"], letter["reason"]) == (b"13", "unstorable")
         assert "no such number here" in letter["error"]
-        assert len(dead(running, "rules")) == 20  # a batch is stored all or nothing
+        assert [letter["body"] for letter in dead(running, "rules")] == [b"13"]
         assert (
             "confirmed envelopes missing" not in running.workers[0].log
         )  # nothing is missing by its number
@@ -289,6 +290,76 @@ def test_a_rule_that_an_operator_adds_makes_dead_letters_and_no_stop(running):
     assert running.cli("dead", "redrive", "--reason", "unstorable").returncode == 0
     wait_drained(running)
     assert (running.count("rule"), running.count("rules")) == (21, 20)
+
+
+def test_single_messages_that_share_an_envelope_die_one_by_one(running):
+    """Connections that send at once share envelopes; a refused message takes none along."""
+    other = sqlite3.connect(running.database, isolation_level=None, timeout=30)
+    other.execute(
+        "CREATE TRIGGER only_json BEFORE INSERT ON messages WHEN new.topic = 'share' "
+        "AND NOT json_valid(new.body) BEGIN SELECT raise(ABORT, 'not JSON'); END"
+    )
+    try:
+        with ThreadPoolExecutor(20) as pool:
+            bodies = [b"not JSON" if n in {100, 300, 500} else b"[%d]" % n for n in range(600)]
+            answers = list(pool.map(lambda body: running.publish("share", body), bodies))
+        assert {answer.status_code for answer in answers} == {202}
+        wait_drained(running)
+        wait_until(lambda: running.count("share") == 597, "the good ones are rows", 60)
+        letters = dead(running, "share")
+        assert [letter["body"] for letter in letters] == [b"not JSON"] * 3
+        rows = {row["id"] for row in running.rows("share")}
+        ids = {answer.json()["id"] for answer in answers}
+        assert rows | {letter["id"] for letter in letters} == ids
+    finally:
+        other.execute("DROP TRIGGER only_json")
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "undo"),
+    [
+        (
+            "ALTER TABLE messages RENAME COLUMN body TO payload",
+            "ALTER TABLE messages RENAME COLUMN payload TO body",
+        ),
+        (
+            "CREATE TRIGGER closed BEFORE INSERT ON messages BEGIN SELECT raise(ABORT, 'no'); END",
+            "DROP TRIGGER closed",
+        ),
+    ],
+)
+def test_tables_that_take_nothing_hold_every_message_and_are_told(running, change, undo):
+    topic = "held-trigger" if "TRIGGER" in change else "held-column"
+    assert running.publish(topic, b"before", Prefer="wait=30").status_code == 201
+    letters = len(running.query("SELECT 1 FROM dead_letters"))
+    other = sqlite3.connect(running.database, isolation_level=None, timeout=30)
+    other.execute(change)
+    try:
+        for number in range(3):
+            assert running.publish(topic, b"%d" % number).status_code == 202
+        words = "the database's tables were changed so that they take no message"
+        wait_until(
+            lambda: any(words in reason for reason in running.get("/readyz").json()["reasons"]),
+            "not ready, and why",
+            60,
+            running.logs,
+        )
+        assert running.get("/readyz").status_code == 503
+        assert str(running.data) not in running.get("/readyz").text
+        wait_until(lambda: "storing failed" in running.workers[0].log, "the log says so", 60)
+        checks = json.loads(running.cli("doctor", "--json").stdout)
+        shown = json.dumps(checks)
+        assert "a worker holds what it can't store" in shown
+        assert b"can't store" in running.cli("status").stdout
+    finally:
+        other.execute(undo)
+        other.close()
+    running.wait_rows(4, topic)
+    bodies = [row["body"] for row in running.rows(topic)]
+    assert bodies == ["before", "0", "1", "2"]
+    assert len(running.query("SELECT 1 FROM dead_letters")) == letters
+    running.wait_ready()
 
 
 # --- whatever a client makes up

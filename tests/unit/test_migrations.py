@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import SchemaError, StoreError
-from appliance.store.sqlite import migrations
+from appliance.store.sqlite import migrations, schema_check
 from appliance.store.sqlite.database import connect, sqlite3
 from appliance.store.sqlite.migrations import check, migrate
 from appliance.store.sqlite.upkeep import checkpoint
@@ -262,5 +262,5 @@ def test_a_database_of_an_earlier_schema_gets_tokens_and_keeps_its_rows(path, mo
     link = connect(path, readonly=True)
     assert link.execute("SELECT id, body FROM messages").fetchall() == [("i", "b")]
     assert link.execute("SELECT version FROM access_version").fetchall() == [(1,)]
-    assert migrations.differences(link) == []
+    assert schema_check.examine(link).wrong == []
     link.close()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from appliance.errors import StoreError
 from appliance.model.ids import IdSource
 from appliance.model.retention import Rule, parse_rules
 from appliance.model.timestamps import timestamp
@@ -225,6 +226,176 @@ def test_counts_hold_while_the_worker_stores(path):
     assert kept == dict(ask(path, "SELECT topic, count(*) FROM messages GROUP BY topic"))
     sizes = dict(ask(path, "SELECT topic, bytes FROM topics"))
     assert sizes == {topic: count * 10 for topic, count in kept.items()}
+
+
+def change(path, *statements):
+    link = sqlite3.connect(path, isolation_level=None)
+    try:
+        for statement in statements:
+            link.execute(statement)
+    finally:
+        link.close()
+
+
+@pytest.mark.parametrize("rule", ["rows=4", "bytes=40", "rows=4 bytes=1000", "rows=9 bytes=40"])
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE topics SET messages = 1000000, bytes = 1000000000",
+        "UPDATE topics SET messages = 0, bytes = 0, first_at = '9999', last_at = '0000'",
+        "UPDATE topics SET messages = -7, bytes = -7",
+        "DELETE FROM topics",
+    ],
+)
+def test_rows_and_no_counter_decide_what_is_deleted(path, rule, tampering):
+    store(path, "t", *(n * HOUR for n in range(9, 0, -1)))
+    store(path, "few", 2 * HOUR, HOUR)
+    change(path, tampering)
+    sweep(path, f"*: {rule}")
+    assert ages(path, "t") == [4, 3, 2, 1]
+    assert ages(path, "few") == [2, 1]
+    change(path, tampering)
+    assert sweep(path, f"*: {rule}").rows == 0
+
+
+@pytest.mark.parametrize("tampering", ["DELETE FROM topics", "UPDATE topics SET first_at = '9'"])
+def test_an_age_is_that_of_the_rows(path, tampering):
+    store(path, "t", 5 * HOUR, HOUR)
+    change(path, tampering)
+    sweep(path, "*: age=2h")
+    assert ages(path, "t") == [1]
+
+
+def test_rows_that_were_deleted_with_sql_no_longer_count(path):
+    """450 rows, 400 deleted by hand, 160 more: there were never 500 since, and 210 stay."""
+    store(path, "t", *[HOUR] * 450)
+    change(path, "DELETE FROM messages WHERE topic = 't' AND seq <= 400")
+    check_counts(path)
+    store(path, "t", *[HOUR] * 160)
+    assert sweep(path, "t: rows=500").rows == 0
+    check_counts(path)
+    store(path, "t", *[HOUR] * 300)
+    assert sweep(path, "t: rows=500").rows == 10
+    check_counts(path)
+
+
+def test_rows_that_were_inserted_with_sql_count(path):
+    store(path, "t", *[HOUR] * 3)
+    change(path, *[
+        "INSERT INTO messages (id, topic, body, received_at) "
+        f"VALUES ('{n}', 't', 'mine', '2026-01-01T00:00:00.000Z')" for n in range(4)
+    ])  # fmt: skip
+    assert sweep(path, "t: rows=5").rows == 2
+
+
+def test_a_row_that_a_trigger_keeps_stays_and_the_others_go(path):
+    store(path, "t", *(n * HOUR for n in range(9, 0, -1)))
+    store(path, "u", 2 * HOUR, HOUR)
+    change(
+        path,
+        "CREATE TRIGGER keep BEFORE DELETE ON messages WHEN old.seq IN (1, 3, 4) "
+        "BEGIN SELECT raise(ABORT, 'this one is evidence'); END",
+    )
+    for _ in range(2):
+        sweep(path, "*: rows=1")
+    assert ages(path, "t") == [9, 7, 6, 1]
+    assert ages(path, "u") == [1]
+    check_counts(path)
+
+
+@pytest.mark.parametrize("way", ["ABORT, 'no'", "FAIL, 'no'", "ROLLBACK, 'no'", "IGNORE"])
+@pytest.mark.parametrize("moment", ["BEFORE", "AFTER"])
+def test_a_trigger_that_refuses_in_any_way_stops_no_retention(path, way, moment):
+    store(path, "t", *[HOUR] * 100, *[0] * 3)
+    store(path, "u", *[HOUR] * 5)
+    change(
+        path,
+        f"CREATE TRIGGER keep {moment} DELETE ON messages WHEN old.seq % 10 = 0 "
+        f"BEGIN SELECT raise({way}); END",
+    )
+    sweep(path, "*: rows=3")
+    left = [row[0] for row in ask(path, "SELECT seq FROM messages WHERE topic = 't'")]
+    if moment == "BEFORE" or way[:4] in {"ABOR", "ROLL"}:
+        assert left == [*range(10, 101, 10), 101, 102, 103]
+    assert left[-3:] == [101, 102, 103]
+    assert len(ages(path, "u")) == 3
+
+
+def test_a_trigger_that_keeps_every_row_costs_a_sweep_a_bounded_time(path, monkeypatch):
+    monkeypatch.setattr(sweeper, "_MOST_REFUSED", 100)
+    store(path, "t", *[HOUR] * 1000)
+    change(
+        path,
+        "CREATE TRIGGER keep BEFORE DELETE ON messages WHEN old.seq <= 500 "
+        "BEGIN SELECT raise(ABORT, 'append only'); END",
+    )
+    made = Sweeper(path, parse_rules("t: rows=100"), lambda _seconds: False)
+    for _ in range(4):
+        made._count_at.clear()
+        made.sweep()
+    # Each sweep goes on behind the rows that the last one could not delete.
+    assert [row[0] for row in ask(path, "SELECT seq FROM messages")] == [
+        *range(1, 501), *range(901, 1001),
+    ]  # fmt: skip
+    check_counts(path)
+
+
+def test_a_trigger_that_stores_a_row_for_each_deleted_one_does_not_keep_it_going(path):
+    store(path, "t", *[HOUR] * 300)
+    change(
+        path,
+        "CREATE TRIGGER again AFTER DELETE ON messages BEGIN "
+        "INSERT INTO messages (id, topic, body, received_at) "
+        "VALUES (old.id || 'x', old.topic, old.body, old.received_at); END",
+    )
+    assert sweep(path, "t: age=2h rows=100").rows == 200
+    assert sweep(path, "t: age=10m rows=100").rows == 300
+
+
+def test_a_full_text_index_that_lacks_the_rows_stops_no_retention_of_others(path):
+    """FTS5 says `database disk image is malformed` of a row that it never indexed."""
+    store(path, "t", *[HOUR] * 5)
+    change(
+        path,
+        "CREATE VIRTUAL TABLE found USING fts5 (body, content='messages', content_rowid='seq')",
+        "CREATE TRIGGER gone AFTER DELETE ON messages BEGIN "
+        "INSERT INTO found (found, rowid, body) VALUES ('delete', old.seq, old.body); END",
+        "CREATE TRIGGER come AFTER INSERT ON messages BEGIN "
+        "INSERT INTO found (rowid, body) VALUES (new.seq, new.body); END",
+    )
+    store(path, "u", *[HOUR] * 5)
+    sweep(path, "*: rows=2")
+    assert len(ages(path, "u")) < 5
+    check_counts(path)
+    change(path, "INSERT INTO found (found) VALUES ('rebuild')")
+    sweep(path, "*: rows=2")
+    assert (len(ages(path, "t")), len(ages(path, "u"))) == (2, 2)
+    check_counts(path)
+
+
+def test_foreign_keys_of_others_stop_no_retention(path):
+    store(path, "t", *[HOUR] * 5)
+    change(
+        path,
+        "CREATE TABLE notes (seq INTEGER NOT NULL REFERENCES messages (seq), note TEXT)",
+        "INSERT INTO notes SELECT seq, 'mine' FROM messages",
+    )
+    assert sweep(path, "t: rows=2").rows == 3
+    assert len(ask(path, "SELECT * FROM notes")) == 5
+
+
+def test_a_trigger_that_names_a_missing_table_is_a_failure_that_heals(path):
+    store(path, "t", *[HOUR] * 5)
+    change(
+        path,
+        "CREATE TRIGGER copy AFTER DELETE ON messages BEGIN "
+        "INSERT INTO nowhere VALUES (old.seq); END",
+    )
+    with pytest.raises(StoreError, match=r"no such table: main\.nowhere"):
+        sweep(path, "t: rows=2")
+    change(path, "CREATE TABLE nowhere (seq)")
+    assert sweep(path, "t: rows=2").rows == 3
+    assert len(ask(path, "SELECT * FROM nowhere")) == 3
 
 
 def test_rules_are_shown_as_they_were_written():

@@ -1,15 +1,15 @@
-"""Contents that the database refuses: only those die, and only for their own fault."""
+"""The last resort: contents over which the writer stumbles are stored one by one."""
 
 import pytest
-from store_contents import IDS, TIME, letter
+from store_contents import IDS, TIME
 
 from appliance.errors import StoreError, UnstorableError
-from appliance.model.wire import Message, batch, pack, single
+from appliance.model.wire import single
 from appliance.store.salvage import store_each
-from appliance.store.sqlite import writer
 from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.ledger_table import LedgerTable
 from appliance.store.sqlite.migrations import migrate
+from appliance.store.sqlite.transaction import Transaction
 from appliance.store.sqlite.writer import SqliteWriter
 
 
@@ -46,38 +46,17 @@ def rule(path):
 
 
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda bodies: batch("t", IDS.prefix(), TIME, bodies),
-        lambda bodies: pack("t", [Message(IDS.new(), TIME, body) for body in bodies], 1),
-    ],
-)
-def test_a_message_that_the_database_refuses_dies_alone(path, rule, make):
-    good = [single("t", IDS.new(), TIME, b"%d" % n) for n in range(3)]
-    group = [good[0], make([b"a", b"bad", b"c"]), good[1], letter(), good[2]]
-    with pytest.raises(UnstorableError, match="against the rule"):
-        store(path, *group)
-    assert ask(path, "SELECT * FROM messages") == []
-    for _ in range(2):  # killed before the acknowledgement, it all comes again
-        store_each(lambda: SqliteWriter(path), group)
-    assert ask(path, "SELECT body FROM messages ORDER BY seq") == [("0",), ("1",), ("2",)]
-    assert ask(path, "SELECT body, reason FROM dead_letters ORDER BY seq") == [
-        (b"a", "unstorable"), (b"bad", "unstorable"), (b"c", "unstorable"), (b"x", "conflict"),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
     "error", [OverflowError("too large"), MemoryError(), TypeError("odd"), ValueError("odder")]
 )
 def test_errors_that_content_can_cause_hold_no_message_for_ever(path, monkeypatch, error):
-    unpack = writer.unpack
+    add = Transaction._add
 
-    def stumble(envelope):
+    def stumble(self, envelope):
         if b"bad" in envelope.body:
             raise error
-        return unpack(envelope)
+        return add(self, envelope)
 
-    monkeypatch.setattr(writer, "unpack", stumble)
+    monkeypatch.setattr(Transaction, "_add", stumble)
     bad, good = (single("t", IDS.new(), TIME, body) for body in (b"bad", b"good"))
     with pytest.raises(UnstorableError):
         store(path, bad, good)

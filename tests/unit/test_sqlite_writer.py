@@ -56,7 +56,7 @@ def test_a_transaction_that_fails_leaves_nothing(writer, contents, path):
     before = contents.sums()
     link = connect(path, readonly=False)
     link.execute(
-        "CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN new.body = 'bad' "
+        "CREATE TRIGGER refuse BEFORE INSERT ON dead_letters "
         "BEGIN SELECT raise(FAIL, 'refused'); END"
     )
     letter = DeadLetter("t", "id", TIME, b"x", "bad-topic", "")

@@ -22,6 +22,14 @@ from appliance.store.sqlite.writer import SqliteWriter
 TIME = "2026-01-02T03:04:05.678Z"
 IDS = IdSource()
 SOURCE = "0123456789abcdef"
+INTO = "INTO messages (seq, id, topic, body, received_at) VALUES"
+ADD_CHECK = (
+    "UPDATE sqlite_master SET sql = replace(sql, 'NULL UNIQUE', 'NULL UNIQUE CHECK (1)') "
+    "WHERE name = 'messages'"
+)
+NO_DEFAULT = (
+    "your column mine of the table messages is NOT NULL and has no default: no row can be stored"
+)
 
 
 @pytest.fixture
@@ -41,6 +49,12 @@ def numbered(number, settled=0, not_kept=()):
     made = single("singles", IDS.new(), TIME, b"x")
     ledger = LedgerEntry(SOURCE, number, settled, list(not_kept)).encode()
     return Envelope(made.topic, made.kind, made.id, TIME, 1, 1, b"x", ledger)
+
+
+def store(path, *envelopes):
+    writer = SqliteWriter(path)
+    writer.store(envelopes)
+    writer.close()
 
 
 def change(path, *statements):
@@ -78,10 +92,10 @@ def test_the_answer_for_machines_has_all_of_it(path):
     found = json.loads(out)
     assert status == 0
     assert found["ok"] is True
-    assert found["problems"] == found["notes"] == []
+    assert found["problems"] == found["notes"] == found["yours"] == []
     assert found["schema"] == found["schema_wanted"]
     assert found["integrity"] == {
-        "check": "quick_check", "ok": True, "errors": [], "objects": [],
+        "check": "quick_check", "ok": True, "errors": [], "objects": [], "yours": [],
     }  # fmt: skip
     assert found["messages"] == {
         "rows": 503, "bytes": 1393, "topics": 2, "wrong_counters": 0, "wrong": [],
@@ -113,8 +127,8 @@ def test_a_copy_is_looked_at_without_a_trace(path):
         ("UPDATE topics SET first_at = '2030' WHERE topic = 'lines'", 500, 500),
         ("UPDATE topics SET last_at = '2020' WHERE topic = 'lines'", 500, 500),
         ("DELETE FROM topics WHERE topic = 'lines'", 0, 500),
-        ("DELETE FROM messages WHERE topic = 'lines'", 500, 0),
-        ("DELETE FROM messages WHERE seq = 7", 500, 499),
+        (f"INSERT {INTO} (990, 'mine', 'lines', 'x', '{TIME}')", 500, 501),
+        (f"REPLACE {INTO} (7, 'mine', 'lines', 'longer than before', '{TIME}')", 500, 500),
     ],
 )
 def test_counters_that_are_not_those_of_the_rows_are_named(path, statement, kept, true):
@@ -165,9 +179,135 @@ def test_an_index_that_is_gone_is_found(path):
     assert found.integrity.errors == []
 
 
-def test_tables_of_others_are_left_alone(path):
-    change(path, "CREATE TABLE mine (x)", "CREATE VIEW v AS SELECT * FROM messages", "ANALYZE")
-    assert verify(path).problems == []
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("ALTER TABLE messages ADD COLUMN done INTEGER DEFAULT 0",
+         "the column done of the table messages"),
+        ("ALTER TABLE messages ADD COLUMN device TEXT AS (length(body))",
+         "the column device of the table messages"),
+        ("ALTER TABLE dead_letters ADD COLUMN seen_by TEXT",
+         "the column seen_by of the table dead_letters"),
+        ("CREATE INDEX mine ON messages (received_at)", "the index mine of the table messages"),
+        ("CREATE UNIQUE INDEX once ON messages (seq, body)",
+         "the index once of the table messages, which is unique and can refuse messages"),
+        ("CREATE TRIGGER copy AFTER INSERT ON messages BEGIN SELECT 1; END",
+         "the trigger copy on the table messages"),
+        ("CREATE VIEW readings AS SELECT * FROM messages", "the view readings"),
+        ("CREATE TABLE notes (seq INTEGER REFERENCES messages (seq), note TEXT UNIQUE)",
+         "the table notes"),
+        ("CREATE VIRTUAL TABLE search USING fts5 (body, content='messages')", "the table search"),
+        (ADD_CHECK,
+         "a CHECK constraint of the table messages"),
+    ],
+)  # fmt: skip
+def test_additions_of_others_are_named_as_theirs_and_are_no_fault(path, statement, named):
+    change(path, statement, "ANALYZE")
+    found = verify(path)
+    assert (found.problems, found.integrity.ok, found.yours) == ([], True, [named])
+    status, out, _ = command(path)
+    assert status == 0
+    assert f"yours: {named}\n" in out
+    assert out.endswith("all is well\n")
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_an_expression_of_others_that_fails_for_a_row_is_no_damage(path, quick):
+    """SQLite's check would end with `malformed JSON`, and hide what it did not come to."""
+    store(path, single("t", IDS.new(), TIME, b"not JSON"))
+    change(path, "ALTER TABLE messages ADD COLUMN device TEXT AS (body ->> '$.device')")
+    found = verify(path, quick=quick)
+    assert found.problems == []
+    assert found.yours[0] == "the column device of the table messages"
+    assert (
+        "an expression on the table messages fails for some of its rows (malformed JSON)"
+        in (found.yours[1])
+    )
+
+
+def test_damage_is_found_though_an_expression_of_others_fails(path):
+    store(path, batch("lines", IDS.prefix(), TIME, [b"x" * 7000] * 50))
+    change(path, "ALTER TABLE messages ADD COLUMN device TEXT AS (body ->> '$.device')")
+    with path.open("r+b") as file:
+        file.seek(-10 * 8192, 2)
+        file.write(b"\xff" * 4096)
+    status, out, errors = command(path)
+    assert status == 1
+    assert "damaged" in out or "malformed" in errors
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("ALTER TABLE messages RENAME COLUMN body TO payload",
+         "the column body of the table messages is gone"),
+        ("ALTER TABLE topics DROP COLUMN bytes", "the column bytes of the table topics is gone"),
+        ("DROP TABLE dead_letters", "the table dead_letters is gone"),
+        ("ALTER TABLE messages RENAME TO letters", "the table messages is gone"),
+        ("DROP TRIGGER appliance_message_deleted", "the trigger appliance_message_deleted is gone"),
+        ("DROP INDEX messages_topic", "the index messages_topic is gone"),
+        ("DROP INDEX messages_topic; CREATE INDEX messages_topic ON messages (topic, body)",
+         "the index messages_topic is changed"),
+    ],
+)  # fmt: skip
+def test_objects_of_ours_that_are_gone_or_changed_are_a_fault_of_the_schema(
+    path, statement, problem
+):
+    change(path, "DROP TRIGGER IF EXISTS appliance_message_updated", *statement.split("; "))
+    found = verify(path)
+    assert problem in found.problems
+    status, out, _ = command(path)
+    assert status == 1
+    assert "structure     sound; the schema is WRONG" in out
+    assert f"WRONG: {problem}" in out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("id TEXT NOT NULL UNIQUE", "id TEXT NOT NULL",
+         "id of the table messages must be unique, and is not"),
+        ("PRIMARY KEY AUTOINCREMENT", "PRIMARY KEY",
+         "the table messages has lost its AUTOINCREMENT: numbers could be used again"),
+        ("topic TEXT NOT NULL", "topic TEXT NOT NULL, mine TEXT NOT NULL",
+         NO_DEFAULT),
+        ("topic TEXT NOT NULL", "topic INTEGER NOT NULL",
+         "the column topic of the table messages is changed"),
+    ],
+)  # fmt: skip
+def test_a_table_that_was_made_again_otherwise_is_a_fault(path, old, new, problem):
+    """As `sqlite-utils transform` makes tables again."""
+    link = connect(path, readonly=False)
+    link.execute("PRAGMA legacy_alter_table = ON")
+    (sql,) = link.execute("SELECT sql FROM sqlite_master WHERE name = 'messages'").fetchone()
+    assert old in sql
+    link.execute("DROP TABLE messages")
+    link.execute(sql.replace(old, new))
+    link.execute("DELETE FROM topics")
+    link.close()
+    found = verify(path)
+    assert problem in found.problems
+    assert "the index messages_topic is gone" in found.problems
+
+
+def test_a_repair_makes_anew_what_is_gone_and_corrects_the_counters(path):
+    change(
+        path,
+        "DROP INDEX messages_topic",
+        "DROP TRIGGER appliance_message_deleted",
+        "DELETE FROM messages WHERE topic = 'lines' AND seq % 2",
+        "UPDATE topics SET bytes = -5 WHERE topic = 'singles'",
+    )
+    assert command(path)[0] == 1
+    status, out, errors = command(path, "--repair")
+    assert status == 0, out
+    assert errors.splitlines() == [
+        "made anew: the index messages_topic",
+        "made anew: the trigger appliance_message_deleted",
+        "corrected: the counters of the topic lines",
+        "corrected: the counters of the topic singles",
+    ]
+    assert command(path, "--repair")[2] == ""
 
 
 def test_a_damaged_page_is_found(path):

@@ -41,22 +41,29 @@ _PATIENCE: Final = 60.0
     is_flag=True,
     help="Acknowledge the messages currently missing; later runs report only new losses.",
 )
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="First correct counters that differ from their rows, and make indexes that are gone anew.",
+)
 @options.AS_JSON
 @click.pass_obj
 def verify(
-    config: Config, *, quick: bool, database: Path | None, accept: bool, as_json: bool
+    config: Config, *, quick: bool, database: Path | None, accept: bool, repair: bool, as_json: bool
 ) -> None:
     r"""Check that no accepted message is missing, while the appliance runs or when it is stopped.
 
     It runs SQLite's own check of the file, compares the topics' counters with their rows, counts
-    dead letters, and finds by the ledger whether a confirmed envelope was never stored. It only
-    reads. Exit status: 0 all is well, 1 something is wrong (or the file can't be read), 2 wrong
-    usage.
+    dead letters, and finds by the ledger whether a confirmed envelope was never stored. What other
+    people added to the database (a column, an index, a trigger, a view, a table) is named as
+    `yours` and is no fault. It only reads, unless it is told to --accept or to --repair. Exit
+    status: 0 all is well, 1 something is wrong (or the file can't be read), 2 wrong usage.
 
     \b
     Examples:
       appliance verify
       appliance verify --quick --json | jq .problems
+      appliance verify --repair
       appliance verify --database /backups/appliance-2026-11-21.db
     """
     began = time.monotonic()
@@ -65,6 +72,9 @@ def verify(
     if accept:
         count = checked.accept_missing()
         click.echo(f"missing envelopes acknowledged: {count:,}", err=True)
+    if repair:
+        for done in checked.repair(_go_on):
+            click.echo(done, err=True)
     verification = checked.verify(
         quick=quick, alone=database is not None, progress=_show if _watched() else _hide
     )
@@ -191,6 +201,11 @@ def _watched() -> bool:
 
 def _show(step: str, seconds: float) -> None:
     click.echo(f"\r\x1b[Kchecking: {step} ... {seconds:.0f} s ", nl=False, err=True)
+
+
+def _go_on(_seconds: float) -> bool:
+    """Never stop a repair: Ctrl-C ends the program, and what is corrected by then stays."""
+    return False
 
 
 def _hide(step: str, seconds: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from appliance.cli.text.words import counted, size
 from appliance.model.ledger import Ranges
-from appliance.store.verification import LedgerSums, Verification
+from appliance.store.verification import Integrity, LedgerSums, Verification
 
 
 @dataclass
@@ -24,7 +24,7 @@ def lines(verification: Verification, queue: Queue, *, alone: bool) -> list[str]
     """Return the lines of `appliance verify`; `alone`: the file is not the appliance's own."""
     rows = [("database", verification.database), ("schema", str(verification.schema))]
     if (integrity := verification.integrity) is not None:
-        rows.append(("structure", f"{'sound' if integrity.ok else 'WRONG'} ({integrity.check})"))
+        rows.append(("structure", _structure(integrity)))
     if (messages := verification.messages) is not None:
         agree = (
             f"the counters of {counted(messages.wrong_counters, 'topic')} are WRONG"
@@ -41,11 +41,18 @@ def lines(verification: Verification, queue: Queue, *, alone: bool) -> list[str]
     rows.append(("queue", _queue(queue)))
     text = [f"{name:<12}  {text}" for name, text in rows]
     text += _details(verification)
+    text += [f"yours: {each}" for each in verification.yours]
     text += [f"note: {note}" for note in verification.notes]
     text += [f"WRONG: {problem}" for problem in verification.problems]
     if verification.problems:
         return [*text, counted(len(verification.problems), "problem")]
     return [*text, "all is well" if alone else f"all is well{_waiting_letters(verification)}"]
+
+
+def _structure(integrity: Integrity) -> str:
+    if integrity.errors:
+        return f"WRONG ({integrity.check})"
+    return "sound" + ("; the schema is WRONG" if integrity.objects else f" ({integrity.check})")
 
 
 def _waiting_letters(verification: Verification) -> str:

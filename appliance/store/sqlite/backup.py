@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError, StoreError
 from appliance.machine import disk_space, files, locks
 from appliance.store.base import Backup, Progress
-from appliance.store.sqlite import paths
+from appliance.store.sqlite import integrity, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
 #: Steps of SQLite's machine between two looks at the progress: some ten milliseconds.
@@ -256,15 +256,15 @@ def check(path: Path, progress: Progress) -> int:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
         try:
             connection.set_progress_handler(look, _STEPS)
-            answer = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            errors = integrity.check(connection, "integrity_check", 1).errors
             messages = connection.execute("SELECT count(*) FROM messages").fetchone()[0]
         finally:
             connection.close()
     except sqlite3.Error as error:
         text = "the check was stopped" if stopped else f"{path} is not sound: {error}"
         raise BackupError(text) from error
-    if answer != "ok":
-        raise BackupError(f"{path} is not sound: {answer}")
+    if errors:
+        raise BackupError(f"{path} is not sound: {errors[0]}")
     return int(messages)
 
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from appliance.errors import SchemaError, StoreError
 from appliance.store.base import HealthCheck
-from appliance.store.sqlite import migrations, paths, upkeep
+from appliance.store.sqlite import integrity, migrations, paths, upkeep
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.transaction import check_tables
 
 #: The first version that is free of the WAL-reset race.
 _SAFE: Final = (3, 51, 3)
@@ -40,8 +41,9 @@ class SqliteHealth:
         )
 
     def database(self) -> Iterator[HealthCheck]:
-        """Check the schema, the structure and the write-ahead log."""
+        """Check the schema, the tables, the structure and the write-ahead log."""
         yield self._schema()
+        yield self._tables()
         yield self._structure()
         yield self._wal()
 
@@ -78,6 +80,18 @@ class SqliteHealth:
                 "error",
                 str(error),
                 "restore a backup: appliance restore (see the check `database`)",
+            )
+
+    def _tables(self) -> HealthCheck:
+        try:
+            return HealthCheck("tables", "ok", tables(self._path))
+        except StoreError as error:
+            return HealthCheck(
+                "tables",
+                "error",
+                str(error),
+                "undo what was changed of the appliance's own tables; messages wait meanwhile, and "
+                "`appliance verify` names what is gone or changed",
             )
 
     def _structure(self) -> HealthCheck:
@@ -124,6 +138,27 @@ def schema(path: Path) -> str:
     return f"version {number}"
 
 
+def tables(path: Path) -> str:
+    """Return in words that messages can be stored as far as the tables are concerned.
+
+    Raises TablesError where the tables were changed so that they take none, StoreError where they
+    can't be read.
+    """
+    if not paths.size(path):
+        return "there are none yet"
+    connection = connect(path, readonly=True)
+    try:
+        present, wanted = migrations.versions(connection)
+        if present != wanted:
+            return "not looked at: the schema is another one"
+        check_tables(connection)
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+    finally:
+        connection.close()
+    return "as storing needs them"
+
+
 def quick_check(path: Path) -> str:
     """Return in words that the structure is sound. Raises StoreError where it is damaged."""
     if not paths.size(path):
@@ -139,13 +174,13 @@ def quick_check(path: Path) -> str:
     connection = connect(path, readonly=True)
     try:
         connection.set_progress_handler(look, _STEPS)
-        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        errors = integrity.check(connection, "quick_check", 1).errors
     except sqlite3.Error as error:
         if late:
             return f"nothing wrong in the first {_CHECK_SECONDS:.0f} s; appliance verify looks on"
         raise store_error(error, path) from error
     finally:
         connection.close()
-    if answer != "ok":
-        raise StoreError(f"{path} is damaged: {answer}")
+    if errors:
+        raise StoreError(f"{path} is damaged: {errors[0]}")
     return f"sound, checked in {time.monotonic() - began:.1f} s"

@@ -41,6 +41,8 @@ _PRUNE: Final = """
         ORDER BY missing > 0 DESC, last_at DESC LIMIT -1 OFFSET ?2 - 1
     )
 """
+#: What the worker needs of the table, for a check whether it can be compiled.
+STATEMENTS: Final = (_SELECT, _INSERT, _UPDATE, _GO_ON, _PRUNE)
 #: Where an entry's source stands in its text, as the publisher writes it.
 _SOURCE: Final = slice(2, 18)
 

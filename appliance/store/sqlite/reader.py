@@ -18,6 +18,7 @@ from appliance.store.paging import pieces, take
 from appliance.store.rows import PAGE_BYTES, Engine, Page, StoredMessage, Topic, Totals, Window
 from appliance.store.sqlite import migrations, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.transaction import check_tables
 
 #: KiB of page cache for each connection. Each thread that reads has a connection, and the operating
 #: system caches the file anyway.
@@ -61,9 +62,14 @@ class SqliteReader:
             self._local = threading.local()
 
     def check(self) -> None:
-        """Read one row. Raises SchemaError unless the database has this program's schema."""
+        """Read one row, and see whether the tables are as storing needs them.
+
+        Raises SchemaError unless the database has this program's schema, TablesError where its
+        tables were changed so that nothing can be stored.
+        """
         with self.reading() as connection:
             migrations.check(connection, self._path)
+            check_tables(connection)
             connection.execute("SELECT seq FROM messages ORDER BY seq DESC LIMIT 1").fetchone()
 
     def topics(

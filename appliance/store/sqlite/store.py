@@ -128,6 +128,25 @@ class SqliteStore:
 
         return verify(self.path, quick=quick, alone=alone, progress=progress)
 
+    def repair(self, rest: Rest) -> list[str]:
+        """Correct counters that differ from their rows, and make anew indexes that are gone.
+
+        Returns in words what was done. Raises InUseError where the janitor is doing it.
+        """
+        from appliance.store.sqlite import recount, schema_check
+
+        connection = connect(self.path, readonly=False)
+        try:
+            made = schema_check.repair(connection)
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from error
+        finally:
+            connection.close()
+        topics = recount.recount(self.path, rest)
+        return [f"made anew: the {each}" for each in made] + [
+            f"corrected: the counters of the topic {topic}" for topic in topics
+        ]
+
     def unaccounted(self, entry: LedgerEntry) -> int:
         """Return how many envelopes a source calls settled and kept that are not stored yet."""
         from appliance.store.sqlite import ledger_table

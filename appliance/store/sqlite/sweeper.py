@@ -1,9 +1,13 @@
 """Retention: deletes messages in transactions so short that the worker hardly notices.
 
-The messages to delete are searched for without a lock. Each transaction deletes some of them and
-subtracts them from their topic's counters; the time for which it held the writer decides how many
-rows the next one deletes. Then the freed pages are given back to the file system, also in small
-steps.
+What is deleted is decided by the rows that are there, never by the counters in `topics`, which
+other programs can write. The rows are counted and searched for without a lock. Each transaction
+deletes some of them, and triggers of ours subtract them from their topic's counters; the time for
+which it held the writer decides how many rows the next one deletes. Then the freed pages are given
+back to the file system, also in small steps.
+
+A row that a trigger of someone else's keeps from being deleted stays, and stops nothing: the rows
+beside it are deleted, and the next sweep goes on behind it.
 """
 
 import json
@@ -14,10 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import structlog
+
+from appliance.machine.complaint import Complaint
 from appliance.model import timestamps
 from appliance.model.retention import Rule, Rules
 from appliance.store.base import Rest
-from appliance.store.sqlite import paths
+from appliance.store.sqlite import paths, refusal
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
 #: Seconds for which a transaction should hold the writer at most.
@@ -49,17 +56,39 @@ _SPARE_PAGES: Final = 1024
 #: Bytes of WAL after which it is moved into the database between two transactions.
 _WAL_BYTES: Final = 32 * 2**20
 
-_TOPICS: Final = "SELECT topic, messages, bytes, first_at FROM topics WHERE messages > 0"
+#: Rows of a topic that are looked at first: where none is too old, most rules are kept.
+_PEEK: Final = 100
+#: Rows of one topic that triggers may refuse to delete in one sweep.
+_MOST_REFUSED: Final = 1000
+#: A topic whose rows took long to count is counted again after this many times as long.
+_COUNT_PART: Final = 50.0
+#: Steps of SQLite's machine between two looks whether to stop: a few milliseconds.
+_STEPS: Final = 100_000
+
+#: Each topic that has a row, found by one search in the index for each.
+_TOPICS: Final = """
+    WITH RECURSIVE names (name) AS (
+        SELECT min(topic) FROM messages
+        UNION ALL
+        SELECT (SELECT min(topic) FROM messages WHERE topic > name) FROM names
+        WHERE name IS NOT NULL
+    )
+    SELECT name FROM names WHERE name IS NOT NULL
+"""
+_COUNT: Final = """
+    SELECT count(*), 0 FROM messages INDEXED BY messages_topic WHERE topic = ? AND seq > ?
+"""
+_MEASURE: Final = """
+    SELECT count(*), coalesce(sum(octet_length(body)), 0)
+    FROM messages INDEXED BY messages_topic WHERE topic = ? AND seq > ?
+"""
 _CANDIDATES: Final = """
     SELECT seq, octet_length(body), received_at FROM messages INDEXED BY messages_topic
-    WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?
+    WHERE topic = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?
 """
 _DELETE: Final = """
     DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?)) AND topic = ?
     RETURNING octet_length(body), received_at
-"""
-_SUBTRACT: Final = """
-    UPDATE topics SET messages = max(0, messages - ?), bytes = max(0, bytes - ?) WHERE topic = ?
 """
 #: A topic's first time is searched for only where its message was deleted: a message that was sent
 #: again is old and was stored late, and its time stays the first one. The same holds for the last.
@@ -79,6 +108,8 @@ _SET_LAST: Final = f"""
         )
     ), last_at) WHERE topic = ? AND last_at <= ?
 """  # noqa: S608  # a number of ours
+
+_log: Any = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -116,8 +147,10 @@ class _Excess:
         self._fresh = timestamps.timestamp(now - _FRESH)
         self._old = "" if rule.age is None else timestamps.timestamp(now - rule.age)
 
-    def any(self, first_at: str) -> bool:
-        return self._rows > 0 or self._bytes > 0 or first_at < self._old
+    @property
+    def any(self) -> bool:
+        """Whether there are more rows or bytes than the rule keeps."""
+        return self._rows > 0 or self._bytes > 0
 
     def has(self, size: int, received_at: str) -> bool:
         """Whether to delete the message; if so, subtracts it from the excess."""
@@ -145,52 +178,112 @@ class Sweeper:
         self._rows = _Pace(_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS)
         self._pages = _Pace(_FIRST_PAGES, _LEAST_PAGES, _MOST_PAGES)
         self._swept = Swept()
+        self._stopped = False
+        self._count_at: dict[str, float] = {}  # when a topic is counted again
+        self._after: dict[str, int] = {}  # where a sweep goes on, behind rows that can't be deleted
+        self._refused = 0  # rows of the present topic
+        self._refusal = ""
+        self._hindered = Complaint(_log, "retention hindered", "retention no longer hindered")
 
     def sweep(self) -> Swept:
         """Delete the messages that the rules don't keep, and shrink the file. Raises StoreError."""
-        began, self._swept = time.monotonic(), Swept()
+        began, self._swept, self._refusal = time.monotonic(), Swept(), ""
         try:
             connection = connect(self._path, readonly=False)
             try:
                 # Checkpoints are made between transactions, where they hold no writer.
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
-                for topic, count, size, first_at in connection.execute(_TOPICS).fetchall():
-                    rule = self._rules.of(topic)
-                    if rule is not None:
-                        excess = _Excess(rule, count, size, time.time())
-                        if excess.any(first_at) and self._sweep_topic(connection, topic, excess):
-                            break
+                connection.set_progress_handler(self._look_up, _STEPS)
+                self._sweep_topics(connection)
                 self._shrink(connection)
             finally:
                 connection.close()
         except sqlite3.Error as error:
-            raise store_error(error, self._path) from error
+            if not self._stopped:
+                raise store_error(error, self._path) from error
+        if self._refusal:
+            self._hindered.fails(error=self._refusal)
+        else:
+            self._hindered.works()
         self._swept.seconds = time.monotonic() - began
         return self._swept
 
-    def _sweep_topic(self, connection: Any, topic: str, excess: _Excess) -> bool:
+    def _look_up(self) -> int:
+        """Beat during a long statement; end it where the janitor stops."""
+        self._stopped = self._rest(0)
+        return int(self._stopped)
+
+    def _sweep_topics(self, connection: Any) -> None:
+        for (topic,) in connection.execute(_TOPICS).fetchall():
+            rule = self._rules.of(topic)
+            if rule is None:
+                continue
+            # A trigger that stores a row for each deleted one must not keep the sweep going.
+            until = connection.execute("SELECT max(seq) FROM messages").fetchone()[0] or 0
+            after = self._after.pop(topic, 0)
+            excess = self._excess(connection, topic, rule, after)
+            oldest = connection.execute(_CANDIDATES, (topic, after, until, _PEEK)).fetchall()
+            if not excess.any and not any(excess.has(*row[1:]) for row in oldest):
+                continue
+            if self._sweep_topic(connection, topic, excess, after, until):
+                return
+
+    def _excess(self, connection: Any, topic: str, rule: Rule, after: int) -> _Excess:
+        """Count a topic's rows, as far as its rule asks for that, unless it was counted lately."""
+        began = time.monotonic()
+        if (rule.rows is None and rule.bytes is None) or began < self._count_at.get(topic, 0.0):
+            return _Excess(Rule(rule.pattern, age=rule.age), 0, 0, time.time())
+        query = _COUNT if rule.bytes is None else _MEASURE
+        count, size = connection.execute(query, (topic, after)).fetchone()
+        ended = time.monotonic()
+        self._count_at[topic] = ended + _COUNT_PART * (ended - began)
+        return _Excess(rule, count, size, time.time())
+
+    def _sweep_topic(
+        self, connection: Any, topic: str, excess: _Excess, after: int, until: int
+    ) -> bool:
         """Delete a topic's excess, oldest first; return whether to stop."""
-        after = 0
+        self._refused = 0
         while True:
-            rows = connection.execute(_CANDIDATES, (topic, after, self._rows.size)).fetchall()
+            size = self._rows.size
+            rows = connection.execute(_CANDIDATES, (topic, after, until, size)).fetchall()
             chunk = _within(map(_Candidate._make, rows))
             seqs = [row.seq for row in chunk if excess.has(row.size, row.received_at)]
             if not seqs:
                 return False
-            held = self._hold(connection, partial(self._delete, connection, topic, seqs))
-            if len(rows) == self._rows.size:
-                self._rows.learn(held)
-            after = chunk[-1].seq
-            if self._pause(connection, held):
+            if self._delete(connection, topic, seqs, learn=len(rows) == size):
                 return True
+            after = chunk[-1].seq
+            if self._refused > _MOST_REFUSED:
+                self._after[topic] = after
+                return False
 
-    def _delete(self, connection: Any, topic: str, seqs: list[int]) -> None:
+    def _delete(self, connection: Any, topic: str, seqs: list[int], *, learn: bool = False) -> bool:
+        """Delete the rows, but for those that a trigger keeps; return whether to stop."""
+        try:
+            held = self._hold(connection, partial(self._delete_all, connection, topic, seqs))
+        except sqlite3.Error as error:
+            if not refusal.can_be_of_a_trigger(connection, error):
+                raise
+            if refusal.compile_error(connection, _DELETE):
+                raise
+            if len(seqs) == 1:
+                self._refused += 1
+                self._refusal = f"topic {topic}, seq {seqs[0]}: {error}"
+                return self._rest(0)
+            half = len(seqs) // 2
+            parts = seqs[:half], seqs[half:]
+            return any(self._delete(connection, topic, part) for part in parts)
+        if learn:
+            self._rows.learn(held)
+        return self._pause(connection, held)
+
+    def _delete_all(self, connection: Any, topic: str, seqs: list[int]) -> None:
         rows = connection.execute(_DELETE, (json.dumps(seqs), topic)).fetchall()
         if not rows:
             return  # another process was quicker
         size = sum(row[0] for row in rows)
         times = [row[1] for row in rows]
-        connection.execute(_SUBTRACT, (len(rows), size, topic))
         # In this order: in a topic without messages both become the last time.
         connection.execute(_SET_LAST, (topic, max(times)))
         connection.execute(_SET_FIRST, (topic, min(times)))

@@ -1,5 +1,6 @@
-"""The janitor's duties for the database: empty the write-ahead log, delete by retention rules."""
+"""The janitor's duties for the database: empty the write-ahead log, recount, delete by rules."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -11,6 +12,7 @@ from appliance.model.retention import Rules
 from appliance.store.base import Duty, Rest
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.recount import recount
 from appliance.store.sqlite.sweeper import Sweeper
 
 #: Seconds between two looks at the WAL.
@@ -22,6 +24,11 @@ _WAL_SMALL: Final = 4 * 2**20
 _WAL_LARGE: Final = 128 * 2**20
 #: Seconds between two looks for messages to delete.
 _SWEEP_EVERY: Final = 60.0
+#: Seconds between two recounts; after a long one, so many times as long as it took.
+_RECOUNT_EVERY: Final = 60.0
+_RECOUNT_PART: Final = 100.0
+#: Topics that the log names.
+_MOST_NAMED: Final = 10
 #: Milliseconds for which a checkpoint waits for writers and readers; the next one tries again.
 _PATIENCE_MS: Final = 200
 #: First and last byte of the -shm file that readers lock.
@@ -35,17 +42,23 @@ class Upkeep:
 
     def __init__(self, path: Path, rules: Rules, rest: Rest) -> None:
         self._path = path
+        self._rest = rest
         self._sweeper = Sweeper(path, rules, rest) if rules else None
         self._reported_bytes = 0  # of the WAL that could not be emptied
 
     def duties(self) -> Sequence[Duty]:
-        """Return the duties; the second one only where there are retention rules."""
+        """Return the duties; the last one only where there are retention rules."""
         duties = [
             Duty(
                 self.cut_wal,
                 _WAL_EVERY,
                 Complaint(_log, "checkpoint failed", "checkpoint works again"),
-            )
+            ),
+            Duty(
+                self.recount,
+                _RECOUNT_EVERY,
+                Complaint(_log, "recount failed", "recount works again"),
+            ),
         ]
         if self._sweeper is not None:
             complaint = Complaint(_log, "retention failed", "retention works again")
@@ -73,6 +86,23 @@ class Upkeep:
             _log.warning("write-ahead log held open", bytes=size, readers=readers(self._path))
             self._reported_bytes = size
         return _WAL_EVERY
+
+    def recount(self) -> float:
+        """Correct counters that differ from their rows; return the seconds until the next look.
+
+        Raises StoreError.
+        """
+        began = time.monotonic()
+        topics = recount(self._path, self._rest)
+        seconds = time.monotonic() - began
+        if topics:
+            _log.info(
+                "counters corrected",
+                topics=len(topics),
+                named=topics[:_MOST_NAMED],
+                seconds=round(seconds, 1),
+            )
+        return max(_RECOUNT_EVERY, _RECOUNT_PART * seconds)
 
     def sweep(self) -> float:
         """Delete the messages that the rules don't keep; return the seconds until the next look.

@@ -11,8 +11,9 @@ from typing import Any, Final
 from appliance.errors import StoreError
 from appliance.model import ledger
 from appliance.store.base import StepTimer
-from appliance.store.sqlite import ledger_table, migrations, paths
+from appliance.store.sqlite import integrity, ledger_table, migrations, paths, schema_check
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.recount import agree
 from appliance.store.verification import (
     DeadLetterSums,
     Integrity,
@@ -98,20 +99,22 @@ class _Verifier:
                        else "use the newer program")
                 )  # fmt: skip
                 return result
+            result.problems += result.integrity.objects
+            result.yours += result.integrity.yours
             self._check_content(result)
         except sqlite3.DatabaseError as error:
             if self._stopped is not None:
                 raise self._stopped from error
-            raise
+            if not result.problems:  # else tables that are gone or changed can't be asked
+                raise
         return result
 
     def _check_content(self, result: Verification) -> None:
-        if result.integrity is not None:
-            result.problems += result.integrity.objects
         result.messages = self._messages()
         if result.messages.wrong_counters:
             result.problems.append(
-                f"topics with wrong counters: {result.messages.wrong_counters:,}"
+                f"topics with wrong counters: {result.messages.wrong_counters:,}; the janitor "
+                "corrects them within minutes, `appliance verify --repair` at once"
             )
         result.dead_letters = self._dead_letters()
         if result.dead_letters.also_stored:
@@ -146,10 +149,12 @@ class _Verifier:
 
     def _integrity(self, check: str) -> Integrity:
         self._begin("structure")
-        rows = self._connection.execute(f"PRAGMA {check}({_MOST_ERRORS})").fetchall()
-        errors = [row[0] for row in rows if row[0] != "ok"]
-        objects = [] if errors else migrations.differences(self._connection)
-        return Integrity(check, not errors and not objects, errors, objects)
+        sound = integrity.check(self._connection, check, _MOST_ERRORS)
+        if sound.errors:
+            return Integrity(check, ok=False, errors=sound.errors, objects=[], yours=[])
+        schema = schema_check.examine(self._connection)
+        yours = schema.yours + sound.unchecked
+        return Integrity(check, not schema.wrong, [], schema.wrong, yours)
 
     def _messages(self) -> MessageSums:
         self._begin("counters")
@@ -159,11 +164,7 @@ class _Verifier:
         for topic, *values in self._connection.execute(_COUNTERS):
             counter, actual = values[:4], values[4:]
             rows, size, topics = rows + actual[0], size + actual[1], topics + 1
-            # Retention moves the first time forward in steps, and can leave the last time.
-            within = not actual[0] or (counter[2] or "") <= actual[2] <= actual[3] <= (
-                counter[3] or ""
-            )
-            if counter[:2] != actual[:2] or not within:
+            if not agree(counter, actual):
                 wrong_counters += 1
                 if len(wrong) < _MOST_NAMED:
                     both = (dict(zip(names, side, strict=True)) for side in (counter, actual))

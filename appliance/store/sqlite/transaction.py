@@ -1,0 +1,490 @@
+"""One transaction: what a group of contents becomes, row by row or dead letter by dead letter.
+
+Each message is one row or one dead letter. A row that the database refuses (a constraint or a
+trigger of a user's) is left out, and everything beside it is stored: `executemany` ends at the row
+that is refused, the rows before it are in the transaction, and the same iterator goes on behind it.
+"""
+
+import operator
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import filterfalse
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from appliance.errors import EnvelopeError, StoreError, TablesError
+from appliance.model.contents import (
+    Content,
+    DeadEnvelope,
+    DeadLetter,
+    LedgerReport,
+    dead_letter,
+)
+from appliance.model.ids import PREFIX_LENGTH
+from appliance.model.timestamps import now
+from appliance.model.wire import Envelope, Kind, Message, as_bytes, as_text, unpack
+from appliance.store.sqlite import ledger_table, refusal
+from appliance.store.sqlite.database import sqlite3
+
+#: Most messages have no content type and no meta. Python's sqlite3 looks for an adapter each time
+#: that it binds None, which took 0.9 us: more than half of what the row costs. So they are bound
+#: as empty texts, which neither can be.
+_INSERT: Final = """
+    INSERT INTO messages (id, topic, body, received_at, content_type, meta)
+    VALUES (?, ?, ?, ?, nullif(?, ''), nullif(?, ''))
+    ON CONFLICT (id) DO NOTHING
+"""
+#: SQLite splits the batch itself, so that Python does nothing for a line. A value that is no string
+#: becomes NULL; the table refuses that, and with it the whole envelope.
+_INSERT_LINES: Final = """
+    INSERT INTO messages (id, topic, body, received_at, content_type, meta)
+    SELECT ? || printf('%08x', key + ?), ?, CASE type WHEN 'text' THEN value END, ?, ?, ?
+    FROM json_each(?) WHERE true
+    ON CONFLICT (id) DO NOTHING
+"""
+#: Escapes that SQLite takes literally and that make invalid UTF-8 or a NUL. We never write them.
+_ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_INSERT_DEAD: Final = """
+    INSERT INTO dead_letters (
+        id, topic, body, reason, error, received_at, dead_at, content_type, meta
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id, reason, body) DO UPDATE SET dead_at = excluded.dead_at
+"""
+_ADD_TO_TOPIC: Final = """
+    INSERT INTO topics (topic, messages, bytes, first_at, last_at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (topic) DO UPDATE SET
+        messages = messages + excluded.messages,
+        bytes = bytes + excluded.bytes,
+        first_at = min(first_at, excluded.first_at),
+        last_at = max(last_at, excluded.last_at)
+"""
+_COUNT_SINCE: Final = """
+    SELECT topic, count(*), sum(octet_length(body)), min(received_at), max(received_at)
+    FROM messages WHERE seq > ? GROUP BY topic
+"""
+#: What storing needs of the tables.
+_STATEMENTS: Final = (
+    _INSERT, _INSERT_LINES, _INSERT_DEAD, _ADD_TO_TOPIC, _COUNT_SINCE, *ledger_table.STATEMENTS,
+)  # fmt: skip
+#: `dead_letters.reason` of messages that the database refuses.
+_UNSTORABLE: Final = "unstorable"
+_LEFT_OUT: Final = "a trigger of the database left it out without a word"
+#: Lines that are stored together after a line among many was refused.
+_PART: Final = 256
+#: Newest rows, and topics, with which the database is tried.
+_NEWEST: Final = 3
+#: No client can send to it: its name is not a topic's.
+_NOBODYS_TOPIC: Final = "_probe"
+_CONFLICT: Final = "another message with this id (the same idempotency key) was stored before"
+
+
+#: A row of `messages`, but for its `seq`.
+_Row = tuple[str, str, str | bytes, str, str, str]
+
+
+def check_tables(connection: Any) -> None:
+    """Raise TablesError where a statement that storing needs can't even be compiled."""
+    if error := refusal.compile_error(connection, *_STATEMENTS):
+        raise TablesError(f"the tables are not as they must be: {error}")
+
+
+def takes_a_row(connection: Any, topics: Sequence[str]) -> bool:
+    """Whether the database takes any row; none is left behind. No transaction may be open.
+
+    It is offered rows of these topics, of topics that it took lately, and of a topic that nobody
+    uses; with bodies that it took lately, and with others.
+    """
+    newest = connection.execute(
+        "SELECT topic, body, content_type, meta FROM messages ORDER BY seq DESC LIMIT ?", (_NEWEST,)
+    ).fetchall()
+    names = list(dict.fromkeys([*topics[:_NEWEST], *(row[0] for row in newest), _NOBODYS_TOPIC]))
+    nonce = uuid.uuid4().hex
+    kinds = [(f'{{"probe":"{nonce}"}}', "application/json", "{}"), (nonce, "", "")]
+    kinds += [(body, content_type or "", meta or "") for _, body, content_type, meta in newest]
+    for body, content_type, meta in kinds:
+        for topic in names:
+            row = (str(uuid.uuid4()), topic, body, now(), content_type, meta)
+            if _takes(connection, row):
+                return True
+    return False
+
+
+def _takes(connection: Any, row: _Row) -> bool:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        return bool(connection.execute(_INSERT, row).rowcount == 1)
+    except sqlite3.Error as error:
+        if not refusal.is_of_values(error):
+            raise
+        return False
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+class _Dead(NamedTuple):
+    """A dead letter, the content from which it comes, and its place in that."""
+
+    content: Content
+    place: int
+    letter: DeadLetter
+
+
+class _Added(NamedTuple):
+    """The messages of an envelope that are to be rows: how many, their bytes, their times."""
+
+    topic: str
+    messages: int
+    size: int
+    since: str
+    until: str
+
+
+class RolledBackError(StoreError):
+    """A trigger has ended the whole transaction for one row; it is not known which, if id is ""."""
+
+    def __init__(self, message_id: str, message: str) -> None:
+        super().__init__(message)
+        self.message_id = message_id
+
+
+class NothingTakenError(StoreError):
+    """Messages were refused, and no row was stored beside them: perhaps none ever is.
+
+    `topics` are those of the refused messages.
+    """
+
+    def __init__(self, topics: list[str], message: str) -> None:
+        super().__init__(message)
+        self.topics = topics
+
+
+class Transaction:
+    """Fills the transaction that was begun on `connection`.
+
+    `known` are messages that the database refuses, each with the reason in its words: they are not
+    offered to it again. `sure` says that the database does take rows, so that a refusal is the
+    fault of what is refused.
+    """
+
+    def __init__(
+        self, connection: Any, *, known: Mapping[str, str] | None = None, sure: bool = False
+    ) -> None:
+        self._connection = connection
+        self._known = known or {}
+        self._sure = sure
+        self._rows: list[_Row] = []
+        self._added: list[_Added] = []
+        self._waiting: list[Envelope] = []  # whose rows wait
+        self._unsure: list[Envelope] = []  # of which not every message became a row just now
+        #: id() of a part of an envelope of lines -> the envelope, and the place of its first line
+        self._parts: dict[int, tuple[Envelope, int]] = {}
+        self._checked = False
+        #: id -> the database's words, of rows that it refused
+        self.refused: dict[str, str] = {}
+        self._dead: list[_Dead] = []
+        self._given_up: list[DeadEnvelope] = []
+        last = connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
+        ).fetchone()
+        self._last_seq = last[0] if last else 0
+
+    def store(self, contents: Sequence[Content]) -> list[tuple[str | bytes, str]]:
+        """Store all contents; return their ledger entries, each with its envelope's time.
+
+        Raises TablesError where the tables are not as they must be, NothingTakenError where no row
+        was stored beside those that were refused, RolledBackError where the transaction is gone.
+        """
+        entries: list[tuple[str | bytes, str]] = []
+        for content in contents:
+            if content.ledger:
+                entries.append((content.ledger, content.received_at))
+            if isinstance(content, LedgerReport):
+                continue
+            if isinstance(content, DeadLetter):
+                self._dead.append(_Dead(content, 0, content))
+                continue
+            if isinstance(content, DeadEnvelope):
+                self._given_up.append(content)
+                continue
+            try:
+                self._add(content)
+            except EnvelopeError as error:
+                self._dead.append(_Dead(content, 0, _dead(content, error.reason, str(error))))
+        self._flush()
+        if self._unsure:
+            self._account_for_each()
+        self._count_in_topics()
+        for given_up in self._given_up:
+            letters = filterfalse(self._is_stored, given_up.letters())
+            self._dead += [_Dead(given_up, place, each) for place, each in enumerate(letters)]
+        if self._dead:
+            self._store_dead(contents)
+        return entries
+
+    def _add(self, envelope: Envelope) -> None:
+        kind, topic, at = envelope.kind, envelope.topic, envelope.received_at
+        if kind is Kind.MESSAGE:  # most are: no list of one message is made
+            body, meta = as_text(envelope.body), envelope.meta or ""
+            self._rows.append((envelope.id, topic, body, at, envelope.content_type or "", meta))
+            self._added.append(_Added(topic, 1, envelope.size, at, at))
+            self._waiting.append(envelope)
+        elif kind is Kind.LINES and _can_be_split(envelope.body):
+            self._flush()
+            self._add_lines(envelope)
+        else:
+            self._add_messages(envelope, unpack(envelope))
+
+    def _add_messages(self, envelope: Envelope, messages: list[Message]) -> None:
+        topic, size = envelope.topic, envelope.size
+        if any(message.dead for message in messages):
+            for place, message in enumerate(messages):
+                if message.dead:
+                    letter = dead_letter(topic, message, *message.dead)
+                    self._dead.append(_Dead(envelope, place, letter))
+            messages = [message for message in messages if not message.dead]
+            size = sum(len(as_bytes(message.body)) for message in messages)
+        if messages:
+            self._rows += [
+                (m.id, topic, m.body, m.received_at, m.content_type or "", m.meta or "")
+                for m in messages
+            ]
+            since, until = messages[0].received_at, messages[-1].received_at
+            self._added.append(_Added(topic, len(messages), size, since, until))
+            self._waiting.append(envelope)
+
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        waiting, self._waiting = self._waiting, []
+        if not rows:
+            return
+        count = len(rows)
+        if self._known:
+            self.refused |= {row[0]: self._known[row[0]] for row in rows if row[0] in self._known}
+            rows = [row for row in rows if row[0] not in self._known]
+        left, inserted = iter(rows), 0
+        while True:
+            try:
+                inserted += self._connection.executemany(_INSERT, left).rowcount
+            except (sqlite3.Error, OverflowError, ValueError, TypeError) as error:
+                self._refuse(error, rows, len(rows) - operator.length_hint(left) - 1)
+            else:
+                break
+        if inserted != count:
+            self._unsure += waiting
+
+    def _refuse(self, error: Exception, rows: Sequence[_Row], place: int) -> None:
+        """Note that the row at `place` is refused; raises where that is not the row's fault."""
+        self._blame_values(error)
+        message_id, text = rows[place][0], str(error)
+        if not self._connection.in_transaction:
+            raise RolledBackError(message_id, text) from error
+        self.refused[message_id] = text
+
+    def _blame_values(self, error: Exception) -> None:
+        """Return where a row's values are at fault.
+
+        Raises TablesError where the tables are, and the error itself where the database is.
+        """
+        if isinstance(error, sqlite3.Error) and not refusal.is_of_values(error):
+            raise error
+        if not self._checked:  # not again for each of a thousand
+            check_tables(self._connection)
+            self._checked = True
+
+    def _add_lines(self, envelope: Envelope) -> None:
+        at = envelope.received_at
+        self._connection.execute("SAVEPOINT lines")
+        try:
+            if self._insert_lines(envelope) != envelope.count:
+                unpack(envelope)  # raises unless the envelope is sound and was stored before
+                self._unsure.append(envelope)
+        except EnvelopeError:
+            self._undo_lines()
+            raise
+        except sqlite3.Error as error:
+            # A value that is no string, or JSON that is none: then this raises EnvelopeError.
+            # Else a line is refused, and the lines are tried one after another.
+            self._undo_lines()
+            messages = unpack(envelope)
+            self._blame_values(error)
+            if not self._connection.in_transaction:
+                raise RolledBackError("", str(error)) from error
+            self._add_parts(envelope, messages)
+        else:
+            self._connection.execute("RELEASE lines")
+            self._added.append(_Added(envelope.topic, envelope.count, envelope.size, at, at))
+
+    def _add_parts(self, envelope: Envelope, messages: list[Message]) -> None:
+        """Add lines of which one at least is refused: in parts, and of a small part each line."""
+        if len(messages) <= _PART:
+            self._add_messages(envelope, messages)
+            self._flush()
+            return
+        for start in range(0, len(messages), _PART):
+            lines = messages[start : start + _PART]
+            part = replace(
+                envelope,
+                id=lines[0].id,
+                count=len(lines),
+                size=sum(len(as_bytes(line.body)) for line in lines),
+                body=orjson.dumps([line.body for line in lines]),
+            )
+            self._parts[id(part)] = (envelope, start)
+            self._add_lines(part)
+
+    def _undo_lines(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK TO lines")
+            self._connection.execute("RELEASE lines")
+
+    def _insert_lines(self, envelope: Envelope) -> int:
+        prefix, first = envelope.id[:PREFIX_LENGTH], int(envelope.id[PREFIX_LENGTH:], 16)
+        try:
+            text = envelope.body.decode()
+        except UnicodeDecodeError as error:
+            raise EnvelopeError("undecodable", f"lines: {error}") from error
+        inserted: int = self._connection.execute(
+            _INSERT_LINES,
+            (prefix, first, envelope.topic, envelope.received_at, envelope.content_type,
+             envelope.meta, text),
+        ).rowcount  # fmt: skip
+        return inserted
+
+    def _is_stored(self, letter: DeadLetter) -> bool:
+        """Whether the letter's message is stored.
+
+        The broker also gives up envelopes that were committed and not acknowledged.
+        """
+        row = self._connection.execute(
+            "SELECT topic, body FROM messages WHERE id = ?", (letter.id,)
+        ).fetchone()
+        return bool(row == (letter.topic, as_text(letter.body)))
+
+    def _account_for_each(self) -> None:
+        """Make dead letters of messages that are no rows, or came with another message's id.
+
+        A message that was refused can be a row all the same: it came again, and a trigger refuses
+        even that, or the trigger refused it after the fact (`RAISE(FAIL)`).
+        """
+        stored = self._stored_now() if self.refused else {}
+        unstorable: list[tuple[str, str]] = []
+        for envelope in self._unsure:
+            topic = envelope.topic
+            for place, message in enumerate(_unpacked(envelope)):
+                this = (topic, message.body)
+                if message.dead or stored.get(message.id) == this:
+                    continue
+                row = self._connection.execute(
+                    "SELECT topic, body FROM messages WHERE id = ?", (message.id,)
+                ).fetchone()
+                if row == this:
+                    continue
+                reason, error = "conflict", _CONFLICT
+                if row is None or message.id in self.refused:
+                    reason, error = _UNSTORABLE, self.refused.get(message.id, _LEFT_OUT)
+                    unstorable.append((topic, error))
+                letter = dead_letter(topic, message, reason, error)
+                self._dead.append(_Dead(envelope, place, letter))
+        if unstorable and not self._sure and not self._took_a_row():
+            topics = list(dict.fromkeys(topic for topic, _ in unstorable))
+            raise NothingTakenError(topics, unstorable[0][1])
+
+    def _stored_now(self) -> dict[str, tuple[str, str | bytes]]:
+        rows = self._connection.execute(
+            "SELECT id, topic, body FROM messages WHERE seq > ?", (self._last_seq,)
+        )
+        return {message_id: (topic, body) for message_id, topic, body in rows}
+
+    def _took_a_row(self) -> bool:
+        query = "SELECT 1 FROM messages WHERE seq > ? LIMIT 1"
+        return self._connection.execute(query, (self._last_seq,)).fetchone() is not None
+
+    def _count_in_topics(self) -> None:
+        """Add the rows to the counters.
+
+        Counters that someone's trigger or constraint refuses hold no message up: the janitor
+        corrects them, or says why it can't.
+        """
+        left = iter(list(self._sums()))
+        while True:
+            try:
+                self._connection.executemany(_ADD_TO_TOPIC, left)
+            except sqlite3.Error as error:
+                self._blame_values(error)
+                if not self._connection.in_transaction:
+                    raise
+            else:
+                return
+
+    def _store_dead(self, contents: Sequence[Content]) -> None:
+        """Store the dead letters in the order in which their messages came.
+
+        A message that dies again while its letter is still there gives the letter a new time, so
+        that a redrive under way does not remove it.
+        """
+        places = {id(content): place for place, content in enumerate(contents)}
+
+        def place(dead: _Dead) -> tuple[int, int]:
+            content, first = self._parts.get(id(dead.content), (dead.content, 0))
+            return places[id(content)], first + dead.place
+
+        self._dead.sort(key=place)
+        died = now()
+        try:
+            self._connection.executemany(
+                _INSERT_DEAD,
+                [
+                    (d.id, d.topic, d.body, d.reason, d.error, d.received_at, died,
+                     d.content_type, d.meta)
+                    for _, _, d in self._dead
+                ],
+            )  # fmt: skip
+        except sqlite3.Error as error:
+            self._blame_values(error)
+            raise TablesError(f"not even a dead letter can be stored: {error}") from error
+
+    def _sums(self) -> Iterable[tuple[str, int, int, str, str]]:
+        """Return (topic, messages, bytes, first time, last time) of the inserted rows."""
+        if self._unsure:
+            rows: list[Any] = self._connection.execute(_COUNT_SINCE, (self._last_seq,)).fetchall()
+            return rows
+        sums: dict[str, tuple[str, int, int, str, str]] = {}
+        for added in self._added:
+            topic = added.topic
+            _, count, size, since, until = sums.get(topic, (topic, 0, 0, added.since, added.until))
+            sums[topic] = (
+                topic,
+                count + added.messages,
+                size + added.size,
+                min(since, added.since),
+                max(until, added.until),
+            )
+        return sums.values()
+
+
+def _can_be_split(body: bytes) -> bool:
+    """Whether SQLite splits the lines as we do; it would also take an object, and odd escapes."""
+    return body.startswith(b"[") and not (b"\\u" in body and _ODD_ESCAPE.search(body))
+
+
+def _unpacked(envelope: Envelope) -> list[Message]:
+    """Return the messages of an envelope that is stored; none where we can't read it.
+
+    SQLite reads some JSON (single quotes, comments) that we never write and don't read. Lines
+    written so are stored, and can't conflict with any message of ours.
+    """
+    try:
+        return unpack(envelope)
+    except EnvelopeError:
+        return []
+
+
+def _dead(envelope: Envelope, reason: str, error: str) -> DeadLetter:
+    return DeadLetter(
+        envelope.topic, envelope.id, envelope.received_at, envelope.body, reason, error, "",
+        envelope.content_type, envelope.meta,
+    )  # fmt: skip

@@ -31,7 +31,9 @@ class SlowRefusal:
         return self._waiting >= _MAX_WAITING
 
     def handle(self, request: Request, _body: bytes) -> None:
-        """Refuse after a pause."""
+        """Refuse after a pause; where a body came, the connection ends, as with any refusal."""
+        if request.head.length != 0:
+            request.be_last()
         request.task(self._refuse(request, request.admission.details))
 
     async def _refuse(self, request: Request, problem: Problem) -> None:

@@ -95,6 +95,8 @@ class Open:
             return problems.unauthorized()
         if head.path == "/open":
             return Admission(self.handler, ANONYMOUS, 0)
+        if head.path == "/stranger":
+            return Admission(self.handler, ANONYMOUS, LIMIT)
         most = LARGE if head.path == "/large" else LIMIT
         return Admission(self.handler, ADMINISTRATOR, most)
 
@@ -345,6 +347,21 @@ def test_bytes_that_are_sent_ahead_are_held_within_a_bound(server):
         link.shutdown(socket.SHUT_WR)
         assert rest(link).count(b"HTTP/1.1 200 OK") == -(-sent // one) + 1
         assert server.acceptor.clients.held == 0
+
+
+def test_a_strangers_body_that_comes_later_is_read_on_a_connection_that_was_used(server):
+    with server.dial() as link:
+        for _ in range(3):
+            head_bytes, _, body = request("/stranger", b"hello").partition(b"\r\n\r\n")
+            link.sendall(head_bytes + b"\r\n\r\n")
+            time.sleep(0.05)
+            link.sendall(body)
+            answer = b""
+            while b"hello" not in answer.partition(b"\r\n\r\n")[2]:
+                piece = link.recv(65536)
+                assert piece, answer
+                answer += piece
+            assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_large_body_is_read_on_a_connection_that_asked_as_a_stranger_before(server):

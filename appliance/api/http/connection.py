@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
     def advance_later(self) -> None:
         """Go on with what was sent ahead, as `_advance_soon` has asked for."""
         self._is_scheduled = False
-        if self._request is None:
+        if self._request is None or self._body is not None:
             self._advance()
 
     def _read_ahead(self) -> None:

@@ -122,6 +122,10 @@ class Request:
         """What stands before the path of each address that an answer names: `/inbox`, or empty."""
         return self._connection.prefix_of(self.head)
 
+    def be_last(self) -> None:
+        """Have the connection closed after the answer."""
+        self._connection.stop()
+
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Answer with a whole body; `headers` without its length, each ended by CRLF."""
         self._answered = True

@@ -31,6 +31,7 @@ import structlog
 
 from appliance.broker.base import Consumer, Delivery
 from appliance.errors import SchemaError, StoreError, StoreFullError, TablesError, UnstorableError
+from appliance.machine.allowance import Allowance
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
 from appliance.model.contents import Content, LedgerReport
@@ -41,11 +42,9 @@ from appliance.store.salvage import store_each
 #: Names of the two loops whose beats make the worker's pulse.
 CONSUMING: Final = "consuming"
 STORING: Final = "storing"
-#: Bytes of envelopes stored in one transaction: they bound how long the writer is held.
-_GROUP_BYTES: Final = 8 * 2**20
-#: Owed ledger entries are those of envelopes that are stored. They are written once there are this
-#: many, or after so many seconds, or with a transaction of so many bytes that they add nothing.
-_OWED_ENVELOPES: Final = 16
+#: Owed ledger entries are those of envelopes that are stored. They are written once there are as
+#: many as the allowance says, or after so many seconds, or with a transaction of so many bytes that
+#: they add nothing.
 _OWED_SECONDS: Final = 0.05
 _OWED_BYTES: Final = 64 * 1024
 #: Seconds between attempts to store: doubled from the first to the last.
@@ -62,8 +61,17 @@ _log: Any = structlog.get_logger(__name__)
 class Worker:
     """Runs until SIGTERM or SIGINT; then stores and acknowledges the deliveries that it has."""
 
-    def __init__(self, pulse: Pulse, consumer: Consumer, open_writer: Callable[[], Writer]) -> None:
+    def __init__(
+        self,
+        pulse: Pulse,
+        consumer: Consumer,
+        open_writer: Callable[[], Writer],
+        allowed: Allowance,
+    ) -> None:
         self._pulse = pulse
+        # Bytes stored in one transaction: they bound how long the writer is held, and the memory.
+        self._group_bytes = allowed.group
+        self._owed_envelopes = allowed.owed
         self._consumer = consumer
         self._open_writer = open_writer
         self._stored = 0  # envelopes
@@ -146,7 +154,7 @@ class Worker:
     def _is_time_to_account(self, group: list[Delivery]) -> bool:
         """Whether to write the owed ledger entries, and to acknowledge, with this group."""
         return (
-            len(self._owed) + len(group) >= _OWED_ENVELOPES
+            len(self._owed) + len(group) >= self._owed_envelopes
             or time.monotonic() >= self._accounted_at + _OWED_SECONDS
             or sum(len(delivery.content.body) for delivery in group) >= _OWED_BYTES
         )
@@ -170,7 +178,7 @@ class Worker:
             if self._consumer.is_current(delivery):
                 group.append(delivery)
                 size += len(delivery.content.body)
-            if size >= _GROUP_BYTES:
+            if size >= self._group_bytes:
                 return group, False
             try:
                 delivery = self._deliveries.get_nowait()

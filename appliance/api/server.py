@@ -104,7 +104,8 @@ async def _serve(
         asyncio.create_task(_report(authorizer.refusals)),
     ]
     _log.info("listening", address=str(config.http))
-    await Acceptor(gate, proxies, allow_files()).serve(listener, stop, _GRACE_SECONDS)
+    acceptor = Acceptor(gate, proxies, allow_files(), most_bytes=config.max_bodies_bytes)
+    await acceptor.serve(listener, stop, _GRACE_SECONDS)
     pulse.stopping()
     for task in living:
         task.cancel()

@@ -95,7 +95,10 @@ class Publisher(Protocol):
         """
 
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
-        """Send an envelope as it is; the future and the errors are those of `post`."""
+        """Send an envelope as it is; the future and the errors are those of `post`.
+
+        Raises TooLargeError where the broker would not take it.
+        """
 
     def publish_and_wait(self, envelope: Envelope) -> None:
         """Send an envelope from any other thread; return when it is confirmed.

@@ -14,13 +14,9 @@ from appliance.broker.envelopes import EnvelopeReader, given_up
 from appliance.broker.link import Link
 from appliance.config import Config
 from appliance.errors import BrokerError
+from appliance.machine.allowance import allowance
 from appliance.model.contents import Content
 
-#: Envelopes delivered and not acknowledged. Enough that the next transaction fills while one
-#: commits; few, because each can be as large as a request.
-_PREFETCH: Final = 32
-#: Bytes of requests that those can have together, where requests can be that large.
-_PREFETCH_BYTES: Final = 256 * 2**20
 #: Seconds until the queue of dead letters is looked for again, after an error.
 _RETRY: Final = 1.0
 
@@ -49,7 +45,6 @@ class AmqpConsumer:
         self._seeking: asyncio.Task[None] | None = None
         self._reader = EnvelopeReader(config.max_message_bytes, map_topics=config.map_topics)
         self._turn = 0
-        self._prefetch = min(_PREFETCH, _PREFETCH_BYTES // config.max_request_bytes)
 
     @property
     def consuming(self) -> bool:
@@ -93,7 +88,9 @@ class AmqpConsumer:
         await topology.wait_until_exists(link, self._config, QUEUE)
         channel: Any = link.channel
         channel.add_on_cancel_callback(lambda _: link.drop("the queue is gone"))
-        await link.call(channel.basic_qos, prefetch_count=self._prefetch)
+        # Envelopes delivered and not acknowledged: enough that the next transaction fills while
+        # one commits; few, because each can be as large as a request.
+        await link.call(channel.basic_qos, prefetch_count=allowance(self._config).prefetch)
         self._turn += 1
         turn, self._channel = self._turn, channel
 

@@ -21,6 +21,7 @@ from appliance.errors import (
     NotRunningError,
     TokenRefusedError,
 )
+from appliance.machine import allowance
 
 #: Exit statuses that differ, so that a supervisor or a script can tell the causes apart.
 EXIT_ERROR: Final = 1
@@ -117,7 +118,9 @@ def _cli(ctx: click.Context) -> None:
       appliance publish logs --file /var/log/dpkg.log
       appliance tail orders                     watch what is stored
     """
-    ctx.obj = configuration.load(os.environ, client=ctx.invoked_subcommand in _CLIENTS)
+    is_client = ctx.invoked_subcommand in _CLIENTS
+    settings = configuration.load(os.environ, client=is_client)
+    ctx.obj = settings if is_client else allowance.fit(settings)
 
 
 def main() -> None:

@@ -79,6 +79,10 @@ class Config:
         "Whether other names of topics are mapped to valid ones, for example Home/Kitchen to "
         "home.kitchen: on or off",
     )  # fmt: skip
+    max_bodies_bytes: int = _setting(
+        "64MiB", parsers.size(2**20, 2**40),
+        "Largest size of all bodies under way together; above it, requests are answered 503",
+    )  # fmt: skip
     publish_timeout: float = _setting(
         "5", parsers.seconds(0.1, 300),
         "How long to wait for the broker's confirmation before answering 503, in seconds",
@@ -225,6 +229,11 @@ def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
         raise ConfigError(
             f"{PREFIX}MAX_MESSAGE_BYTES: {config.max_message_bytes} is more than "
             f"{PREFIX}MAX_REQUEST_BYTES ({config.max_request_bytes})"
+        )
+    if config.max_request_bytes > config.max_bodies_bytes:
+        raise ConfigError(
+            f"{PREFIX}MAX_BODIES_BYTES: {config.max_bodies_bytes} is less than one request may "
+            f"have, {PREFIX}MAX_REQUEST_BYTES ({config.max_request_bytes})"
         )
     return config
 

@@ -10,7 +10,7 @@ from appliance.config import Address, Config
 from appliance.doctor import data_folder
 from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError
-from appliance.machine import memory
+from appliance.machine import allowance, memory
 from appliance.machine.pulse import TROUBLE
 from appliance.machine.signs import signs
 from appliance.store.base import Health, HealthCheck, Store
@@ -20,8 +20,6 @@ from appliance.supervision import addresses
 _LEAST_YEAR: Final = 2025
 #: Seconds by which the newest message may be later than now.
 _SKEW: Final = 300.0
-#: Bytes of memory below which the broker blocks publishers before it is of use.
-_LEAST_MEMORY: Final = 384 * 2**20
 
 
 def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
@@ -119,9 +117,19 @@ def _clock(health: Health) -> Diagnosis:
 
 
 def _memory() -> Diagnosis:
-    limit, machine = memory.limit(), memory.total()
-    least = min(machine, limit or machine)
-    shown = f"{least >> 20:,} MiB{' (limited)' if limit else ''}"
-    if least < _LEAST_MEMORY:
-        return warning("memory", shown, f"give it {_LEAST_MEMORY >> 20} MiB or more")
+    limit, usable = memory.limit(), allowance.usable()
+    shown = f"{usable >> 20:,} MiB{' (limited)' if limit else ''}"
+    if usable < allowance.LEAST_BYTES:
+        return error(
+            "memory",
+            f"{shown}: the kernel would end processes under load, again and again",
+            f"give it {allowance.LEAST_BYTES >> 20} MiB; with {allowance.SMALL_BYTES >> 20} MiB or "
+            "more, it takes large requests too",
+        )
+    if usable < allowance.SMALL_BYTES:
+        return warning(
+            "memory",
+            f"{shown}: one worker, and smaller requests",
+            f"give it {allowance.SMALL_BYTES >> 20} MiB or more for the ordinary limits",
+        )
     return ok("memory", shown)

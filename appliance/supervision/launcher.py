@@ -24,7 +24,7 @@ import appliance
 from appliance import credentials
 from appliance.config import Config
 from appliance.errors import ConfigError, FolderError, HostError, OccupiedError
-from appliance.machine import files, locks
+from appliance.machine import allowance, files, locks
 from appliance.supervision import addresses, ready
 from appliance.supervision.fatal_mark import FatalMark
 from appliance.supervision.output import Output
@@ -36,6 +36,8 @@ EXIT_FATAL: Final = 3
 _SOCKET_PATH_BYTES: Final = 107 - len(".4194304")
 #: Descriptors from here on stay open in the programs (`minfds` in supervisord.conf).
 _FIRST_INHERITED_DESCRIPTOR: Final = 64
+#: With these, the C library gives memory of large bodies back at once instead of keeping it.
+_RETURNED_AT_ONCE: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
 #: Programs whose supervisord was killed end by themselves within the broker's stop time.
 _ORPHANS_SECONDS: Final = 25.0
 
@@ -107,6 +109,8 @@ def environment(config: Config) -> dict[str, str]:
         "APPLIANCE_LOG_FORMAT": config.log_format,
         "PATH": _path(os.environ),
     }
+    if allowance.is_small():
+        variables |= _RETURNED_AT_ONCE
     if config.log_format == "auto":
         variables["APPLIANCE_LOG_FORMAT"] = "terminal" if sys.stdout.isatty() else "json"
     return variables

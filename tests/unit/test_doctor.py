@@ -296,11 +296,14 @@ def test_a_clock_behind_the_newest_message_is_warned_of(config, data):
     assert level(found(config, "clock")) is Level.OK
 
 
-def test_little_memory_is_warned_of(config, monkeypatch):
-    monkeypatch.setattr("appliance.machine.memory.limit", lambda: 200 * 2**20)
-    finding = found(config, "memory")
-    assert level(finding) is Level.WARNING
-    assert "200 MiB (limited)" in finding.found
+def test_little_memory_is_warned_of_and_less_than_the_least_is_an_error(config, monkeypatch):
+    for mib, wanted in ((511, Level.WARNING), (384, Level.WARNING), (383, Level.ERROR)):
+        monkeypatch.setattr("appliance.machine.memory.limit", lambda mib=mib: mib * 2**20)
+        finding = found(config, "memory")
+        assert level(finding) is wanted
+        assert f"{mib} MiB (limited)" in finding.found
+    monkeypatch.setattr("appliance.machine.memory.limit", lambda: 512 * 2**20)
+    assert level(found(config, "memory")) is Level.OK
 
 
 # --- the command -------------------------------------------------------------------------------

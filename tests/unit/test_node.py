@@ -25,7 +25,7 @@ def text(tmp_path, *, release=(4, 0, 5), logs="json", disk_free=256 * MIB):
         Layout(tmp_path),
         release=release,
         listen=Address("127.0.0.1", 5672),
-        limits=Limits(memory=GIB, disk_free=disk_free),
+        limits=Limits(GIB, disk_free, segment=64 * 2**20, message=128 * 2**20),
         log_level="info",
         logs=logs,
     )
@@ -153,8 +153,8 @@ def test_no_argument_for_erlang_holds_a_space_within(tmp_path):
         (None, 24 * GIB, 2 * GIB),
         (None, 2 * GIB, int(2 * GIB * 0.4)),
         (GIB, 24 * GIB, int(GIB * 0.4)),
-        (256 * MIB, 24 * GIB, 192 * MIB),
-        (128 * MIB, 24 * GIB, 128 * MIB),
+        (384 * MIB, 24 * GIB, 192 * MIB),
+        (320 * MIB, 24 * GIB, 160 * MIB),
         (64 * GIB, 2 * GIB, int(2 * GIB * 0.4)),
     ],
 )

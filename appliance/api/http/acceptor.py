@@ -25,9 +25,8 @@ _OTHER_FILES: Final = 256
 #: Connections at once where the system allows hardly any files.
 _LEAST_CONNECTIONS: Final = 16
 #: Bytes that connections hold together of requests that are not whole, or that are sent ahead: of
-#: those on which no request was authorized yet, and of the others.
+#: those on which no request was authorized yet; those of the others are a setting.
 _STRANGERS_BYTES: Final = 16 * 2**20
-_CLIENTS_BYTES: Final = 64 * 2**20
 #: Seconds between two looks at the connections' deadlines.
 _CHECK_SECONDS: Final = 0.5
 #: Seconds in one turn of the event loop for what strangers have sent ahead.
@@ -54,12 +53,19 @@ class Budget:
 class Acceptor:
     """All connections to one listening socket; used on the running event loop."""
 
-    def __init__(self, policy: HeadPolicy, proxies: Proxies, most: int = MAX_CONNECTIONS) -> None:
+    def __init__(
+        self,
+        policy: HeadPolicy,
+        proxies: Proxies,
+        most: int = MAX_CONNECTIONS,
+        *,
+        most_bytes: int = 64 * 2**20,
+    ) -> None:
         self._policy = policy
         self.proxies = proxies
         self.loop = asyncio.get_running_loop()
-        self.strangers = Budget(_STRANGERS_BYTES)
-        self.clients = Budget(_CLIENTS_BYTES)
+        self.strangers = Budget(min(_STRANGERS_BYTES, most_bytes // 4))
+        self.clients = Budget(most_bytes)
         self.crowd = Crowd(most)
         self._ahead: deque[Connection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()

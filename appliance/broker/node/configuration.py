@@ -21,17 +21,13 @@ DISK_FLOOR_BYTES: Final = 50_000_000
 #: the rest is for the API, the workers and the page cache.
 _MEMORY_SHARE: Final = 0.4
 
-#: An idle node uses 70 to 100 MiB: a lower mark would block publishers for ever.
+#: An idle node uses 70 to 120 MiB: a lower mark would block publishers for ever. Where this much is
+#: more than a share of the memory that leaves the other processes theirs, that share.
 _MEMORY_FLOOR_BYTES: Final = 192 * 2**20
+_MEMORY_FLOOR_SHARE: Final = 0.5
 
 #: A quorum queue keeps its messages on disk; more memory than this would not make it faster.
 _MEMORY_CAP_BYTES: Final = 2 * 2**30
-
-#: One segment of the queue's log, which is kept in memory too; the default is 512 MiB.
-_WAL_BYTES: Final = 64 * 2**20
-
-#: Largest AMQP message: one envelope, as large as the largest request after encoding, with room.
-_MESSAGE_BYTES: Final = 128 * 2**20
 
 #: Longer than any commit takes. A worker that hangs for longer loses its place to the standby.
 _CONSUMER_TIMEOUT_MS: Final = 300_000
@@ -81,7 +77,8 @@ def memory_mark(limit: int | None, machine: int) -> int:
     """
     usable = min(limit or machine, machine)
     share = min(int(usable * _MEMORY_SHARE), _MEMORY_CAP_BYTES)
-    return min(max(share, _MEMORY_FLOOR_BYTES), usable)
+    floor = min(_MEMORY_FLOOR_BYTES, int(usable * _MEMORY_FLOOR_SHARE))
+    return max(share, floor)
 
 
 @dataclass(frozen=True)
@@ -90,6 +87,10 @@ class Limits:
 
     memory: int
     disk_free: int
+    #: one segment of the queue's log, which is kept in memory too; the default is 512 MiB
+    segment: int
+    #: largest AMQP message
+    message: int
 
 
 def config_text(
@@ -111,8 +112,8 @@ def config_text(
         "definitions.local.path": layout.definitions,
         "vm_memory_high_watermark.absolute": limits.memory,
         "disk_free_limit.absolute": max(limits.disk_free, DISK_FLOOR_BYTES),
-        "raft.wal_max_size_bytes": _WAL_BYTES,
-        "max_message_size": _MESSAGE_BYTES,
+        "raft.wal_max_size_bytes": limits.segment,
+        "max_message_size": limits.message,
         "consumer_timeout": _CONSUMER_TIMEOUT_MS,
         "cluster_formation.classic_config.nodes.1": NODE_NAME,  # else it warns that it is alone
         "heartbeat": _HEARTBEAT_SECONDS,

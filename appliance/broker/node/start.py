@@ -24,7 +24,7 @@ from appliance.broker.node.release import check_upgrade, find_server, text_of
 from appliance.config import Address, Config
 from appliance.errors import NodeError, StoreError
 from appliance.logs import journald
-from appliance.machine import disk_space, locks, memory, ports
+from appliance.machine import allowance, disk_space, locks, memory, ports
 from appliance.machine.complaint import Complaint
 from appliance.machine.files import write_private
 
@@ -131,6 +131,7 @@ def is_running(config: Config) -> bool:
 
 
 def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Address) -> None:
+    allowed = allowance.allowance(config)
     text = configuration.config_text(
         layout,
         release=release,
@@ -138,6 +139,8 @@ def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Add
         limits=Limits(
             memory=configuration.memory_mark(memory.limit(), memory.total()),
             disk_free=config.min_free_bytes,
+            segment=allowed.segment,
+            message=allowed.amqp_message,
         ),
         log_level=config.log_level,
         logs=_log_format(config),

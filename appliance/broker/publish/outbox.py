@@ -36,9 +36,8 @@ _LANE_REQUESTS: Final = 4
 #: Unconfirmed envelopes and bytes over all topics.
 _WINDOW_ENVELOPES: Final = 512
 _WINDOW_BYTES: Final = 32 * 2**20
-#: Requests and bytes that can wait here in all: beyond, a message is refused at once.
+#: Requests that can wait here in all: beyond, a message is refused at once.
 _HELD_REQUESTS: Final = 50_000
-_HELD_BYTES: Final = 64 * 2**20
 
 
 class Parcel:
@@ -103,13 +102,22 @@ class _Lane:
 class Outbox:
     """All parcels of a publisher. `timeout` is how many seconds a message may wait.
 
+    `most_bytes` can wait here in all: beyond, a message is refused at once.
+
     Each message comes with a future, the waiter, which ends when its parcel is confirmed, refused
     or past its deadline.
     """
 
     def __init__(
-        self, numbering: Numbering, timeout: float, clock: Callable[[], float] = time.monotonic
+        self,
+        numbering: Numbering,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        most_bytes: int = 64 * 2**20,
     ) -> None:
+        self._most_bytes = most_bytes
+        self._window_limit = min(_WINDOW_BYTES, most_bytes // 2)
         self._numbering = numbering
         self._timeout = timeout
         self._clock = clock
@@ -182,7 +190,7 @@ class Outbox:
                 lane.waiting
                 and lane.unconfirmed < _LANE_REQUESTS
                 and len(unconfirmed) < _WINDOW_ENVELOPES
-                and self._window_bytes < _WINDOW_BYTES
+                and self._window_bytes < self._window_limit
             ):
                 parcel = lane.waiting.popleft()
                 if not parcel.number:
@@ -247,7 +255,7 @@ class Outbox:
 
     def _hold(self, size: int) -> None:
         if self.held_requests and (
-            self.held_requests >= _HELD_REQUESTS or self.held_bytes + size > _HELD_BYTES
+            self.held_requests >= _HELD_REQUESTS or self.held_bytes + size > self._most_bytes
         ):
             raise RefusedError("too much waits for the broker already; nothing was kept")
         self.held_requests += 1
@@ -256,7 +264,7 @@ class Outbox:
     def _settle(self, tag: int, *, multiple: bool, kept: bool) -> list[Parcel]:
         """Take out the parcels that the broker answered, with their fate in the ledger."""
         unconfirmed = self._unconfirmed
-        was_full = len(unconfirmed) >= _WINDOW_ENVELOPES or self._window_bytes >= _WINDOW_BYTES
+        was_full = len(unconfirmed) >= _WINDOW_ENVELOPES or self._window_bytes >= self._window_limit
         tags = [each for each in unconfirmed if each <= tag] if multiple else [tag]
         parcels = []
         for each in tags:

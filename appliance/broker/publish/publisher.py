@@ -17,7 +17,8 @@ from appliance.broker.publish.numbering import Numbering
 from appliance.broker.publish.outbox import Outbox
 from appliance.broker.topology import Topology
 from appliance.config import Config
-from appliance.errors import BrokerError, DeadlineError, RefusedError
+from appliance.errors import BrokerError, DeadlineError, RefusedError, TooLargeError
+from appliance.machine.allowance import allowance
 from appliance.model.wire import Envelope, Kind, Message
 
 #: Seconds between two looks for parcels past their deadline.
@@ -41,8 +42,11 @@ class AmqpPublisher:
         self._topology = Topology(config)
         self._channel: Any = None
         self._frames: FrameWriter
+        self._most_envelope = allowance(config).amqp_message
         self._numbering = Numbering()
-        self._outbox = Outbox(self._numbering, config.publish_timeout)
+        self._outbox = Outbox(
+            self._numbering, config.publish_timeout, most_bytes=config.max_bodies_bytes
+        )
         self._record = LedgerRecord(
             config.data, self._numbering, self._link, lambda: self.state().accepting
         )
@@ -108,7 +112,15 @@ class AmqpPublisher:
         return waiter
 
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
-        """Send an envelope as it is; the future and the errors are those of `post`."""
+        """Send an envelope as it is; the future and the errors are those of `post`.
+
+        Raises TooLargeError where the broker would not take it: it would close the connection.
+        """
+        if len(envelope.body) > self._most_envelope:
+            raise TooLargeError(
+                f"the messages have {len(envelope.body)} bytes when they are written for the "
+                f"broker, which takes {self._most_envelope} at once; send fewer in one request"
+            )
         waiter = self._waiter()
         self._outbox.add_envelope(envelope, waiter)
         self._send_soon()

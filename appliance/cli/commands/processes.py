@@ -124,6 +124,7 @@ def worker(config: Config) -> None:
     import uvloop
 
     from appliance.broker.consumer import AmqpConsumer
+    from appliance.machine.allowance import allowance
     from appliance.machine.pulse import Pulse
     from appliance.store import open_store
     from appliance.worker import CONSUMING, STORING, Worker
@@ -132,7 +133,8 @@ def worker(config: Config) -> None:
 
     async def run() -> None:
         with Pulse(config, "worker", CONSUMING, STORING) as pulse:
-            await Worker(pulse, AmqpConsumer(config), store.open_writer).run()
+            consumer = AmqpConsumer(config)
+            await Worker(pulse, consumer, store.open_writer, allowance(config)).run()
 
     setup.configure(config, "worker")
     with store.in_use():

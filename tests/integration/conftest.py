@@ -10,5 +10,12 @@ def pytest_collection_modifyitems(items):
     """Begin with what takes a minute and more."""
     longest_first(
         items,
-        ("test_run.py", "test_promise.py", "test_verify.py", "test_drill.py", "test_upgrade.py"),
+        (
+            "test_reported_cases.py",
+            "test_run.py",
+            "test_promise.py",
+            "test_verify.py",
+            "test_drill.py",
+            "test_upgrade.py",
+        ),
     )

@@ -4,6 +4,7 @@ Each test is named for what people need. Two cases need more than a running appl
 (tests/image), and a proxy (test_behind_a_proxy.py).
 """
 
+import concurrent.futures
 import csv
 import gzip
 import io
@@ -26,7 +27,29 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def running(module_stack):
-    return module_stack(retention="kept: rows=500; *: rows=1000000")
+    made = module_stack(retention="kept: rows=500; swept: rows=10; *: rows=1000000")
+    # Retention deletes nothing that is younger than a minute: what it must not delete is there
+    # from the beginning, and is looked at in the last test.
+    delete_some_rows(made)
+    post(made, "swept", "\n".join("another" for _ in range(1000)), split="lines")
+    made.wait_rows(1000, "swept")
+    made.janitor = Process("janitor", made.env, made.folder)
+    made.janitor.start()
+    yield made
+    made.janitor.kill()
+
+
+def delete_some_rows(running):
+    """Delete 400 of 450 rows with SQL, and go on: 210 are left."""
+    post(running, "kept", "\n".join(f"line {n}" for n in range(450)), split="lines")
+    running.wait_rows(450, "kept")
+    write(
+        running,
+        "DELETE FROM messages WHERE topic = 'kept' AND seq <= "
+        "(SELECT min(seq) + 399 FROM messages WHERE topic = 'kept')",
+    )
+    post(running, "kept", "\n".join(f"more {n}" for n in range(160)), split="lines")
+    running.wait_rows(210, "kept")
 
 
 def post(running, topic, content, content_type=None, **parameters):
@@ -52,10 +75,46 @@ def write(running, sql):
 # --- rows and numbers
 
 
+def test_one_message_that_the_database_refuses_takes_no_other_with_it(running):
+    write(
+        running,
+        "CREATE TRIGGER only_json BEFORE INSERT ON messages WHEN new.topic = 'share' "
+        "AND NOT json_valid(new.body) BEGIN SELECT RAISE(ABORT, 'not json'); END",
+    )
+    try:
+        with concurrent.futures.ThreadPoolExecutor(20) as threads:
+            texts = ["bad" if number in (50, 150, 299) else "{}" for number in range(300)]
+            answers = list(threads.map(lambda text: post(running, "share", text), texts))
+            batch = post(running, "share", '{"a":1}\nbad\n{"a":2}', split="lines")
+        assert {answer.status_code for answer in (*answers, batch)} == {202}
+        running.wait_rows(299, "share")
+        wait_drained(running)
+    finally:
+        write(running, "DROP TRIGGER only_json")
+    assert running.count("share") == 299
+    dead = running.query("SELECT body FROM dead_letters WHERE topic = 'share'")
+    assert [bytes(row["body"]) if isinstance(row["body"], bytes) else row["body"].encode()
+            for row in dead] == [b"bad"] * 4  # fmt: skip
+
+
+def test_column_of_ones_own_is_no_damage_to_verify(running):
+    write(running, "ALTER TABLE messages ADD COLUMN done INTEGER DEFAULT 0")
+    write(running, "CREATE INDEX mine ON messages (done)")
+    try:
+        post(running, "column", "hello")
+        assert bodies(running, "column") == ["hello"]
+        done = running.cli("verify")
+        assert done.returncode == 0, done.stdout
+        assert b"WRONG" not in done.stdout
+    finally:
+        write(running, "DROP INDEX mine")
+        write(running, "ALTER TABLE messages DROP COLUMN done")
+
+
 def test_stopped_appliances_database_is_read_from_where_nothing_can_be_written(running, tmp_path):
     post(running, "stopped", "hello")
     bodies(running, "stopped")
-    for process in (running.api, *running.workers):
+    for process in (running.janitor, running.api, *running.workers):
         process.stop()
     try:
         # Without the files beside it a read-only mount lets nobody open it but so.
@@ -64,7 +123,7 @@ def test_stopped_appliances_database_is_read_from_where_nothing_can_be_written(r
         link.close()
         assert found == [("hello",)]
     finally:
-        for process in (running.api, *running.workers):
+        for process in (running.janitor, running.api, *running.workers):
             process.start()
         running.wait_ready()
 
@@ -304,3 +363,11 @@ def test_time_as_seconds_or_milliseconds_since_1970_is_understood(running):
     assert count("1796012812345") == (200, int(time.time() * 1000 > 1796012812345))
     assert count("17960101")[0] == 400
     assert count("1796-01-01T00:00:00Z")[0] == 400
+
+
+def test_rows_deleted_with_sql_are_gone_and_retention_goes_by_what_is_left(running):
+    wait_until(lambda: running.count("swept") == 10, "retention is at work", 120)
+    assert running.count("kept") == 210
+    wait_until(lambda: running.cli("verify").returncode == 0, "verify is content", 60)
+    shown = {each["topic"]: each for each in running.get("/v1/topics").json()["topics"]}
+    assert shown["kept"]["messages"] == 210

@@ -10,6 +10,9 @@ It is an object of at most MAX_BYTES. Its members, each of which can be absent:
     The name of the token, or of the inbox address, by which it came.
 `verified`
     Whether its signature was verified.
+`event_id`
+    The id that its sender gave the event. Another body under it is the same message: senders count
+    their attempts in the body.
 `line`
     The number of the line in its request, or in the file that it is from.
 `headers`
@@ -122,6 +125,17 @@ def is_sound(text: object) -> bool:
         return len(data) <= MAX_BYTES and isinstance(orjson.loads(data), dict)
     except ValueError:  # no JSON, or a text that is not Unicode
         return False
+
+
+def is_of_event(text: str | None) -> bool:
+    """Whether a message is an event that its sender named: by `event_id`, or as a CloudEvent."""
+    if not text or ('"event"' not in text and '"cloudevent"' not in text):
+        return False
+    try:
+        members = orjson.loads(text)
+    except orjson.JSONDecodeError:  # written by another program
+        return False
+    return isinstance(members, dict) and ("event_id" in members or "cloudevent" in members)
 
 
 def may_be_kept(name: str) -> bool:

@@ -18,7 +18,7 @@ import slack_sdk.signature
 import standardwebhooks
 import stripe
 import twilio.request_validator
-from harness import wait_until
+from harness import START_SECONDS, wait_until
 
 from appliance.auth.signatures.kinds import KINDS
 
@@ -113,9 +113,36 @@ def test_a_stripe_event_with_another_count_of_attempts_is_the_same_message(appli
     ((text, meta),) = stored(appliance, "stripe")
     assert json.loads(text)["pending_webhooks"] == 2
     assert meta["headers"]["stripe-signature"]
+    assert meta["event_id"] == "evt_1"
     old = stripe.WebhookSignature.generate_signature_header("{}", "whsec_one", 1)
     late = sender.post(address, content="{}", headers={"Stripe-Signature": old})
     assert late.json()["reason"] == "too-old"
+
+
+def test_an_event_sent_again_while_nothing_is_stored_is_one_row_and_no_dead_letter(stack):
+    """Neither the API, which was started anew, nor the store knows of the first attempt."""
+    running = stack()
+    address = create(running, "again", "stripe", "whsec_one")
+    (worker,) = running.workers
+    worker.stop()
+
+    def send(attempt):
+        body = json.dumps({"id": "evt_1", "pending_webhooks": attempt})
+        value = stripe.WebhookSignature.generate_signature_header(body, "whsec_one")
+        headers = {"Stripe-Signature": value}
+        return httpx.post(address, content=body, headers=headers, trust_env=False)
+
+    assert send(2).status_code == 202
+    running.api.kill()
+    running.api.start()
+    wait_until(lambda: running._status("/healthz") == 200, "the API", START_SECONDS)
+    wait_until(lambda: send(1).status_code == 202, "the API accepts", START_SECONDS)
+    worker.start()
+    ((text, _),) = stored(running, "again")
+    assert json.loads(text)["pending_webhooks"] == 2
+    running.publish("after", b"x")
+    running.wait_rows(1, "after")
+    assert running.query("SELECT * FROM dead_letters") == []
 
 
 def slack(body, secret="8f742231b10e8888abcd99yyyzzz85a5"):

@@ -41,6 +41,8 @@ _LOOKING: Final = (b"GET", b"HEAD", b"OPTIONS")
 #: Bytes of a body whose signature is checked at once; a larger one would hold all other requests
 #: for more than a tenth of a millisecond, so a thread checks it.
 _CHECKED_AT_ONCE: Final = 64 * 1024
+#: Characters of an event's id that are kept beside its message; all of it makes the key.
+_MOST_SHOWN: Final = 255
 #: Inboxes whose rules are kept ready.
 _MOST_RULES: Final = 10_000
 #: Parameters of a GET that is a message.
@@ -142,13 +144,15 @@ class InboxRoute:
                 return
             decoded = await self._intake.decode(options, body)
         document = decoded.bodies[0] if options.form in SINGLE else None
-        if key := event_keys.find(head, document, rules):
+        key = event_keys.find(head, document, rules)
+        if key:
             text = event_keys.scoped(inbox.name, key)
             options = replace(options, key=text, first_counts=key.is_senders)
         meta = options.around.text(
             request.client_address,
             inbox=inbox.name,
             verified=None if rules.check is None else True,
+            event_id=key.text[:_MOST_SHOWN] if key and key.is_senders else None,
         )
         receipt = await self._intake.accept(options, decoded, meta)
         wait = options.wait_seconds

@@ -87,7 +87,11 @@ def test_root_steps_down_to_the_services_user(prepared):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("publish", "orders", "hello"), ("inbox", "create", "a", "--secret-file", "/root/secret")],
+    [
+        ("publish", "orders", "hello"),
+        ("inbox", "create", "a", "--secret-file", "/root/secret"),
+        ("schema", "set", "orders", "--file", "/root/schema.json"),
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_root_reads_its_own_files_with_the_services_token(prepared, arguments):

@@ -129,7 +129,7 @@ def is_sound(text: object) -> bool:
 
 def is_of_event(text: str | None) -> bool:
     """Whether a message is an event that its sender named: by `event_id`, or as a CloudEvent."""
-    if not text or ('"event"' not in text and '"cloudevent"' not in text):
+    if not text or ('"event_id"' not in text and '"cloudevent"' not in text):
         return False
     try:
         members = orjson.loads(text)

@@ -66,6 +66,19 @@ def test_a_conflict_within_one_transaction_is_found_too(writer, contents):
     assert contents.dead() == [("t", message_id, b"\xff", "conflict")]
 
 
+@pytest.mark.parametrize("member", ["event_id", "cloudevent"])
+def test_an_event_that_its_sender_sent_again_is_the_first_one_and_no_conflict(
+    writer, contents, member
+):
+    """Senders count their attempts in the body; the id is the event's."""
+    message_id, meta = key_prefix("t", "evt") + "00000000", f'{{"{member}":"evt_1"}}'
+    writer.store([single("t", message_id, TIME, b"try 1", None, meta)])
+    writer.store([single("t", message_id, TIME, b"try 2", None, meta)])
+    writer.store([single("t", message_id, TIME, b"x", None, '{"headers":{"event_id":"e"}}')])
+    assert contents.bodies() == [b"try 1"]
+    assert contents.dead() == [("t", message_id, b"x", "conflict")]
+
+
 def test_the_same_bytes_as_text_and_as_bytes_do_not_conflict(writer, contents):
     """`x` may come alone in one envelope and, with the same key, in a pack in another."""
     message_id = key_prefix("t", "key") + "00000000"

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from appliance.errors import EnvelopeError, StoreError, TablesError
+from appliance.model import meta as metas
 from appliance.model.contents import (
     Content,
     DeadEnvelope,
@@ -381,7 +382,7 @@ class Transaction:
                 row = self._connection.execute(
                     "SELECT topic, body FROM messages WHERE id = ?", (message.id,)
                 ).fetchone()
-                if row == this:
+                if row == this or _is_known_event(row, topic, message):
                     continue
                 reason, error = "conflict", _CONFLICT
                 if row is None or message.id in self.refused:
@@ -469,6 +470,14 @@ class Transaction:
 def _can_be_split(body: bytes) -> bool:
     """Whether SQLite splits the lines as we do; it would also take an object, and odd escapes."""
     return body.startswith(b"[") and not (b"\\u" in body and _ODD_ESCAPE.search(body))
+
+
+def _is_known_event(row: tuple[str, Any] | None, topic: str, message: Message) -> bool:
+    """Whether it is the event that is stored, which its sender sent again: the first body counts.
+
+    The API can't know while its first attempt is not stored yet, and it was started anew.
+    """
+    return row is not None and row[0] == topic and metas.is_of_event(message.meta)
 
 
 def _unpacked(envelope: Envelope) -> list[Message]:

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import hmac
+import ipaddress
 import json
 import random
 import sqlite3
@@ -27,13 +28,22 @@ STANDARD_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 @pytest.fixture(scope="module")
 def appliance(module_stack):
-    return module_stack()
+    return module_stack(trusted_proxies="127.0.0.1")
 
 
 @pytest.fixture(scope="module")
 def sender():
-    """A client without any token."""
-    with httpx.Client(trust_env=False) as client:
+    """A client without any token, each of whose requests comes from another address.
+
+    An address that is refused often is refused slowly.
+    """
+    addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
+
+    def come_from_elsewhere(request):
+        request.headers["X-Forwarded-For"] = str(next(addresses))
+
+    hooks = {"request": [come_from_elsewhere]}
+    with httpx.Client(trust_env=False, event_hooks=hooks) as client:
         yield client
 
 

@@ -93,7 +93,7 @@ class InboxRules:
         path = settings.key_path or (None if named else kind.key_path)
         #: where the body holds it; None: nowhere
         self.key_path = JsonPath(path) if path else None
-        self.kept_headers = (*kind.kept_headers, *(name.encode() for name in settings.keep))
+        self.kept_headers = (*kind.kept_headers, *(name.encode() for name in _kept_of(settings)))
         self.answer = settings.answer or kind.answer
         self.challenge = settings.challenge or kind.challenge
 
@@ -136,6 +136,12 @@ def rules(kind_name: object, values: object) -> InboxRules:
     settings = InboxSettings(**{name: value for name, value in given.items() if value is not None})
     _check_together(kind, settings)
     return InboxRules(kind, settings)
+
+
+def _kept_of(settings: InboxSettings) -> list[str]:
+    """Return the headers that the settings name: those to keep, and those that are looked at."""
+    looked_at = (settings.header, settings.timestamp_header, settings.key_header)
+    return [*settings.keep, *(name for name in looked_at if name)]
 
 
 def _check_together(kind: SenderKind, settings: InboxSettings) -> None:

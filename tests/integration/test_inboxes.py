@@ -250,6 +250,8 @@ def test_any_other_hmac_is_verified_by_the_settings_of_its_address(appliance, se
     ((text, meta),) = stored(appliance, "till")
     assert json.loads(text)["try"] == 1
     assert meta["headers"]["x-till"] == "3"
+    assert meta["headers"]["x-sig"].startswith("v0=")
+    assert meta["headers"]["x-time"] == at
 
 
 def test_a_packed_body_is_verified_as_it_came_and_has_its_key_within(appliance, sender):

@@ -13,6 +13,7 @@ from appliance.errors import InputError
 from appliance.model.json_path import JsonPath
 
 HMAC = {"header": "X-Signature"}
+BOTH = "{timestamp}.{body}"
 
 
 def needed(kind: str) -> dict[str, object]:
@@ -88,7 +89,9 @@ def test_a_choice_of_the_address_comes_before_the_knowledge_of_its_kind():
     chosen = rules("stripe", {"key_header": "X-Id", "keep": ["X-Till"], "answer": {"status": 204}})
     assert chosen.key_headers == (b"x-id",)
     assert chosen.key_path is None
-    assert chosen.kept_headers == (b"stripe-signature", b"x-till")
+    assert chosen.kept_headers == (b"stripe-signature", b"x-till", b"x-id")
+    signed = rules("hmac", {"header": "X-Sig", "timestamp_header": "X-Time", "template": BOTH})
+    assert {b"x-sig", b"x-time"} <= set(signed.kept_headers)
     assert chosen.answer.status == 204
 
 

@@ -15,6 +15,8 @@ It is an object of at most MAX_BYTES. Its members, each of which can be absent:
     their attempts in the body.
 `line`
     The number of the line in its request, or in the file that it is from.
+`charset`, `file`, `cloudevent`, `topic`
+    What of a body or an address was changed or taken apart (see docs/bodies.md).
 `headers`
     The headers that were kept; their names are in lower case.
 `dropped`
@@ -84,7 +86,7 @@ def encode(members: Mapping[str, Any], headers: Mapping[str, str]) -> str | None
 def extended(text: str | None, members: Mapping[str, Any]) -> str | None:
     """Return a meta with further members; those that are None are left out.
 
-    Headers make room for them. Raises ValueError where the members alone have none.
+    Headers make room for them, and then the query. Raises ValueError where they alone have none.
     """
     more = {name: value for name, value in members.items() if value is not None}
     if not more:
@@ -95,6 +97,8 @@ def extended(text: str | None, members: Mapping[str, Any]) -> str | None:
         return data.decode()
     headers = whole.pop("headers", {})  # they fill what the others leave
     whole.pop("dropped", None)
+    if len(orjson.dumps(whole)) > MAX_BYTES - _FRAME:
+        whole.pop("query", None)
     return encode(whole, headers)
 
 

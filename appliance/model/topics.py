@@ -8,6 +8,8 @@ from appliance.errors import TopicError
 
 _TOPIC: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}", re.ASCII)
 
+#: Characters of a name that is mapped: it is kept beside the message.
+_NAME_LENGTH: Final = 400
 _FOREIGN: Final = re.compile(r"[^a-z0-9._-]")
 
 
@@ -30,6 +32,8 @@ def map_topic(name: str) -> str:
 
     Raises TopicError where nothing or too much is left.
     """
+    if len(name) > _NAME_LENGTH:
+        raise TopicError(f"a name that is mapped to a topic has {_NAME_LENGTH} characters at most")
     # Unicode promises that the decomposition of a character never changes.
     plain = unicodedata.normalize("NFKD", name)
     plain = "".join(each for each in plain if not unicodedata.combining(each)).lower()

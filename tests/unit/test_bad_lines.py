@@ -32,14 +32,14 @@ def config():
 
 
 def bad(config, body, form=Form.NDJSON, first_line=1):
-    return find(form, body, split(body), config, first_line)
+    return find(form, body, split(body, 100_000), config, first_line)
 
 
 def test_bad_lines_are_found_whatever_is_in_them(config):
     body = b"\n\r\n".join(b for line in HOSTILE for b in (b'{"good":1}', line))
     found = bad(config, body)
     wrong = {each.place for each in found}
-    for place, line in enumerate(split(body)):
+    for place, line in enumerate(split(body, 100_000)):
         try:
             orjson.loads(line)
         except ValueError:
@@ -75,7 +75,7 @@ def test_bad_lines_beyond_their_limit_refuse_the_request(config):
 
 def test_a_sifted_envelope_holds_all_lines_in_order_and_marks_the_bad_ones(config):
     body = b'{"a":1}\n\nno\n\xff\n[2]\n'
-    lines = split(body)
+    lines = split(body, 100_000)
     envelope = sifted_envelope(
         "t", FIRST, TIME, lines, bad(config, body), "application/x-ndjson", META
     )
@@ -94,7 +94,7 @@ def test_a_sifted_envelope_holds_all_lines_in_order_and_marks_the_bad_ones(confi
 def test_a_sifted_envelope_stays_small_whatever_the_headers_are(config):
     meta = json.dumps({"via": "http", "headers": {"x-event-id": "e" * 4000, "x-topic": "t" * 3000}})
     body = b"{}\n" * 10_000 + b"no\n" * MAX_BAD
-    lines = split(body)
+    lines = split(body, 100_000)
     envelope = sifted_envelope("t", FIRST, TIME, lines, bad(config, body), None, meta)
     assert len(envelope.body) < 8 * 2**20
     messages = unpack(envelope)

@@ -465,3 +465,14 @@ def test_a_strangers_head_is_planned_or_refused(headers, split):
     values = {name.encode(): value for name, value in headers.items()}
     with contextlib.suppress(InputError):
         read_plan(list(values.items()), values, CONFIG, split=split)
+
+
+def test_names_of_any_length_have_room_beside_a_message():
+    """A meta has 8 KiB; what a stranger calls a thing must not break it."""
+    long = "\x01é" * 2500
+    part = f'Content-Disposition: form-data; name="{long}"; filename="{long}"\r\n\r\nx'.encode()
+    decoded = taken(form(part), "multipart/form-data; boundary=x")
+    members = json.dumps(decoded.parts[0].members)
+    assert len(members) < 5000
+    decoded = taken(b"a", f'text/plain; charset="latin1{" " * 9000}"')
+    assert len(json.dumps(decoded.common.members)) < 100

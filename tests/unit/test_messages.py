@@ -316,3 +316,16 @@ def test_random_noise_is_undecodable_or_decodes_to_messages():
             continue
         assert all(is_id(m.id) and is_time(m.received_at) for m in found)
         assert all(isinstance(m.body, str | bytes) for m in found)
+
+
+@pytest.mark.parametrize("character", [b"\x01", b"\x01a", b"a"])
+def test_text_that_json_would_blow_up_travels_small_and_stays_text(character):
+    lines = [(character * 1000)[:1000] for _ in range(17 * 1024)]
+    received_at, prefix = now(), IdSource().prefix()
+    sent = batch("t", prefix, received_at, lines)
+    assert len(sent.body) < 80 * 2**20  # the broker takes 128 MiB
+    assert [message.body for message in unpack(sent)] == [line.decode() for line in lines]
+    packed = pack("t", [Message(prefix + f"{n:08x}", received_at, line)
+                        for n, line in enumerate(lines)], sent.size)  # fmt: skip
+    assert len(packed.body) < 80 * 2**20
+    assert [message.body for message in unpack(packed)] == [line.decode() for line in lines]

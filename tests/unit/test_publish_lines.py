@@ -6,7 +6,7 @@ import pytest
 from appliance.api.bodies.lines import _check_json, _line_number, split
 from appliance.api.bodies.plan import Form
 from appliance.api.publish.receipt import Receipt
-from appliance.errors import BodyError
+from appliance.errors import BodyError, TooLargeError
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ from appliance.errors import BodyError
     ],
 )
 def test_lines_end_with_lf_or_crlf_and_nothing_else(body, lines):
-    assert split(body) == lines
+    assert split(body, 100_000) == lines
 
 
 def test_no_byte_is_lost():
     body = bytes(range(256)).replace(b"\n", b"").replace(b"\r", b"") * 3
-    assert b"".join(split(b"\n".join([body, body]))) == body * 2
+    assert b"".join(split(b"\n".join([body, body]), 10)) == body * 2
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_no_byte_is_lost():
 )
 def test_the_first_bad_line_is_named(body, number):
     with pytest.raises(BodyError, match=rf"^line {number} is not JSON"):
-        _check_json(body, split(body))
+        _check_json(body, split(body, 100_000))
 
 
 @pytest.mark.parametrize("line", [b"{}", b"1", b'"x"', b" null ", b"1" * 300, b'{"a":1,"a":2}'])
 def test_any_json_is_a_line(line):
-    _check_json(line, split(line))
+    _check_json(line, split(line, 10))
 
 
 def test_line_numbers_count_empty_lines():
@@ -84,3 +84,20 @@ def test_an_answer_lists_a_thousand_ids_and_of_more_the_ends():
         assert len(answer["ids"]) == listed
         assert answer["ids"][0] == prefix + "00000000"
         assert answer["ids"][-1] == f"{prefix}{count - 1:08x}"
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (b"\n" * 1000 + b"a\n\r\n\r\n\nb\r\n" + b"\r\n" * 1000, [b"a", b"b"]),
+        (b"a\n" + b"\r\r\n" * 8, [b"a"] + [b"\r"] * 8),
+        (b"\n" * 100 + b"a\n" * 10 + b"b", [b"a"] * 10 + [b"b"]),
+    ],
+)
+def test_lines_among_countless_empty_ones_are_found(body, lines):
+    assert split(body, 10) == lines
+
+
+def test_lines_that_are_far_too_many_are_refused_before_they_are_made():
+    with pytest.raises(TooLargeError, match="more than 10 messages"):
+        split(b"a\n" * 100, 10)

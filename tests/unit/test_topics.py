@@ -32,6 +32,8 @@ from appliance.model.topics import check_topic, map_topic
         ("\U0001f980x", "x"),
         ("A" * 100, "a" * 100),
         ("a" * 101, None),
+        ("a" + "\u0301" * 399, "a"),
+        ("a" + "\u0301" * 400, None),
         ("", None),
         ("...", None),
         ("\ud800", None),

@@ -21,6 +21,8 @@ from appliance.api.bodies.plan import BodyPlan, Form
 from appliance.config import Config
 from appliance.errors import BodyError, TooLargeError
 
+#: Characters of a charset's name that are kept.
+_NAME_LENGTH: Final = 40
 #: The media type of a form's fields.
 _JSON: Final = "application/json"
 
@@ -111,7 +113,7 @@ def _as_utf8(plan: BodyPlan, body: bytes, *, is_cut: bool) -> tuple[Part, bytes]
     if len(text) > plan.most_bytes:
         raise TooLargeError(f"the body has more than {plan.most_bytes} bytes as UTF-8")
     media = plan.media_type
-    was = media.parameters.get("charset") or charset_of_mark(body)
+    was = media.parameters.get("charset", "").strip()[:_NAME_LENGTH] or charset_of_mark(body)
     return Part(media.with_charset("utf-8") if media.name else None, {"charset": was}), text
 
 
@@ -129,7 +131,7 @@ def _of_event(event: CloudEvent, content_type: str | None = None) -> Part:
 
 
 def _lines(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
-    found = lines.split(body)
+    found = lines.split(body, config.max_batch_messages)
     if plan.sifting is not None:
         first_line = plan.sifting.first_line
         bad = bad_lines.find(plan.form, body, found, config, first_line)
@@ -144,7 +146,7 @@ def _array(_: BodyPlan, body: bytes, config: Config) -> Decoded:
 
 
 def _sequence(_: BodyPlan, body: bytes, config: Config) -> Decoded:
-    texts = _checked(json_texts.sequence(body), config)
+    texts = _checked(json_texts.sequence(body, config.max_batch_messages), config)
     return Decoded(texts, Part(_JSON))
 
 

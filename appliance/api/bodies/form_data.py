@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -27,8 +27,10 @@ _MOST_PARTS: Final = 1000
 _HEADER_BYTES: Final = 16 * 1024
 #: Bytes of a boundary (RFC 2046, 5.1.1), with some to spare for senders that don't count.
 _BOUNDARY_BYTES: Final = 200
-#: Characters of a file's name that are kept.
+#: Characters of a file's name, and of its field's, that are kept beside it.
 _NAME_LENGTH: Final = 255
+#: Bytes whose percent signs are undone at once.
+_UNQUOTED_BYTES: Final = 64 * 1024
 #: Bytes that the decoder gets at once: it searches what it holds again and again.
 _PIECE_BYTES: Final = 64 * 1024
 
@@ -74,25 +76,32 @@ def read_urlencoded(body: bytes, charset: str | None) -> FormContents:
     if charset is None and (named := _CHARSET_FIELD.search(body)):
         charset = find_charset(named[1].decode())
     encoding = charset or "utf_8"
+    if body.count(b"&") >= _MOST_PARTS:
+        raise BodyError(f"a form can have {_MOST_PARTS} fields")
+    fields: dict[str, Any] = {}
     try:
-        # Some senders write bytes as they are, without percent signs.
-        text = body.decode(encoding)
-        pairs = parse_qsl(
-            text.strip("\r\n"),
-            keep_blank_values=True,
-            encoding=encoding,
-            errors="strict",
-            max_num_fields=_MOST_PARTS,
-        )
+        for pair in filter(None, body.strip(b"\r\n").split(b"&")):
+            name, _, value = pair.partition(b"=")
+            _add(fields, _unquoted(name).decode(encoding), _unquoted(value).decode(encoding))
     except UnicodeError as error:
         shown = encoding.replace("_", "-")
         raise BodyError(f"the form is not {shown}; nothing of it was kept") from error
-    except ValueError as error:
-        raise BodyError(f"a form can have {_MOST_PARTS} fields") from error
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        _add(fields, name, value)
     return FormContents(fields, [])
+
+
+def _unquoted(text: bytes) -> bytes:
+    """Undo the percent signs, some bytes at a time: urllib takes 80 times the bytes it gets.
+
+    Some senders write bytes as they are, without percent signs; they stay.
+    """
+    pieces, place = [], 0
+    while place < len(text):
+        end = place + _UNQUOTED_BYTES
+        if end < len(text) and (cut := text.rfind(b"%", end - 2, end)) > 0:
+            end = cut
+        pieces.append(unquote_to_bytes(text[place:end].replace(b"+", b" ")))
+        place = end
+    return b"".join(pieces)
 
 
 def read_multipart(body: bytes, boundary: str) -> FormContents:
@@ -117,7 +126,8 @@ def read_multipart(body: bytes, boundary: str) -> FormContents:
                     charset = find_charset(text) or charset
                 _add(fields, name, text)
             elif data:
-                files.append(FormFile(name, part.filename[:_NAME_LENGTH], kind, data))
+                filename = part.filename[:_NAME_LENGTH]
+                files.append(FormFile(name[:_NAME_LENGTH], filename, kind, data))
             elif part.filename:
                 _add(fields, name, {"filename": part.filename, "bytes": 0})
     except RequestEntityTooLarge as error:

@@ -6,7 +6,6 @@ that a body costs memory by its bytes and not by its brackets.
 """
 
 import re
-from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +16,7 @@ from appliance.errors import BodyError, TooLargeError
 #: Bytes up to which a text is parsed into objects to check it: they take up to 30 times as much.
 PARSED_BYTES: Final = 2**20
 #: Commas up to which an array is cut without counting its elements before.
-_COMMAS: Final = 400_000
+_COMMAS: Final = 1_000_000
 
 
 class _Data(msgspec.Struct):
@@ -33,11 +32,14 @@ _DATA: Final = msgspec.json.Decoder(_Data)
 #: Members of an object, but for its data.
 _MOST_MEMBERS: Final = 1000
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
+#: A part of a body that ends in no string: so many characters, each string counted as one.
+_WINDOW: Final = re.compile(rb'(?:[^"]|"(?:[^"\\]++|\\.)*+(?:"|\Z)){1,60000}+', re.DOTALL)
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[]{},"))
 _DEPTH: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord(","): 0}
 
 _SEPARATOR: Final = b"\x1e"
 _SPACE: Final = b" \t\r\n"
+_EMPTY_RECORDS: Final = re.compile(rb"\x1e(?:[ \t\r\n]*+\x1e)++")
 
 
 class JsonTextError(ValueError):
@@ -75,7 +77,7 @@ def elements(body: bytes, most: int) -> list[bytes]:
 
     Raises BodyError where it is no array, TooLargeError for too many.
     """
-    if body.count(b",") > max(_COMMAS, most):
+    if body.count(b",") > max(_COMMAS, most):  # each element takes 50 bytes
         _check_count(body, most)
     try:
         found = _decode(_ARRAY, body)
@@ -94,18 +96,23 @@ def elements(body: bytes, most: int) -> list[bytes]:
     return texts
 
 
-def sequence(body: bytes) -> list[bytes]:
-    """Return the texts of a JSON text sequence (RFC 7464).
+def sequence(body: bytes, most: int) -> list[bytes]:
+    """Return the texts of a JSON text sequence (RFC 7464); `most` is how many there can be.
 
-    Raises BodyError where a text is not JSON or was cut off, or something stands before the first.
+    Raises BodyError where a text is not JSON or was cut off, or something stands before the first,
+    TooLargeError for too many.
     """
+    if body.count(_SEPARATOR) > most:  # separators in a row are one
+        body = _EMPTY_RECORDS.sub(_SEPARATOR, body)
+        if body.count(_SEPARATOR) > most + 1:
+            raise TooLargeError(f"more than {most} messages in one request, which is the limit")
     before, *records = body.split(_SEPARATOR)
     if before.strip(_SPACE):
         raise BodyError("a JSON text sequence begins with the byte 1E; nothing of it was kept")
     texts = []
     for number, record in enumerate(records, 1):
         text = record.strip(_SPACE)
-        if not text:  # separators in a row are one
+        if not text:
             continue
         try:
             check_json(text)
@@ -129,14 +136,14 @@ def _decode(decoder: Any, text: bytes) -> Any:
 
 def _check_count(body: bytes, most: int) -> None:
     """Raise TooLargeError where an array has too many elements, before any is made."""
-    structure = _STRING.sub(b"", body).translate(None, _NOT_STRUCTURE)
-    depths = accumulate(map(_DEPTH.__getitem__, structure))
-    count = 1
-    for character, depth in zip(structure, depths, strict=True):
-        if depth == 1 and character == 0x2C:
-            count += 1
-            if count > most:
-                raise TooLargeError(f"more than {most} messages in one request")
+    count, depth = 1, 0
+    for window in _WINDOW.finditer(body):
+        for character in _STRING.sub(b"", window[0]).translate(None, _NOT_STRUCTURE):
+            depth += _DEPTH[character]
+            if depth == 1 and character == 0x2C:
+                count += 1
+                if count > most:
+                    raise TooLargeError(f"more than {most} messages in one request")
 
 
 def _words(error: Exception) -> str:

@@ -1,7 +1,9 @@
 """A body of many messages: its lines, and whether they can all be kept. Pure."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import orjson
 
@@ -10,9 +12,19 @@ from appliance.api.bodies.plan import Form
 from appliance.config import Config
 from appliance.errors import BodyError, TooLargeError
 
+_EMPTY: Final = re.compile(rb"\n(?:\r?+\n)++")
 
-def split(body: bytes) -> list[bytes]:
-    r"""Return the lines of a body, ended by \n or \r\n, without the empty ones."""
+
+def split(body: bytes, most: int) -> list[bytes]:
+    r"""Return the lines of a body, ended by \n or \r\n, without the empty ones.
+
+    `most` is how many there can be. Raises TooLargeError for far too many, before they are made.
+    """
+    if body.count(b"\n") > 2 * most:
+        full = _EMPTY.sub(b"\n", body)
+        if full.count(b"\n") > most + 1:
+            raise TooLargeError(f"more than {most} messages in one request, which is the limit")
+        body = full
     lines = body.split(b"\n")
     if b"\r" in body:
         lines = [line.removesuffix(b"\r") for line in lines]

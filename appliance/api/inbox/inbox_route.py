@@ -155,7 +155,9 @@ class InboxRoute:
             event_id=key.text[:_MOST_SHOWN] if key and key.is_senders else None,
         )
         receipt = await self._intake.accept(options, decoded, meta)
+        del body, decoded, document
         wait = options.wait_seconds
+        receipt = await self._intake.stored(receipt, wait)
         request.respond(*inbox_answers.of_receipt(receipt, head, rules, wait, request.prefix))
 
     async def _verify(self, request: Request, details: InboxRequest, body: bytes) -> Verdict:

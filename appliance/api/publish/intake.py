@@ -71,9 +71,8 @@ class Intake:
     ) -> Receipt:
         """Keep it, all or nothing; returns once the broker has it on disk.
 
-        With `wait_seconds`, returns once it is stored, the time is over or the task is cancelled:
-        whatever is on disk by then can be answered for. With a key, the same again is kept once;
-        an event has its own key. Each message has `meta`, and what is said of it alone.
+        With a key, the same again is kept once; an event has its own key. Each message has `meta`,
+        and what is said of it alone.
 
         Raises InputError for a body that is never kept, BrokerError where it can't be kept now, and
         StoreError where a key can't be looked up.
@@ -83,19 +82,24 @@ class Intake:
             options = replace(options, key=key, first_counts=True)
         has_own_keys = options.form not in SINGLE and have_keys(decoded)
         if options.key is None or has_own_keys or not decoded.bodies:
-            receipt = await self._publish(options, decoded, meta)
-        else:
-            prefix = key_prefix(options.topic, options.key)
-            receipt = await self._attempts.once(
-                prefix,
-                options,
-                decoded.bodies,
-                lambda: self._publish_unless_stored(options, decoded, meta, prefix),
-            )
-        if options.wait_seconds and not receipt.is_stored and receipt.last_id:
+            return await self._publish(options, decoded, meta)
+        prefix = key_prefix(options.topic, options.key)
+        return await self._attempts.once(
+            prefix,
+            options,
+            decoded.bodies,
+            lambda: self._publish_unless_stored(options, decoded, meta, prefix),
+        )
+
+    async def stored(self, receipt: Receipt, seconds: float | None) -> Receipt:
+        """Return the receipt once its messages are rows, or after `seconds`; None: at once.
+
+        Also where the task is cancelled: they are on disk, so they can be answered for. Whoever
+        waits here holds no body, which can be a thousand times larger than what came.
+        """
+        if seconds and not receipt.is_stored and receipt.last_id:
             with contextlib.suppress(asyncio.CancelledError):
-                is_stored = await self._all_stored(receipt, options.wait_seconds)
-                return receipt._replace(is_stored=is_stored)
+                return receipt._replace(is_stored=await self._all_stored(receipt, seconds))
         return receipt
 
     async def _all_stored(self, receipt: Receipt, seconds: float) -> bool:

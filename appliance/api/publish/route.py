@@ -80,6 +80,8 @@ class PublishRoute:
 
     async def _accept(self, request: Request, wanted: PublishOptions, body: bytes) -> None:
         receipt = await self._intake.accept(wanted, body, _meta(request, wanted))
+        del body
+        receipt = await self._intake.stored(receipt, wanted.wait_seconds)
         request.respond(*receipt.answer(wanted.wait_seconds, request.prefix))
 
 

@@ -41,12 +41,18 @@ class Redriven(NamedTuple):
 class Redriver:
     """Publishes the messages of dead letters; used by any thread.
 
-    `publish` returns when the broker has an envelope on disk, or raises BrokerError.
+    `publish` returns when the broker has an envelope on disk, or raises BrokerError. `record` adds
+    an entry to the audit trail.
     """
 
     def __init__(
-        self, config: Config, letters: DeadLetters, publish: Callable[[Envelope], None]
+        self,
+        config: Config,
+        letters: DeadLetters,
+        publish: Callable[[Envelope], None],
+        record: Callable[[Deed], None] = lambda _: None,
     ) -> None:
+        self._record = record
         self._max_message_bytes = config.max_message_bytes
         self._map_topics = config.map_topics
         self._letters = letters
@@ -72,9 +78,9 @@ class Redriver:
         finally:
             self._free.release()
         details = f"as message {envelope.id} of {envelope.topic}"
-        self._letters.remove(
-            letter, Deed(by, "dead-letter-redrive", str(letter.seq), details) if by else None
-        )
+        deed = Deed(by, "dead-letter-redrive", str(letter.seq), details) if by else None
+        if not self._letters.remove(letter, deed) and deed is not None:
+            self._record(deed)  # it was sent again, though another request was faster
         return Redriven(envelope.id, envelope.topic, envelope.received_at)
 
     def _envelope(self, letter: Letter, topic: str | None) -> Envelope:

@@ -36,7 +36,7 @@ def api_services(
         config=config,
         reader=reader,
         dead_letters=dead_letters,
-        redriver=Redriver(config, dead_letters, publish),
+        redriver=Redriver(config, dead_letters, publish, store.access.record),
         access=store.access,
         schemas=store.schemas,
         book=SchemaBook(authorizer),

@@ -265,6 +265,15 @@ def test_reasons_of_dead_letters_are_documented():
         assert f'"{word}"' in code or f'"{reason}"' in code, reason
 
 
+def test_actions_of_the_audit_trail_are_documented():
+    rows = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \| [^|]+ \|$",
+                      (DOCS / "tokens.md").read_text(), re.MULTILINE)  # fmt: skip
+    documented = {name for row in rows for name in re.findall(r"`([a-z]+-[a-z-]+)`", row)}
+    code = "\n".join(path.read_text() for path in (ROOT / "appliance").rglob("*.py"))
+    found = set(re.findall(r"[Dd]eed\(\s*(?:by, |actor\(\), )?\"([a-z]+-[a-z-]+)\"", code))
+    assert documented == found
+
+
 # --- links and pictures -----------------------------------------------------------------------
 
 

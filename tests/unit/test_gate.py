@@ -171,6 +171,14 @@ def test_a_decision_is_remembered_for_the_same_bytes_only(gate):
         assert gate.recall(other) is None
 
 
+def test_a_remembered_decision_asks_nobody_anything(gate, keys):
+    data = bytes_of(b"Content-Length: 5")
+    learn(gate, data)
+    keys.principal = keys.holds = gate._buckets = None  # whoever asks them, fails
+    for _ in range(3):
+        assert gate.recall(data)[1].principal is ADMINISTRATOR
+
+
 def test_a_decision_is_forgotten_when_the_policy_changes(gate, keys):
     data = bytes_of(b"Content-Length: 5")
     learn(gate, data)

@@ -8,7 +8,8 @@ from appliance.errors import RedriveError, RefusedError, TopicError
 from appliance.model.contents import DeadEnvelope
 from appliance.redrive import Redriver
 from appliance.store import open_store
-from appliance.store.rows import Choice
+from appliance.store.access_rows import Actor
+from appliance.store.rows import Choice, Span
 
 
 @pytest.fixture
@@ -55,6 +56,20 @@ def test_a_redrive_that_is_repeated_is_the_same_message(writer, letters, redrive
     assert first.id == again.id == elsewhere.id != other.id
     assert (first.topic, elsewhere.topic, first.body) == ("t", "elsewhere", b"one")
     assert letters.count(Choice()) == 0
+
+
+def test_each_redrive_is_in_the_audit_trail_also_of_a_letter_that_is_gone(writer, letters, store):
+    config = configuration.load({"APPLIANCE_MAX_MESSAGE_BYTES": "10"})
+    redriver = Redriver(config, letters, lambda _: None, store.access.record)
+    writer.store([letter(b"one")])
+    one = find(letters)
+    for _ in range(2):
+        redriver.redrive(one, "elsewhere", Actor("anna", "192.0.2.7"))
+    entries = store.access.audit(Span(), 9)
+    assert [(e.who, e.action, e.target) for e in entries] == [
+        ("anna", "dead-letter-redrive", str(one.seq))
+    ] * 2
+    assert entries[0].details.endswith(" of elsewhere")
 
 
 def test_a_letter_that_comes_again_after_its_redrive_is_the_same_message(writer, letters, redriver):

@@ -150,3 +150,12 @@ def test_states_are_coloured_on_a_terminal_unless_colours_are_unwanted(monkeypat
     assert "\x1b[32mRUNNING\x1b[0m" in "".join(lines_with())
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in "".join(lines_with())
+
+
+def test_a_token_for_some_topics_is_shown_their_counts_only():
+    hidden = {"broker": None, "disk": None, "processes": [], "pulses": []}
+    store = READY["store"] | {"database_bytes": None, "wal_bytes": None}
+    assert status_lines(READY | hidden | {"store": store}, "http://x") == [
+        "appliance 1.2.3 at http://x: ready",
+        "store  1,234,567 messages in 2 topics, 1.0 MiB; last at " + LAST,
+    ]

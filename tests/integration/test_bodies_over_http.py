@@ -323,6 +323,12 @@ def test_events_of_a_batch_are_each_kept_once(running):
     )
     assert [row["data"] for row in found] == [2]
     assert running.publish("ces", b"[]", Content_Type=BATCH).json()["count"] == 0
+    changed = event(1).replace(b'"data":1', b'"data":"changed"')
+    answer = running.publish("ces", b"[%b,%b]" % (changed, event(4)), Content_Type=BATCH)
+    assert answer.json()["ids"][0] == ids[0]
+    assert [row["body"].encode() for row in running.wait_rows(4, "ces")] == [
+        event(1), event(2), event(3), event(4),
+    ]  # fmt: skip
     assert running.query("SELECT * FROM dead_letters WHERE topic = 'ces'") == []
 
 

@@ -116,6 +116,15 @@ def test_a_file_that_is_no_text_is_not_sent_line_by_line(command, tmp_path):
     assert f"{path} is not text: --whole sends it as one message" in done.stderr
 
 
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_a_windows_file_is_not_cut_and_gets_a_hint(command, tmp_path, codec):
+    path = tmp_path / "u16.txt"
+    path.write_bytes("\ufeffline one\nline two\n".encode(codec))
+    done = command("publish", "logs", "--file", str(path))
+    assert done.returncode == 2
+    assert "iconv -f utf-16 -t utf-8" in done.stderr
+
+
 def test_a_file_in_an_encoding_of_one_byte_is_text(command, tmp_path):
     path = tmp_path / "latin"
     path.write_bytes("Straße\tÜbung\r\n".encode("latin-1"))

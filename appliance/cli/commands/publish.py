@@ -24,6 +24,8 @@ _LEAST_FOR_A_RATE: Final = 1000
 #: holds: control characters, but for those that move a printer or colour a terminal.
 _LOOK_BYTES: Final = 8192
 _NO_TEXT: Final = frozenset(range(32)) - frozenset(b"\t\n\f\r\b\x07\x1b")
+#: Byte order marks of UTF-16, as Windows programs write them.
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 @click.command()
@@ -124,20 +126,22 @@ def _check_source(text: str | None, path: Path | None, *, whole: bool) -> None:
         raise click.UsageError("give TEXT, - for standard input, or --file FILE")
     if whole and not path and text != "-":
         raise click.UsageError("--whole goes with --file or -")
-    if path and not whole and not _is_text(path):
-        raise click.UsageError(
-            f"{path} is not text: --whole sends it as one message (or give it as standard input)"
-        )
+    if path and not whole:
+        _check_text(path)
 
 
-def _is_text(path: Path) -> bool:
-    """Whether a file's beginning looks like lines of text, in whatever encoding without NUL."""
+def _check_text(path: Path) -> None:
+    """Look whether a file's beginning is lines of text, in whatever encoding without NUL."""
     try:
         with path.open("rb") as file:
             beginning = file.read(_LOOK_BYTES)
     except OSError:
-        return True  # reading it will say why not
-    return not _NO_TEXT & set(beginning)
+        return  # reading it will say why not
+    if _NO_TEXT & set(beginning):
+        hint = "(or give it as standard input)"
+        if beginning.startswith(_UTF_16):
+            hint = "(for its lines: iconv -f utf-16 -t utf-8 FILE | appliance publish TOPIC -)"
+        raise click.UsageError(f"{path} is not text: --whole sends it as one message {hint}")
 
 
 def _publish_input(sender: Sender, path: Path | None, whole: bool) -> None:

@@ -60,12 +60,12 @@ class RemovesFirst(Redriver):
         return super().redrive(letter, topic)
 
 
-class CountsWhatComesAgain(writer._Transaction):
+class CountsWhatComesAgain(writer.Transaction):
     """Adds a redelivered message to its topic's counters once more."""
 
     def _flush(self) -> None:
         super()._flush()
-        self._all_new = True
+        self._unsure = []
 
 
 class Mistake(NamedTuple):
@@ -91,7 +91,7 @@ FOUND_SOON = {
         "the ledger calls .* missing",
     ),
     "a redelivery is counted again": Mistake(
-        lambda: Parts(patches=[(writer, "_Transaction", CountsWhatComesAgain)]),
+        lambda: Parts(patches=[(writer, "Transaction", CountsWhatComesAgain)]),
         "the counters are wrong|lost",  # a conflict is not seen either
     ),
 }

@@ -72,15 +72,23 @@ class ApiConnection:
     """One connection to the API at `url`, opened by the first request after it was closed.
 
     `headers` go with every request; `seconds` is how long an answer is waited for.
+    `own_certificate` is trusted where the API is this machine's own.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        seconds: float,
+        own_certificate: Path | None = None,
+    ) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port
         self._path = parts.path
         self._secure = parts.scheme == "https"
         self._headers = dict(headers)
         self._seconds = seconds
+        self._own_certificate = own_certificate
         self._link: http.client.HTTPConnection | None = None
 
     @property
@@ -123,11 +131,24 @@ class ApiConnection:
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._secure:
-            context = ssl.create_default_context()
+            context = _context(self._own_certificate)
             return http.client.HTTPSConnection(
                 self._host, self._port, timeout=self._seconds, context=context
             )
         return http.client.HTTPConnection(self._host, self._port, timeout=self._seconds)
+
+
+def _context(own_certificate: Path | None) -> ssl.SSLContext:
+    """Return what verifies the API; on this machine, by the very certificate that it serves.
+
+    There its address is one of the loopback, for which no authority certifies anyone.
+    """
+    if own_certificate is None or not own_certificate.is_file():
+        return ssl.create_default_context()
+    context = ssl.create_default_context(cafile=str(own_certificate))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    return context
 
 
 class Place(NamedTuple):
@@ -164,7 +185,8 @@ class Client:
         self.token = _find_token(config, self._place)
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        self._connection = ApiConnection(self.url, headers, _ANSWER_SECONDS)
+        own = None if self._place.elsewhere else config.tls_cert
+        self._connection = ApiConnection(self.url, headers, _ANSWER_SECONDS, own)
 
     @classmethod
     @contextmanager

@@ -27,6 +27,7 @@ NEEDS = {
         "curl": "curl",
         "git": "git",
         "nginx": "nginx-light",
+        "openssl": "openssl",
         "systemd-analyze": "systemd",
     },
     "senders": {

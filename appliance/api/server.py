@@ -14,6 +14,7 @@ from flask import Flask
 from appliance.api.gate import Gate
 from appliance.api.http.acceptor import Acceptor, allow_files, listen
 from appliance.api.http.proxies import Proxies
+from appliance.api.http.tls import Certificate
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.inbox.inbox_route import InboxRoute
 from appliance.api.open_addresses import OpenAddresses
@@ -25,7 +26,7 @@ from appliance.auth.refusal_counts import REPORT_SECONDS, Refusals
 from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import StoreError
-from appliance.machine import disk_space
+from appliance.machine import disk_space, ports
 from appliance.machine.pulse import BEAT_SECONDS, Pulse
 from appliance.store.base import Commits
 
@@ -33,6 +34,8 @@ from appliance.store.base import Commits
 _GRACE_SECONDS: Final = 7.0
 #: Seconds between two looks at the disks; what can come in meanwhile fits far below the floor.
 _SPACE_SECONDS: Final = 0.5
+#: Seconds between two looks for a renewed certificate.
+_RENEW_SECONDS: Final = 2.0
 #: Threads for what Flask serves to those who are let in; strangers have one, health checks another.
 _FLASK_THREADS: Final = 8
 
@@ -87,6 +90,9 @@ async def _serve(
         WsgiBridge(app, _FLASK_THREADS, authorizer.holds),
         proxies.prefix,
     )
+    certificate = None
+    if config.tls_cert and config.tls_key:
+        certificate = Certificate(config.tls_cert, config.tls_key)
     listener = listen("APPLIANCE_HTTP", config.http)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
@@ -103,8 +109,17 @@ async def _serve(
         asyncio.create_task(_watch_space(config, publisher)),
         asyncio.create_task(_report(authorizer.refusals)),
     ]
-    _log.info("listening", address=str(config.http))
-    acceptor = Acceptor(gate, proxies, allow_files(), most_bytes=config.max_bodies_bytes)
+    if certificate:
+        living.append(asyncio.create_task(_renew(certificate)))
+    reach = "others too" if ports.is_open_to_others(config.http) else "this machine"
+    _log.info("listening", address=str(config.http), tls=bool(certificate), reached_by=reach)
+    acceptor = Acceptor(
+        gate,
+        proxies,
+        allow_files(),
+        most_bytes=config.max_bodies_bytes,
+        certificate=certificate,
+    )
     await acceptor.serve(listener, stop, _GRACE_SECONDS)
     pulse.stopping()
     for task in living:
@@ -113,6 +128,13 @@ async def _serve(
     await publisher.stop()
     await publishing
     commits.close()
+
+
+async def _renew(certificate: Certificate) -> None:
+    """Take up a renewed certificate; in a thread, because its disk may hang."""
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        await asyncio.to_thread(certificate.renew)
 
 
 async def _live(publisher: Publisher, pulse: Pulse) -> None:

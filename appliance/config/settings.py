@@ -38,6 +38,14 @@ class Config:
     http: Address = _setting(
         "127.0.0.1:8080", parsers.address, "Address that the API listens on, HOST:PORT"
     )
+    tls_cert: Path | None = _setting(
+        "", parsers.optional_path,
+        "PEM file with the certificate, and those between it and its authority, to serve HTTPS; "
+        "empty: HTTP",
+    )  # fmt: skip
+    tls_key: Path | None = _setting(
+        "", parsers.optional_path, "PEM file with the key of the certificate"
+    )
     public_url: PublicUrl | None = _setting(
         "", parsers.public_url,
         "Address under which clients reach the API, for example https://example.com/inbox; empty: "
@@ -174,7 +182,7 @@ class Config:
     def own_url(self) -> str:
         """URL of the API of this appliance, as seen from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.http.host, self.http.host)  # noqa: S104
-        return f"http://{Address(host, self.http.port)}"
+        return f"{'https' if self.tls_cert else 'http'}://{Address(host, self.http.port)}"
 
     @property
     def api_url(self) -> str:
@@ -229,6 +237,12 @@ def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
         raise ConfigError(
             f"{PREFIX}MAX_MESSAGE_BYTES: {config.max_message_bytes} is more than "
             f"{PREFIX}MAX_REQUEST_BYTES ({config.max_request_bytes})"
+        )
+    if bool(config.tls_cert) is not bool(config.tls_key):
+        lacking = "KEY" if config.tls_cert else "CERT"
+        raise ConfigError(
+            f"{PREFIX}TLS_{lacking}: expected too, where the other of {PREFIX}TLS_CERT and "
+            f"{PREFIX}TLS_KEY is set"
         )
     if config.max_request_bytes > config.max_bodies_bytes:
         raise ConfigError(

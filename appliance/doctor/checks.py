@@ -7,7 +7,7 @@ from typing import Final
 
 from appliance.broker.node import release, start
 from appliance.config import Address, Config
-from appliance.doctor import data_folder
+from appliance.doctor import data_folder, network
 from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError
 from appliance.machine import allowance, memory
@@ -33,6 +33,8 @@ def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
     yield _storing(config)
     yield _broker(config)
     yield from _ports(config)
+    yield network.http(config)
+    yield network.amqp(config)
     yield _clock(store.health)
     yield _memory()
 
@@ -47,7 +49,7 @@ def at_start(config: Config, store: Store, *, broker: bool) -> list[Diagnosis]:
     engine = _of_store(store.health.engine())
     results = [data_folder.file_system(config.data), engine, _clock(store.health), _memory()]
     if broker:
-        results.append(_broker(config))
+        results += [_broker(config), network.amqp(config)]
     errors = [result for result in results if result.level is Level.ERROR]
     if errors:
         raise HostError("; ".join(f"{each.check}: {each.found}; {each.advice}" for each in errors))

@@ -25,6 +25,15 @@ def distribution(amqp: Address) -> Address:
     return Address("127.0.0.1", distribution_port(amqp.port))
 
 
+def is_open_to_others(address: Address) -> bool:
+    """Whether other machines may reach what listens on the address: all but the loopback's."""
+    try:
+        host = ipaddress.ip_address(resolve(address).host)
+    except OSError:
+        return True
+    return not host.is_loopback
+
+
 def resolve(address: Address) -> Address:
     """Return the address with an IP address as its host. Raises OSError where there is none."""
     try:

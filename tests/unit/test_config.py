@@ -103,6 +103,11 @@ VALUES = {
     "MAX_REQUEST_BYTES": ({"32MiB": 2**25, "1mib": 2**20}, ["0", "33554433"]),
     "MAX_BATCH_MESSAGES": ({"1": 1, "1000000": 10**6}, ["0", "1000001", "1e3"]),
     "MAP_TOPICS": ({"on": True, "off": False}, ["yes", "1", ""]),
+    "TLS_CERT": (
+        {"/a/cert.pem": Path("/a/cert.pem"), "": None},
+        ["~nobody-has-it/cert.pem"],
+    ),
+    "TLS_KEY": ({"/a/key.pem": Path("/a/key.pem"), "": None}, ["~nobody-has-it/key.pem"]),
     "MAX_BODIES_BYTES": ({"8MiB": 2**23, "1TiB": 2**40}, ["0", "1023k", "1PiB", "many"]),
     "PUBLISH_TIMEOUT": ({"0.1": 0.1, "5": 5.0, "300": 300.0}, ["0", "0.05", "301", "5s", "nan"]),
     "QUEUE_MAX_BYTES": ({"1MiB": 2**20, "1024GiB": 2**40}, ["1023KiB", "0", "2000GiB"]),
@@ -177,6 +182,8 @@ def test_every_setting_is_tried_here():
 @pytest.mark.parametrize(("name", "raw", "value"), GOOD)
 def test_a_good_value_is_taken_and_its_source_is_remembered(name, raw, value):
     environ = {f"APPLIANCE_{name}": raw}
+    if name.startswith("TLS_") and raw:
+        environ = {"APPLIANCE_TLS_CERT": "/a/cert.pem", "APPLIANCE_TLS_KEY": "/a/key.pem"}
     if name == "MAX_REQUEST_BYTES":
         environ["APPLIANCE_MAX_MESSAGE_BYTES"] = "1"
     config = load(environ)

@@ -102,8 +102,9 @@ class Open:
 
 
 class Server:
-    def __init__(self, proxies=None):
+    def __init__(self, proxies=None, certificate=None):
         self.proxies = proxies or Proxies()
+        self.certificate = certificate
         self.listener = listen("APPLIANCE_HTTP", Address("127.0.0.1", 0))
         self.address = self.listener.getsockname()
         self.echo = Echo()
@@ -114,7 +115,7 @@ class Server:
 
     async def run(self):
         self.loop, self.stopping = asyncio.get_running_loop(), asyncio.Event()
-        self.acceptor = Acceptor(Open(self.echo), self.proxies)
+        self.acceptor = Acceptor(Open(self.echo), self.proxies, certificate=self.certificate)
         self.ready.set()
         await self.acceptor.serve(self.listener, self.stopping, 2.0)
 

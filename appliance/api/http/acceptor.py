@@ -11,15 +11,18 @@ from time import perf_counter
 from typing import Any, Final
 
 from appliance.api.http.connection import Connection
-from appliance.api.http.crowd import Crowd
+from appliance.api.http.crowd import Crowd, Member
 from appliance.api.http.proxies import Proxies
 from appliance.api.http.request import HeadPolicy
+from appliance.api.http.tls import Certificate, Encrypted
 from appliance.config import Address
 from appliance.errors import ConfigError, OccupiedError
 
 #: Connections at once; for one more, one that does nothing is closed. Each costs some kilobytes
 #: and a file.
 MAX_CONNECTIONS: Final = 4096
+#: Encrypted connections at once on which nobody was authorized: each costs ten times as much.
+_ENCRYPTED_STRANGERS: Final = 1024
 #: Files that are left for all else: the database, the broker, what threads read.
 _OTHER_FILES: Final = 256
 #: Connections at once where the system allows hardly any files.
@@ -60,13 +63,15 @@ class Acceptor:
         most: int = MAX_CONNECTIONS,
         *,
         most_bytes: int = 64 * 2**20,
+        certificate: Certificate | None = None,
     ) -> None:
         self._policy = policy
+        self._certificate = certificate
         self.proxies = proxies
         self.loop = asyncio.get_running_loop()
         self.strangers = Budget(min(_STRANGERS_BYTES, most_bytes // 4))
         self.clients = Budget(most_bytes)
-        self.crowd = Crowd(most)
+        self.crowd = Crowd(most, _ENCRYPTED_STRANGERS if certificate else None)
         self._ahead: deque[Connection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_empty = asyncio.Event()
@@ -75,9 +80,7 @@ class Acceptor:
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event, patience: float) -> None:
         """Serve until `stop` is set; then answer what is under way, for `patience` seconds."""
-        server = await self.loop.create_server(
-            lambda: Connection(self, self._policy), sock=listener, backlog=_BACKLOG
-        )
+        server = await self.loop.create_server(self._new, sock=listener, backlog=_BACKLOG)
         checking = asyncio.create_task(self._check_deadlines())
         try:
             await stop.wait()
@@ -89,7 +92,12 @@ class Acceptor:
             await self._end(patience)
             checking.cancel()
 
-    def add(self, connection: Connection) -> bool:
+    def _new(self) -> asyncio.Protocol:
+        if self._certificate is None:
+            return Connection(self, self._policy)
+        return Encrypted(self, self._policy, self._certificate)
+
+    def add(self, connection: Member) -> bool:
         """Count a new connection; whether there is room for it."""
         has_room = self.crowd.add(connection)
         self._is_empty.clear()
@@ -97,7 +105,7 @@ class Acceptor:
             connection.stop()
         return has_room
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: Member) -> None:
         """Count a connection no more."""
         self.crowd.discard(connection)
         if not self.crowd:

@@ -362,7 +362,8 @@ class Connection(asyncio.Protocol):
         if not self._is_reading:
             self._is_reading = True
             self.transport.resume_reading()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     # --- answering ------------------------------------------------------------------------------
 

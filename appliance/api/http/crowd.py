@@ -7,10 +7,7 @@ a request under way, the new one is refused.
 """
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from appliance.api.http.connection import Connection
+from typing import Final, Protocol
 
 #: Connections above the limit at once that are told why they are refused; for one more, the oldest
 #: of them is closed before it may have read that.
@@ -19,25 +16,48 @@ _MOST_REFUSED: Final = 64
 _LOOKED_AT: Final = 64
 
 
-class Crowd:
-    """All open connections; there can be `most`, and a few that are being refused."""
+class Member(Protocol):
+    """A connection, or one that is being encrypted."""
 
-    def __init__(self, most: int) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked, nothing is coming and nothing waits to be read."""
+
+    def stop(self) -> None:
+        """End as soon as the request under way is answered."""
+
+    def check(self, now: float) -> None:
+        """Look at the deadlines."""
+
+    def abort(self) -> None:
+        """End at once."""
+
+
+class Crowd:
+    """All open connections; there can be `most`, and a few that are being refused.
+
+    `most_strangers` is for those on which nobody was authorized yet.
+    """
+
+    def __init__(self, most: int, most_strangers: int | None = None) -> None:
         self.most = most
+        self.most_strangers = most if most_strangers is None else min(most, most_strangers)
         # Each in the order in which they came; an authorized one that was found busy comes last.
-        self._strangers: OrderedDict[Connection, None] = OrderedDict()
-        self._clients: OrderedDict[Connection, None] = OrderedDict()
-        self._refused: OrderedDict[Connection, None] = OrderedDict()
+        self._strangers: OrderedDict[Member, None] = OrderedDict()
+        self._clients: OrderedDict[Member, None] = OrderedDict()
+        self._refused: OrderedDict[Member, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._strangers) + len(self._clients) + len(self._refused)
 
-    def all(self) -> list["Connection"]:
+    def all(self) -> list[Member]:
         """Return every connection."""
         return [*self._strangers, *self._clients, *self._refused]
 
-    def add(self, connection: "Connection") -> bool:
+    def add(self, connection: Member) -> bool:
         """Count a new connection; whether there is room for it, which is made where it can be."""
+        if len(self._strangers) >= self.most_strangers:
+            _end_first(self._strangers)
         if len(self._strangers) + len(self._clients) < self.most or self._make_room():
             self._strangers[connection] = None
             return True
@@ -46,13 +66,13 @@ class Crowd:
         self._refused[connection] = None
         return False
 
-    def promote(self, connection: "Connection") -> None:
+    def promote(self, connection: Member) -> None:
         """Count a connection among the authorized ones."""
         if connection in self._strangers:
             del self._strangers[connection]
             self._clients[connection] = None
 
-    def discard(self, connection: "Connection") -> None:
+    def discard(self, connection: Member) -> None:
         """Count a connection no more."""
         self._strangers.pop(connection, None)
         self._clients.pop(connection, None)
@@ -72,6 +92,6 @@ class Crowd:
         return False
 
 
-def _end_first(connections: "OrderedDict[Connection, None]") -> None:
+def _end_first(connections: OrderedDict[Member, None]) -> None:
     first, _ = connections.popitem(last=False)
     first.abort()

@@ -1,0 +1,36 @@
+"""Checks of the network: who can reach the addresses that the appliance listens on, and how."""
+
+from appliance.config import Config
+from appliance.doctor.diagnosis import Diagnosis, ok, warning
+from appliance.machine.ports import is_open_to_others
+
+
+def http(config: Config) -> Diagnosis:
+    """Check that tokens and messages don't cross a network as plain text."""
+    check = "HTTP network"
+    if config.tls_cert:
+        return ok(check, f"{config.http}, encrypted")
+    if not is_open_to_others(config.http):
+        return ok(check, f"{config.http}, for this machine only")
+    if config.trusted_proxies or (config.public_url and config.public_url.scheme == "https"):
+        return ok(check, f"{config.http}, behind a proxy that was set")
+    return warning(
+        check,
+        f"others can reach {config.http}, where tokens and messages are plain text",
+        "set APPLIANCE_TLS_CERT and APPLIANCE_TLS_KEY; or put a proxy with TLS in front, name it "
+        "in APPLIANCE_TRUSTED_PROXIES, and let nobody else reach the address",
+    )
+
+
+def amqp(config: Config) -> Diagnosis:
+    """Check that the own broker is for this machine only: it speaks no TLS."""
+    check = "AMQP network"
+    if config.broker_url:
+        return ok(check, "an outside broker is used (APPLIANCE_BROKER_URL)")
+    if not is_open_to_others(config.amqp):
+        return ok(check, f"{config.amqp}, for this machine only")
+    return warning(
+        check,
+        f"others can reach {config.amqp}, where the password and all messages are plain text",
+        "set APPLIANCE_AMQP to an address of 127.0.0.1, or let only a private network reach it",
+    )

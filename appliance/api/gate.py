@@ -90,7 +90,7 @@ class Gate:
 
     def _decide(self, head: Head) -> Admission | Problem:
         if self._inboxes.serves(head):
-            return self._inboxes.admit(head)
+            return self._limited(self._inboxes.admit(head))
         credentials = head.values.get(b"authorization")
         principal = self._authorizer.principal(credentials)
         if principal is None:
@@ -101,6 +101,12 @@ class Gate:
                 "a page of another site sent this, with the password that the browser knows"
             )
         return self._rate_limit(principal) or self._admit_known(head, principal)
+
+    def _limited(self, answer: Admission | Problem) -> Admission | Problem:
+        """Return what an inbox answers, or that it has used up its rate."""
+        if isinstance(answer, Problem):
+            return answer
+        return self._rate_limit(answer.principal) or answer
 
     def _rate_limit(self, principal: Principal) -> Problem | None:
         seconds = self._buckets.wait(principal, time.monotonic())

@@ -16,6 +16,7 @@ from appliance.auth.signatures.header import HeaderScheme
 from appliance.auth.signatures.kinds import KINDS, Check, FixedAnswer, SenderKind
 from appliance.auth.signatures.macs import HASHES, Encoding
 from appliance.errors import InputError
+from appliance.model import grants
 from appliance.model import meta as metas
 from appliance.model.json_path import JsonPath
 
@@ -63,6 +64,8 @@ class InboxSettings:
     challenge: str | None = None
     origins: tuple[str, ...] = ()
     allow_get: bool = False
+    # how much is taken
+    rate: str | None = None
 
 
 _NAMES: Final = tuple(field.name for field in fields(InboxSettings))
@@ -214,6 +217,16 @@ def _seconds(name: str, value: object) -> int | None:
     return value
 
 
+def _rate(name: str, value: object) -> str | None:
+    text = _text(name, value)
+    if text is not None:
+        try:
+            grants.rate(text)
+        except InputError as error:
+            raise InputError(f"settings.{error}") from error
+    return text
+
+
 def _flag(name: str, value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
         _fail(name, "expected true or false")
@@ -310,4 +323,5 @@ _READERS: Final[dict[str, Any]] = {
     "challenge": _word(*CHALLENGES),
     "origins": _origins,
     "allow_get": _flag,
+    "rate": _rate,
 }

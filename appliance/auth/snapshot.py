@@ -121,6 +121,16 @@ def _inbox(row: InboxRow, now: float, ends: list[float]) -> Inbox:
     secrets = [
         each.secret for each in reversed(row.signing_secrets) if _counts(each.expires_at, now, ends)
     ]
-    principal = Principal(f"inbox {row.name}", frozenset({Right.PUBLISH}), (row.topic,))
+    principal = Principal(
+        f"inbox {row.name}", frozenset({Right.PUBLISH}), (row.topic,), _inbox_rate(row.settings)
+    )
     settings = MappingProxyType(row.settings)
     return Inbox(row.name, row.topic, row.kind, settings, tuple(secrets), principal)
+
+
+def _inbox_rate(settings: Mapping[str, Any]) -> grants.Rate | None:
+    text = settings.get("rate")
+    try:
+        return grants.rate(text) if isinstance(text, str) else None
+    except InputError:
+        return None  # written by SQL; whoever reads the settings refuses all of them

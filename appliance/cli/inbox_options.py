@@ -43,6 +43,7 @@ _OPTIONS: Final[dict[str, tuple[str, Any, bool]]] = {
         click.Choice(inbox_settings.CHALLENGES),
         False,
     ),
+    "rate": ("How many requests it takes, such as 100/m (any number).", str, False),
     "origins": (
         "A page that may post by script, such as https://example.com; * for all.",
         str,

@@ -485,6 +485,16 @@ def test_an_open_inbox_becomes_one_with_a_signature(appliance, sender):
     assert sender.post(address, content=b"{}", headers=headers).status_code == 202
 
 
+def test_an_inbox_takes_no_more_than_its_rate(appliance, sender):
+    address = create(appliance, "rated", "open", rate="3/h")
+    answers = [sender.post(address, content=b"x") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 429, 429]
+    assert int(answers[-1].headers["Retry-After"]) > 1000
+    assert len(stored(appliance, "rated", 3)) == 3
+    appliance.client.patch("/v1/inboxes/rated", json={"settings": {"rate": None}})
+    assert sender.post(address, content=b"x").status_code == 202
+
+
 def test_an_inbox_is_changed_and_keeps_its_address(appliance, sender):
     address = create(appliance, "change-a", "open", answer={"status": 204})
     path = "/v1/inboxes/change-a"

@@ -71,6 +71,7 @@ def test_every_setting_has_a_reader_and_every_reader_a_setting():
         ("open", {"origins": ["https://example.com/"]}, "settings.origins"),
         ("open", {"origins": ["https://a\r\n"]}, "settings.origins"),
         ("open", {"allow_get": "yes"}, "settings.allow_get"),
+        ("open", {"rate": "fast"}, "settings.rate: expected requests in a time"),
         ("github", {"allow_get": True}, "a signed request is a POST"),
         ("open", {"challenge": "zoom"}, "settings.challenge"),
         ("open", {"on_invalid": "shrug"}, "settings.on_invalid"),

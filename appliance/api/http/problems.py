@@ -192,9 +192,9 @@ def forbidden(detail: str) -> Problem:
 
 
 def rate_limited(seconds: int) -> Problem:
-    """Return the 429 of a token that has used up its rate."""
+    """Return the 429 of a token or an inbox that has used up its rate."""
     return _RATE_LIMITED.problem(
-        f"this token has used up its rate; nothing was kept, try again in {seconds} s",
+        f"it has used up its rate; nothing was kept, try again in {seconds} s",
         {"Retry-After": str(seconds)},
     )
 

@@ -168,6 +168,18 @@ def test_a_charset_that_the_bytes_contradict_is_refused(running):
     assert running.count("contradiction") == 0
 
 
+def test_text_that_says_that_it_is_utf8_is_taken_as_it_is_but_for_its_mark(running):
+    """As most clients say it."""
+    kind = "application/json; charset=utf-8"
+    for body in ('{"a":"é"}'.encode(), b'\xef\xbb\xbf{"b":1}', '"\uff01"'.encode()):
+        assert running.publish("utf8", body, Content_Type=kind).status_code == 202
+    rows = running.wait_rows(3, "utf8")
+    assert [row["body"] for row in rows] == ['{"a":"é"}', '{"b":1}', '"\uff01"']
+    assert {row["content_type"] for row in rows} == {kind}
+    refused(running.publish("utf8", b'{"a":"\xe9"}', Content_Type=kind), 400, "bad-body")
+    refused(running.publish("utf8", b"", Content_Type=kind), 400, "bad-body")
+
+
 def test_bytes_that_are_no_text_stay_as_they_are(running):
     sent = b"\xff\xfe\x00\x01 mp3 or what"
     for kind in ("application/octet-stream", "audio/mpeg", "application/x-protobuf"):

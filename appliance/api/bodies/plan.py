@@ -82,6 +82,11 @@ class BodyPlan:
         return self.form is Form.WHOLE and not self.codings and self.charset is None
 
     @property
+    def is_utf8(self) -> bool:
+        """Whether the same is so of bytes that must be UTF-8."""
+        return self.form is Form.WHOLE and not self.codings and self.charset == "utf_8"
+
+    @property
     def is_lines(self) -> bool:
         """Whether it is only to be cut into lines."""
         return self.form in (Form.LINES, Form.NDJSON) and not self.codings

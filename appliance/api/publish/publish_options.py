@@ -51,16 +51,20 @@ class PublishOptions:
     #: None where a message takes more than to publish the body as it came; else the first bytes of
     #: a body that is read as its byte order mark says. Decided once for all requests of a head.
     plain_unless: frozenset[bytes] | None = field(init=False)
+    #: Whether the head says that the body is UTF-8, so that one that isn't is refused.
+    says_utf8: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        says_utf8 = self.plan.is_utf8
         is_plain = (
-            self.plan.is_plain
+            (self.plan.is_plain or says_utf8)
             and self.key is None
             and self.wait_seconds is None
             and not self.has_schema
         )
         marks = MARKED if self.plan.is_text else _NO_MARKS
         object.__setattr__(self, "plain_unless", marks if is_plain else None)
+        object.__setattr__(self, "says_utf8", says_utf8)
 
     @property
     def form(self) -> Form:

@@ -69,7 +69,11 @@ class PublishRoute:
         """Publish the body; the answer follows when the broker has it on disk."""
         wanted: PublishOptions = request.admission.details
         unless = wanted.plain_unless
-        if unless is not None and body[:1] not in unless:
+        if (
+            unless is not None
+            and body[:1] not in unless
+            and (not wanted.says_utf8 or _is_utf8(body))
+        ):
             receipt, confirmed = self._intake.send(wanted, body, _meta(request, wanted))
             confirmed.add_done_callback(partial(_answer, request, receipt))
         elif wanted.is_lines:
@@ -83,6 +87,14 @@ class PublishRoute:
         del body
         receipt = await self._intake.stored(receipt, wanted.wait_seconds)
         request.respond(*receipt.answer(wanted.wait_seconds, request.prefix))
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _meta(request: Request, wanted: PublishOptions) -> str | None:

@@ -30,6 +30,9 @@ from appliance.machine.complaint import Complaint
 #: Seconds between attempts: doubled from the first to the last, and jittered.
 _BACKOFF_FIRST: Final = 0.1
 _BACKOFF_LAST: Final = 1.0
+#: Seconds that a connection has held, if the next attempt after it is a first one. A broker with a
+#: dead queue takes connections and ends each at once: many a second, in its log and in ours.
+_STEADY: Final = 5.0
 #: Seconds for which a broker that was not reached yet is one that starts, which is no fault.
 _STARTING: Final = 30.0
 #: Seconds to wait for the broker's answer to anything but a publish.
@@ -143,8 +146,10 @@ class Link:
                 await self._connect()
                 await self._on_open(self)
                 self._log_connected()
-                delay = _BACKOFF_FIRST
+                opened_at = time.monotonic()
                 reason = await self._lost
+                if time.monotonic() - opened_at >= _STEADY:
+                    delay = _BACKOFF_FIRST
             except BrokerError as error:
                 reason = str(error)
             except pika.exceptions.AMQPError as error:  # a channel that closed just before a call

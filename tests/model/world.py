@@ -28,6 +28,7 @@ from appliance.broker.consumer import AmqpConsumer
 from appliance.broker.envelopes import EnvelopeReader
 from appliance.broker.publish import last_words, publisher
 from appliance.errors import ApplianceError, DeadlineError, RefusedError
+from appliance.machine.allowance import allowance
 from appliance.model import ledger, ledger_accounting
 from appliance.model.ids import IdSource, key_prefix
 from appliance.model.timestamps import now
@@ -143,7 +144,9 @@ class Worker(Process):
         super().__init__(world)
         self._writers: list[Any] = []
         self._consumer = world.parts.consumer(world.config)
-        self._worker = world.parts.worker(_Pulse(), self._consumer, self._open_writer)
+        self._worker = world.parts.worker(
+            _Pulse(), self._consumer, self._open_writer, allowance(world.config)
+        )
         self.arrived = StrandQueue(world.clock)
         self._worker._deliveries = self.arrived
         self._worker._stopping = StrandEvent(world.clock)

@@ -112,6 +112,31 @@ def test_a_link_tries_one_address_after_another_and_begins_again(tmp_path, monke
     asyncio.run(body())
 
 
+def test_a_link_that_is_lost_as_soon_as_it_is_open_waits_longer_each_time(tmp_path, monkeypatch):
+    """As with a queue that RabbitMQ could not start: it ends each connection at once."""
+
+    async def nothing(_):
+        pass
+
+    monkeypatch.setattr(Link, "_connect", nothing)
+    monkeypatch.setattr(Link, "_disconnect", nothing)
+    opened = []
+
+    async def body():
+        async def on_open(link):
+            opened.append(link)
+            link.drop("the queue is dead")
+
+        link = Link(config(tmp_path, "amqp://nobody"), on_open, lambda _: None, quiet=True)
+        running = asyncio.create_task(link.run())
+        await asyncio.sleep(1.2)
+        await link.close()
+        await running
+
+    asyncio.run(body())
+    assert 2 <= len(opened) <= 6
+
+
 def logged(capsys, monkeypatch, starting):
     """Return what a link logs in several attempts while nothing listens."""
     monkeypatch.setattr(link_module, "_BACKOFF_LAST", 0.1)

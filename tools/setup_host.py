@@ -47,7 +47,12 @@ NEEDS = {
         "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
         "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     },
-    "faults": {"ip": "iproute2", "iptables": "iptables", "setpriv": "util-linux"},
+    "faults": {
+        "ip": "iproute2",
+        "iptables": "iptables",
+        "setpriv": "util-linux",
+        "strace": "strace",
+    },
     "disks": {"losetup": "mount", "mkfs.btrfs": "btrfs-progs", "mkfs.ext4": "e2fsprogs"},
     "vm": {
         "mkfs.ext4": "e2fsprogs",

@@ -1,0 +1,70 @@
+"""A disk that fails or is slow: EIO on write, on sync and on read, two seconds for each sync."""
+
+import time
+
+import pytest
+from bad_disk import FAILS, READS, SYNCS, WRITES, answering, slow
+from harness import START_SECONDS, wait_until
+
+pytestmark = pytest.mark.slow
+
+#: Seconds that a disk is bad; more than the worker's first attempts to store.
+BAD_SECONDS = 6.0
+#: Seconds for which every sync takes two.
+SLOW_SECONDS = 10.0
+WORKERS = ("worker:worker_0", "worker:worker_1")
+
+
+def pids(one, *programs):
+    return [
+        wait_until(lambda p=program: one.pid(p), f"{program} runs", START_SECONDS, one.logs)
+        for program in programs
+    ]
+
+
+def database_files(one):
+    return [one.database.with_name(one.database.name + end) for end in ("", "-wal", "-shm")]
+
+
+@pytest.mark.parametrize(
+    "calls", [WRITES, SYNCS, f"{READS},{SYNCS}"], ids=["write", "sync", "read-and-sync"]
+)
+def test_database_whose_disk_fails_is_stored_to_when_it_works_again(running, under_load, calls):
+    """Every write, sync or read of it is an I/O error for both workers, for six seconds."""
+    said = running.log.count("storing failed")
+    with under_load(running) as load:
+        load.wait_accepted(200, START_SECONDS)
+        before = pids(running, *WORKERS)
+        with answering(before, calls, FAILS, *database_files(running)):
+            time.sleep(BAD_SECONDS)
+        load.wait_accepted(200, START_SECONDS)
+    load.verify()
+    assert running.log.count("storing failed") == said + 1, running.logs()
+    assert pids(running, *WORKERS) == before
+    assert "Traceback" not in running.log
+
+
+@pytest.mark.long
+def test_broker_whose_disk_fails_to_sync_loses_nothing_that_was_accepted(appliance, under_load):
+    """RabbitMQ gives its queues up at the first error; whoever looks after it starts it again."""
+    one = appliance(APPLIANCE_HANG_TIMEOUT="5").start().wait_ready()
+    with under_load(one) as load:
+        load.wait_accepted(200, START_SECONDS)
+        with answering(pids(one, "broker"), SYNCS, FAILS):
+            time.sleep(BAD_SECONDS)
+        one.ctl("restart", "broker")
+        load.wait_accepted(200, 90)
+    load.verify()
+    assert one.end() == 0
+
+
+@pytest.mark.parametrize("programs", [("broker",), WORKERS], ids=["broker", "workers"])
+def test_disk_that_takes_two_seconds_to_sync_delays_and_loses_nothing(
+    running, under_load, programs
+):
+    with under_load(running) as load:
+        load.wait_accepted(200, START_SECONDS)
+        with answering(pids(running, *programs), SYNCS, slow(2)):
+            time.sleep(SLOW_SECONDS)
+        load.wait_accepted(200, 120)
+    load.verify()

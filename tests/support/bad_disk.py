@@ -1,0 +1,66 @@
+"""A disk that fails, or is slow, for one process: its system calls are answered so, by strace.
+
+The process, and the programs and libraries in it, are as they are; only the kernel's answer is
+another one. That is what a process sees of a disk that goes bad, on any machine.
+"""
+
+import contextlib
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from harness import wait_until
+
+#: What a program does with a disk -> the calls by which it does so.
+WRITES = "write,writev,pwrite64,pwritev"
+SYNCS = "fsync,fdatasync"
+READS = "read,readv,pread64,preadv"
+FAILS = "error=EIO"
+
+
+def slow(seconds: float) -> str:
+    """Return the answer of a disk that takes so long."""
+    return f"delay_enter={int(seconds * 1_000_000)}"
+
+
+@contextlib.contextmanager
+def answering(pids: Iterable[int], calls: str, answer: str, *files: Path) -> Iterator[None]:
+    """Have these calls of the processes answered so for the block; only on `files`, if any."""
+    paths = [word for file in files for word in ("-P", str(file))]
+    tracers = [
+        subprocess.Popen(
+            [
+                "strace",
+                "-qq",
+                "-f",
+                "-o",
+                "/dev/null",
+                "-p",
+                str(pid),
+                *paths,
+                "-e",
+                f"trace={calls}",
+                "-e",
+                f"inject={calls}:{answer}",
+            ],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for pid in pids
+    ]
+    try:
+        for tracer, pid in zip(tracers, pids, strict=True):
+            wait_until(lambda t=tracer, p=pid: is_held(t, p), "strace holds the process", 30)
+        yield
+    finally:
+        for tracer in tracers:
+            tracer.terminate()
+            tracer.communicate(timeout=30)
+
+
+def is_held(tracer: subprocess.Popen[str], pid: int) -> bool:
+    """Whether every thread of the process is traced."""
+    assert tracer.poll() is None, tracer.stderr.read()
+    states = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    return all("TracerPid:\t0\n" not in state for state in states)

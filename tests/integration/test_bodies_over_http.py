@@ -355,7 +355,7 @@ def test_an_event_without_a_required_attribute_is_refused(running, name):
     assert f"{name} is missing" in refused(answer, 400, "bad-body")
     body = json.dumps([{**attributes, name: "1.0"}, attributes]).encode()
     answer = running.publish("ce-bad", body, Content_Type=BATCH)
-    assert f"event 2: {name} is missing" in refused(answer, 400, "bad-body")
+    assert f"event 2 is no CloudEvent (it: {name} is missing" in refused(answer, 400, "bad-body")
     assert running.count("ce-bad") == 0
 
 
@@ -411,3 +411,26 @@ def test_a_batch_of_thousands_of_events_is_stored_with_what_each_is(running):
     assert running.publish("many", body, Content_Type=BATCH, Prefer="wait=30").status_code == 201
     assert running.count("many") == 8000
     assert running.query("SELECT * FROM dead_letters WHERE topic = 'many'") == []
+
+
+def test_good_elements_and_events_are_kept_where_bad_ones_may_become_dead_letters(running):
+    options = {"split": "array", "on-bad": "dead-letter"}
+    long = b'"%b"' % (b"x" * 65536)
+    said = running.publish("sift", b"[1, 1e999, %b, 4]" % long, options, Prefer="wait=9").json()
+    assert (said["count"], said["dead"]["lines"]) == (2, [2, 3])
+    assert said["dead"]["reasons"] == {"not-json": 1, "too-large": 1}
+    good = b'{"specversion":"1.0","id":"%d","source":"/sift","type":"t"}'
+    body = b'[{"id":"none"}, %b, 7, %b]' % (good % 1, good % 2)
+    answer = running.publish(
+        "sift", body, {"on-bad": "dead-letter"}, Content_Type=BATCH, Prefer="wait=9"
+    )
+    assert answer.status_code == 201
+    assert answer.json()["dead"]["reasons"] == {"bad-event": 2}
+    rows = running.wait_rows(4, "sift")
+    assert [row["body"] for row in rows] == ["1", "4", (good % 1).decode(), (good % 2).decode()]
+    assert [row["id"] for row in rows[2:]] == answer.json()["ids"]
+    dead = running.query("SELECT reason, body FROM dead_letters WHERE topic = 'sift' ORDER BY seq")
+    assert [tuple(row) for row in dead] == [
+        ("not-json", b"1e999"), ("too-large", long), ("bad-event", b'{"id":"none"}'),
+        ("bad-event", b"7"),
+    ]  # fmt: skip

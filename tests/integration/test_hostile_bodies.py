@@ -21,7 +21,8 @@ TYPES = [
 ]  # fmt: skip
 CODINGS = [None, None, None, "gzip", "deflate", "gzip, deflate", "identity", "br"]
 QUERIES = ["", "", "?split=lines", "?split=ndjson", "?split=array", "?map=topic",
-           "?split=lines&on-bad=dead-letter"]  # fmt: skip
+           "?split=lines&on-bad=dead-letter", "?split=array&on-bad=dead-letter",
+           "?on-bad=dead-letter"]  # fmt: skip
 EVENT = b'{"specversion":"1.0","id":"%d","source":"s","type":"t","data":%d}'
 
 

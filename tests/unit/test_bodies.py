@@ -227,7 +227,7 @@ def test_elements_of_an_array_stay_as_they_were_written():
         (b"[" * 5000 + b"]" * 5000, BodyError, "JSON"),
         (b"[" + b"1," * 1000 + b"1]", TooLargeError, "1001 messages"),
         (b"[" + b"1," * 2_000_000 + b"1]", TooLargeError, "more than 1000 messages"),
-        (b'["' + b"a" * 2**20 + b'"]', TooLargeError, "message 1 is longer"),
+        (b'["' + b"a" * 2**20 + b'"]', TooLargeError, "element 1 is longer"),
     ],
 )
 def test_an_array_that_is_none_or_too_large_is_refused(body, error, words):
@@ -253,7 +253,7 @@ def test_a_json_text_sequence_is_cut_at_its_separators(name):
     [
         (b'{"a":1}\n', "begins with the byte 1E"),
         (b"\x1e1\n\x1e{", "text 2 is not JSON"),
-        (b"\x1e1\n\x1e12", "text 2 has no line feed"),
+        (b"\x1e1\n\x1e12", "text 2 is not JSON"),
     ],
 )
 def test_a_json_text_sequence_that_is_broken_is_refused(body, words):

@@ -16,6 +16,7 @@ from appliance.model.wire import Envelope, Message, pack
 #: Reasons of dead letters; programs compare them.
 NOT_JSON: Final = "not-json"
 TOO_LARGE: Final = "too-large"
+BAD_EVENT: Final = "bad-event"
 
 #: Bad lines in one request: a body with more of them is not what its sender thinks it is.
 MAX_BAD: Final = 10_000
@@ -64,17 +65,25 @@ def find(
                 check_json(line)
             except JsonTextError as error:
                 found.append((place, NOT_JSON, f"not JSON ({error})"))
-    if not found:
-        return []
-    numbers = line_numbers(body, first_line)
+    return told("line", found, line_numbers(body, first_line)) if found else []
+
+
+def told(what: str, found: Sequence[tuple[int, str, str]], numbers: Sequence[int]) -> list[BadLine]:
+    """Return bad messages of a batch; each was found with its place, the reason, and why in words.
+
+    `what` is what a message is, such as a line; `numbers` are those of all. Raises BodyError where
+    they are too many.
+    """
     if len(found) > MAX_BAD:
         place, _, words = found[0]
         raise BodyError(
-            f"{len(found)} lines are bad, and a request can have {MAX_BAD} bad ones at most; the "
-            f"first is line {numbers[place]}: {words}; nothing of the batch was kept"
+            f"{len(found)} {what}s are bad, and a request can have {MAX_BAD} bad ones at most; the "
+            f"first is {what} {numbers[place]}: {words}; nothing of the batch was kept"
         )
     return [
-        BadLine(place, numbers[place], reason, f"line {numbers[place]} is {words}"[:_ERROR_LENGTH])
+        BadLine(
+            place, numbers[place], reason, f"{what} {numbers[place]} is {words}"[:_ERROR_LENGTH]
+        )
         for place, reason, words in found
     ]
 

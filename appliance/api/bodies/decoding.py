@@ -17,6 +17,7 @@ from appliance.api.bodies.form_data import (
     read_multipart,
     read_urlencoded,
 )
+from appliance.api.bodies.json_texts import JsonTextError
 from appliance.api.bodies.plan import BodyPlan, Form
 from appliance.config import Config
 from appliance.errors import BodyError, TooLargeError
@@ -140,24 +141,72 @@ def _lines(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
     return Decoded(found, source=body)
 
 
-def _array(_: BodyPlan, body: bytes, config: Config) -> Decoded:
-    texts = _checked(json_texts.elements(body, config.max_batch_messages), config)
-    return Decoded(texts, Part(_JSON))
+def _array(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
+    texts = json_texts.elements(body, config.max_batch_messages)
+    return Decoded(texts, Part(_JSON), bad=_sifted(plan, "element", texts, config, _json_fault))
 
 
-def _sequence(_: BodyPlan, body: bytes, config: Config) -> Decoded:
-    texts = _checked(json_texts.sequence(body, config.max_batch_messages), config)
-    return Decoded(texts, Part(_JSON))
+def _sequence(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
+    texts = json_texts.sequence(body, config.max_batch_messages)
+    return Decoded(texts, Part(_JSON), bad=_sifted(plan, "text", texts, config, _json_fault))
 
 
 def _event(_: BodyPlan, body: bytes, __: Config) -> Decoded:
     return Decoded([body], parts=[_of_event(cloud_events.of_json(body))])
 
 
-def _events(_: BodyPlan, body: bytes, config: Config) -> Decoded:
-    texts = _checked(json_texts.elements(body, config.max_batch_messages), config)
-    events = [cloud_events.of_json(text, f"event {n}") for n, text in enumerate(texts, 1)]
-    return Decoded(texts, parts=[_of_event(event, cloud_events.EVENT) for event in events])
+def _events(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
+    texts = json_texts.elements(body, config.max_batch_messages)
+    parts = [Part(cloud_events.EVENT)] * len(texts)
+
+    def fault(place: int, text: bytes) -> tuple[str, str] | None:
+        try:
+            parts[place] = _of_event(cloud_events.of_json(text, "it"), cloud_events.EVENT)
+        except BodyError as error:
+            return bad_lines.BAD_EVENT, f"no CloudEvent ({error})"
+        return None
+
+    bad = _sifted(plan, "event", texts, config, fault)
+    return Decoded(texts, parts=parts, bad=bad)
+
+
+def _json_fault(_: int, text: bytes) -> tuple[str, str] | None:
+    try:
+        json_texts.check_json(text)
+    except JsonTextError as error:
+        return bad_lines.NOT_JSON, f"not JSON ({error})"
+    return None
+
+
+def _sifted(
+    plan: BodyPlan,
+    what: str,
+    texts: list[bytes],
+    config: Config,
+    fault_of: Callable[[int, bytes], tuple[str, str] | None],
+) -> list[BadLine] | None:
+    """Return the texts that become dead letters; None where a bad one refuses them all.
+
+    `fault_of` returns the reason and the words for a text that is bad. Raises BodyError or
+    TooLargeError for the first such one, unless they are to become dead letters.
+    """
+    longest = config.max_message_bytes
+    found: list[tuple[int, str, str]] = []
+    for place, text in enumerate(texts):
+        fault = fault_of(place, text) if len(text) <= longest else None
+        if len(text) > longest:
+            fault = bad_lines.TOO_LARGE, f"longer than {longest} bytes"
+        if fault is None:
+            continue
+        reason, words = fault
+        if plan.sifting is None:
+            kind = TooLargeError if reason == bad_lines.TOO_LARGE else BodyError
+            raise kind(f"{what} {place + 1} is {words}; nothing of the batch was kept")
+        found.append((place, reason, words))
+    if plan.sifting is None:
+        return None
+    first = plan.sifting.first_line
+    return bad_lines.told(what, found, range(first, first + len(texts)))
 
 
 def _urlencoded(plan: BodyPlan, body: bytes, config: Config) -> Decoded:
@@ -186,20 +235,6 @@ def _form(form: FormContents, config: Config) -> Decoded:
             what = "the file " + repr(part.members["file"]["name"]) if part.members else "the form"
             raise TooLargeError(f"{what} is longer than {config.max_message_bytes} bytes")
     return Decoded(bodies, parts=parts)
-
-
-def _checked(texts: list[bytes], config: Config) -> list[bytes]:
-    if len(texts) > config.max_batch_messages:
-        raise TooLargeError(
-            f"{len(texts)} messages in one request; the limit is {config.max_batch_messages}"
-        )
-    for number, text in enumerate(texts, 1):
-        if len(text) > config.max_message_bytes:
-            raise TooLargeError(
-                f"message {number} is longer than {config.max_message_bytes} bytes; nothing of "
-                "the batch was kept"
-            )
-    return texts
 
 
 _TAKERS: Final[dict[Form, Callable[[BodyPlan, bytes, Config], Decoded]]] = {

@@ -40,7 +40,10 @@ def assemble(
     if parts is not None:
         ids = ids_from(first_id, len(bodies))
         if have_keys(decoded):
-            ids = [key_prefix(topic, str(part.key)) + "00000000" for part in parts]
+            ids = [
+                i if part.key is None else key_prefix(topic, part.key) + "00000000"
+                for i, part in zip(ids, parts, strict=True)
+            ]
             receipt = receipt._replace(first_id=ids[0], own_ids=tuple(ids))
         messages = [
             Message(i, received_at, body, *_said(options, part, meta))
@@ -55,9 +58,8 @@ def assemble(
 
 
 def have_keys(decoded: Decoded) -> bool:
-    """Whether each message has a key of its own."""
-    parts = decoded.parts
-    return bool(parts) and parts is not None and parts[0].key is not None
+    """Whether the messages have keys of their own; one that can't be read has none."""
+    return any(part.key is not None for part in decoded.parts or ())
 
 
 def _said(options: PublishOptions, part: Part, meta: str | None) -> tuple[str | None, str | None]:

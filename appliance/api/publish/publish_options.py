@@ -25,6 +25,7 @@ _LONGEST_WAIT: Final = 60
 _PARAMETERS: Final = frozenset({"line", "map", "on-bad", "split"})
 #: What can become of the bad lines of a batch.
 _ON_BAD: Final = ("refuse", "dead-letter")
+_SIFTED: Final = frozenset({Form.LINES, Form.NDJSON, Form.ARRAY, Form.JSON_SEQ, Form.EVENTS})
 _LINE: Final = re.compile(r"[1-9][0-9]{0,14}")
 _NO_MARKS: Final[frozenset[bytes]] = frozenset()
 
@@ -167,8 +168,8 @@ def _sifting(asked: dict[str, str], form: Form) -> Sifting | None:
         )
     if word == "refuse":
         return None
-    if form not in (Form.LINES, Form.NDJSON):
-        raise InputError("on-bad: the body has no lines; add split=lines or split=ndjson")
+    if form not in _SIFTED:
+        raise InputError("on-bad: the body is no batch; add split=lines, ndjson or array")
     return Sifting(int(line or 1))
 
 

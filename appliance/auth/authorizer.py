@@ -63,7 +63,7 @@ class Authorizer:
 
     def inbox(self, secret: str) -> Inbox | None:
         """Return the inbox with this secret in its address (POST /in/{secret}), or None."""
-        inbox = self.snapshot.inbox(secret.encode("utf-8", "surrogateescape"))
+        inbox = self.snapshot.inbox(secret.encode("utf-8", "replace"))
         if inbox is not None:
             self._inbox_uses[inbox.name] = time.time()
         return inbox

@@ -1,8 +1,11 @@
 """The authorizer finds principals; a principal has rights, for topics."""
 
 import base64
+import contextlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right
@@ -254,3 +257,37 @@ def test_an_end_is_a_span_or_a_time_to_come():
             grants.end(wrong, 0.0)
     with pytest.raises(InputError, match="has passed"):
         grants.end("2020-01-01", NOW)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.binary(max_size=300).map(lambda raw: b"Basic " + base64.b64encode(raw)),
+        st.binary(max_size=300).map(lambda raw: b"Bearer " + raw),
+    )
+)
+def test_no_credentials_that_anyone_makes_up_are_let_in_or_break_anything(value):
+    known = Authorizer("0123456789abcdefghijklmnop")
+    known.put(snapshot(token_key("qa_only")))
+    assert known.principal(value) is None
+
+
+@given(st.text(max_size=200))
+def test_no_secret_that_anyone_makes_up_leads_to_an_inbox_or_breaks_anything(text):
+    known = Authorizer("0123456789abcdefghijklmnop")
+    known.put(snapshot(inbox_key("only" * 11)))
+    assert known.inbox(text) is None
+    assert known.inbox(text + "\ud800\udcff") is None
+
+
+@given(st.text(max_size=100))
+def test_a_wish_of_any_text_is_taken_or_refused_in_words(text):
+    for check in (
+        grants.check_name,
+        lambda each: grants.check_rights([each]),
+        lambda each: grants.check_patterns([each], ["read"]),
+        grants.rate,
+        lambda each: grants.end(each, NOW),
+    ):
+        with contextlib.suppress(InputError):
+            assert check(text)

@@ -12,6 +12,7 @@ ApplianceError
 │   ├── EncodingError      compressed in a way that is not taken
 │   ├── FormatError        a format that can't be read
 │   ├── MisfitError        a message that its topic's JSON Schema does not allow
+│   ├── QuarantineFullError  too much is quarantined already
 │   ├── KeyReusedError     an idempotency key came again with another body
 │   ├── RedriveError       a dead letter that would only die again as it is
 │   ├── AmbiguousError     a name that several things have
@@ -100,6 +101,10 @@ class FormatError(InputError):
 
 class MisfitError(InputError):
     """A message that its topic's JSON Schema does not allow."""
+
+
+class QuarantineFullError(InputError):
+    """Too much is quarantined already."""
 
 
 class KeyReusedError(InputError):

@@ -20,6 +20,7 @@ from appliance.api.inbox.inbox_route import InboxRoute
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
+from appliance.api.quarantine.door import QuarantineDoor
 from appliance.api.schemas.book import SchemaBook
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.refusal_counts import REPORT_SECONDS, Refusals
@@ -53,6 +54,7 @@ def serve(
     commits: Commits,
     app: Flask,
     book: SchemaBook,
+    door: QuarantineDoor,
     *,
     pulse: Pulse,
     stopping: threading.Event,
@@ -65,7 +67,9 @@ def serve(
     gc.freeze()
     sys.setswitchinterval(_SWITCH_SECONDS)
     uvloop.run(
-        _serve(config, authorizer, publisher, commits, app, book, pulse=pulse, stopping=stopping)
+        _serve(
+            config, authorizer, publisher, commits, app, book, door, pulse=pulse, stopping=stopping
+        )
     )
 
 
@@ -76,12 +80,13 @@ async def _serve(
     commits: Commits,
     app: Flask,
     book: SchemaBook,
+    door: QuarantineDoor,
     *,
     pulse: Pulse,
     stopping: threading.Event,
 ) -> None:
     proxies = Proxies(config.trusted_proxies, config.public_url)
-    intake = Intake(config, publisher, commits, book)
+    intake = Intake(config, publisher, commits, book, door)
     gate = Gate(
         authorizer,
         OpenAddresses(WsgiBridge(app, 1), WsgiBridge(app, 1).ask),

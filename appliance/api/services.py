@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 
+from appliance.api.quarantine.door import QuarantineDoor
 from appliance.api.schemas.book import SchemaBook
 from appliance.auth.refresher import AccessRefresher
 from appliance.auth.refusal_counts import Refusals
@@ -31,6 +32,8 @@ class Services:
     #: JSON Schemas as they are stored, and as they are in force. After a change, refresh too.
     schemas: Schemas
     book: SchemaBook
+    #: Counts what goes into the quarantine.
+    door: QuarantineDoor
     refusals: Refusals
     tokens: TokenDesk
     #: Returns the broker's state as this process sees it.

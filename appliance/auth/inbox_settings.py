@@ -23,7 +23,7 @@ from appliance.model.json_path import JsonPath
 #: Checks of an address that a sender can make with a POST; each is answered as it wants.
 CHALLENGES: Final = ("none", "slack", "json", "zoom")
 #: What is done with a message whose signature is wrong.
-ON_INVALID: Final = ("reject",)
+ON_INVALID: Final = ("reject", "quarantine")
 
 _MAX_TOLERANCE: Final = 7 * 86400
 _MAX_SECRET: Final = 1024
@@ -97,6 +97,9 @@ class InboxRules:
         #: where the body holds it; None: nowhere
         self.key_path = JsonPath(path) if path else None
         self.kept_headers = (*kind.kept_headers, *(name.encode() for name in _kept_of(settings)))
+        signed = (settings.header, settings.timestamp_header)
+        #: headers that a later check of the signature needs, beside those that are always kept
+        self.signed_headers = tuple(name for name in signed if name)
         self.answer = settings.answer or kind.answer
         self.challenge = settings.challenge or kind.challenge
 

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 
 from appliance import readiness
+from appliance.api.quarantine.door import QuarantineDoor
+from appliance.api.quarantine.recheck import Rechecker
 from appliance.api.schemas.book import SchemaBook
 from appliance.api.services import Services
 from appliance.auth.authorizer import Authorizer
@@ -31,15 +33,20 @@ def api_services(
     `publish` returns when the broker has an envelope on disk, or raises BrokerError.
     """
     reader, dead_letters = store.reader, store.dead_letters
+    book = SchemaBook(authorizer)
+    rechecker = Rechecker(config, store.access, book, reader)
     refresher = AccessRefresher(store.access, authorizer)
     return Services(
         config=config,
         reader=reader,
         dead_letters=dead_letters,
-        redriver=Redriver(config, dead_letters, publish, store.access.record),
+        redriver=Redriver(
+            config, dead_letters, publish, store.access.record, recheck=rechecker.check
+        ),
         access=store.access,
         schemas=store.schemas,
-        book=SchemaBook(authorizer),
+        book=book,
+        door=QuarantineDoor(config),
         refresher=refresher,
         refusals=authorizer.refusals,
         tokens=TokenDesk(store.access, refresher.refresh),

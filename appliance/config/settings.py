@@ -104,6 +104,20 @@ class Config:
         "Largest number of envelopes in the queue (an envelope is one request, or several small "
         "ones); above it, requests are answered 503",
     )  # fmt: skip
+    quarantine_bytes: int = _setting(
+        "64MiB", parsers.size(2**20, 2**40),
+        "Largest size of the quarantine; above it, the oldest letters of whoever fills it are "
+        "deleted",
+    )  # fmt: skip
+    quarantine_rate: int = _setting(
+        "600", parsers.whole(1, 1_000_000),
+        "Letters that one inbox address or topic can put into the quarantine in a minute; above "
+        "it, messages are refused",
+    )  # fmt: skip
+    quarantine_age: int = _setting(
+        "30d", parsers.span(60, 3660 * 86400),
+        "How long a letter stays in the quarantine, for example 30d; off: until it is pushed out",
+    )  # fmt: skip
     min_free_bytes: int = _setting(
         "256MiB", parsers.size(0, 2**50),
         "Free space to keep on the data's disk; below it, requests are answered 503",

@@ -24,6 +24,7 @@ from appliance.store.rows import (
     Engine,
     Letter,
     Page,
+    QuarantineTotals,
     Span,
     StoredMessage,
     Topic,
@@ -142,6 +143,9 @@ class DeadLetters(Protocol):
 
     def find(self, seq: int) -> Letter | None:
         """Return the letter with this `seq`, or None."""
+
+    def quarantine(self) -> QuarantineTotals:
+        """Return how many letters are quarantined, and how many had to go again."""
 
     def of_message(self, message_id: str, patterns: Sequence[str] | None = None) -> list[int]:
         """Return the `seq` of each letter with this message's id, oldest first.

@@ -75,6 +75,21 @@ class Totals:
     database_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class QuarantineTotals:
+    """The quarantine: dead letters within a budget of their own.
+
+    `bytes` are those of bodies, meta and errors, and at least 1 KiB a letter. `pushed_out` and
+    `expired` count the letters that had to go again, since the database was made.
+    """
+
+    letters: int
+    bytes: int
+    oldest_at: str | None
+    pushed_out: int
+    expired: int
+
+
 class Engine(NamedTuple):
     """The database program: its name in lower case, and its version."""
 

@@ -27,10 +27,10 @@ def test_an_error_has_its_status(error, status):
     assert problems.of(error).status == status
 
 
-def test_every_503_says_when_to_try_again():
+def test_every_503_and_429_says_when_to_try_again():
     for kind in _kinds(errors.ApplianceError):
         problem = problems.of(kind("x"))
-        assert ("Retry-After" in problem.headers) == (problem.status == 503), kind
+        assert ("Retry-After" in problem.headers) == (problem.status in (429, 503)), kind
 
 
 def test_every_error_that_a_client_can_cause_is_a_4xx_with_a_stable_type():

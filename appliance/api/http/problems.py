@@ -27,6 +27,7 @@ from appliance.errors import (
     LimitError,
     MisfitError,
     MissingExtraError,
+    QuarantineFullError,
     RedriveError,
     RefusedError,
     SchemaError,
@@ -48,6 +49,8 @@ RETRY_BROKER_SECONDS: Final = 2
 RETRY_STORE_SECONDS: Final = 2
 #: The same for a backup while another one is made: a gigabyte takes a few seconds.
 RETRY_BACKUP_SECONDS: Final = 10
+#: The same for a message to be quarantined: the budget is one of minutes.
+RETRY_QUARANTINE_SECONDS: Final = 60
 #: The same for a message that isn't stored yet: storing takes milliseconds when all is well.
 RETRY_MESSAGE_SECONDS: Final = 1
 
@@ -115,6 +118,9 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
     EncodingError: ProblemType(415, "encoding", "Content encoding not supported"),
     FormatError: ProblemType(415, "format", "Format not supported"),
     MisfitError: ProblemType(422, "schema", "Message does not fit its topic's JSON Schema"),
+    QuarantineFullError: ProblemType(
+        429, "quarantine-full", "Too much is quarantined already", RETRY_QUARANTINE_SECONDS
+    ),
     KeyReusedError: ProblemType(422, "key-reused", "Idempotency key reused with another body"),
     RedriveError: ProblemType(422, "not-redrivable", "Dead letter cannot be redriven"),
     AmbiguousError: ProblemType(409, "ambiguous", "Ambiguous dead letter"),

@@ -6,12 +6,16 @@ under such a key the first body counts. An `Idempotency-Key` is different: whoev
 that the body is the same, and another body is refused.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import orjson
 
 from appliance.api.http.head import Head
 from appliance.auth.inbox_settings import InboxRules
+
+#: Characters of an event's id that are kept beside its message; all of it makes the key.
+MOST_SHOWN: Final = 255
 
 
 class EventKey(NamedTuple):
@@ -33,12 +37,19 @@ def find(head: Head, body: bytes | None, rules: InboxRules) -> EventKey | None:
 
     `body` is None where a request is several messages: the body has no place for one key then.
     """
+    return find_among(head.values, body, rules)
+
+
+def find_among(
+    headers: Mapping[bytes, bytes], body: bytes | None, rules: InboxRules
+) -> EventKey | None:
+    """Return the key of a message that came with these headers, as `find` does."""
     for name in rules.key_headers:
-        if value := head.values.get(name, b"").strip():
+        if value := headers.get(name, b"").strip():
             return EventKey(value.decode("latin-1"), is_senders=True)
     if rules.key_path is not None and body is not None and (text := _in_body(body, rules)):
         return EventKey(text, is_senders=True)
-    value = head.values.get(b"idempotency-key", b"").strip()
+    value = headers.get(b"idempotency-key", b"").strip()
     if len(value) > 1 and value[:1] == value[-1:] == b'"':
         value = value[1:-1]
     return EventKey(value.decode("latin-1"), is_senders=False) if value else None

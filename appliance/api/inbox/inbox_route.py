@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 import structlog
 
+from appliance.api.bodies.bad_lines import BadLine
 from appliance.api.bodies.decoding import Decoded, Part
 from appliance.api.bodies.plan import SINGLE, BodyPlan, Form
 from appliance.api.http import problems
@@ -25,6 +26,7 @@ from appliance.api.publish import publish_options
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.request_meta import RequestMeta
+from appliance.api.quarantine.reasons import BAD_FORM
 from appliance.api.slow_refusal import PAUSE_SECONDS
 from appliance.auth import inbox_settings
 from appliance.auth.authorizer import Authorizer
@@ -32,7 +34,7 @@ from appliance.auth.inbox_settings import InboxRules
 from appliance.auth.signatures.verdict import VERIFIED, Evidence, Verdict
 from appliance.auth.snapshot import Inbox
 from appliance.config import Config
-from appliance.errors import ApplianceError, InputError, StoreError
+from appliance.errors import ApplianceError, InputError, QuarantineFullError, StoreError
 
 _PREFIX: Final = "/in/"
 _TAKING: Final = (b"POST", b"PUT")
@@ -41,8 +43,10 @@ _LOOKING: Final = (b"GET", b"HEAD", b"OPTIONS")
 #: Bytes of a body whose signature is checked at once; a larger one would hold all other requests
 #: for more than a tenth of a millisecond, so a thread checks it.
 _CHECKED_AT_ONCE: Final = 64 * 1024
-#: Characters of an event's id that are kept beside its message; all of it makes the key.
-_MOST_SHOWN: Final = 255
+#: Headers by which a body is read that is checked again.
+_HOW_WRITTEN: Final = ("content-encoding",)
+#: Characters of an error that is kept.
+_ERROR_LENGTH: Final = 300
 #: Inboxes whose rules are kept ready.
 _MOST_RULES: Final = 10_000
 #: Parameters of a GET that is a message.
@@ -77,6 +81,7 @@ class InboxRoute:
         self._intake = intake
         self._authorizer = authorizer
         self._refusals = RefusalLog()
+        self._quarantined = RefusalLog(kept=True)
         self._rules: dict[str, tuple[Inbox, InboxRules]] = {}
 
     @staticmethod
@@ -134,7 +139,8 @@ class InboxRoute:
         head, rules, inbox = request.head, details.rules, details.inbox
         verdict = await self._verify(request, details, body)
         if not verdict.is_verified:
-            await self._refuse(request, details, verdict)
+            if not await self._quarantine(request, details, options, body, verdict):
+                await self._refuse(request, details, verdict)
             return
         if head.method not in _TAKING:
             decoded = Decoded([_message_of(head)], Part(_JSON))
@@ -142,7 +148,13 @@ class InboxRoute:
             if check := challenges.of_post(head, body, rules, inbox.signing_secrets):
                 request.respond(*inbox_answers.fixed(check, head, rules))
                 return
-            decoded = await self._intake.decode(options, body)
+            try:
+                decoded = await self._intake.decode(options, body)
+            except InputError as error:
+                failed = Verdict(BAD_FORM, error.public)
+                if not await self._quarantine(request, details, options, body, failed):
+                    raise
+                return
         document = decoded.bodies[0] if options.form in SINGLE else None
         key = event_keys.find(head, document, rules)
         if key:
@@ -152,13 +164,47 @@ class InboxRoute:
             request.client_address,
             inbox=inbox.name,
             verified=None if rules.check is None else True,
-            event_id=key.text[:_MOST_SHOWN] if key and key.is_senders else None,
+            event_id=key.text[: event_keys.MOST_SHOWN] if key and key.is_senders else None,
         )
         receipt = await self._intake.accept(options, decoded, meta)
         del body, decoded, document
         wait = options.wait_seconds
         receipt = await self._intake.stored(receipt, wait)
         request.respond(*inbox_answers.of_receipt(receipt, head, rules, wait, request.prefix))
+
+    async def _quarantine(
+        self,
+        request: Request,
+        details: InboxRequest,
+        options: PublishOptions,
+        body: bytes,
+        verdict: Verdict,
+    ) -> bool:
+        """Keep a message that failed a check, where the inbox wants that; return whether it was.
+
+        It is answered as one that was taken: its sender would not come again. Not where there is no
+        room; then it is refused.
+        """
+        head, rules, inbox = request.head, details.rules, details.inbox
+        if rules.settings.on_invalid != "quarantine" or head.method not in _TAKING or not body:
+            return False
+        is_verified = verdict.reason == BAD_FORM
+        meta = options.around.text(
+            request.client_address,
+            inbox=inbox.name,
+            verified=None if rules.check is None else is_verified,
+        )
+        error = verdict.explanation[:_ERROR_LENGTH]
+        bad = BadLine(0, 0, verdict.reason, error, f"inbox {inbox.name}")
+        try:
+            receipt = await self._intake.quarantine(
+                inbox.topic, body, bad, options.around.content_type, meta
+            )
+        except QuarantineFullError:
+            return False
+        self._quarantined.note(inbox.name, verdict, request.client_address)
+        request.respond(*inbox_answers.of_receipt(receipt, head, rules, None, request.prefix))
+        return True
 
     async def _verify(self, request: Request, details: InboxRequest, body: bytes) -> Verdict:
         rules, secrets = details.rules, details.inbox.signing_secrets
@@ -184,7 +230,12 @@ class InboxRoute:
 
     def _options(self, head: Head, inbox: Inbox, rules: InboxRules) -> PublishOptions:
         keep = [name.decode("latin-1") for name in rules.kept_headers]
-        around = RequestMeta(head, inbox.principal, keep=keep, always=True, query=True)
+        evidence: tuple[str, ...] = ()
+        if rules.settings.on_invalid == "quarantine":
+            evidence = (*rules.signed_headers, *_HOW_WRITTEN)
+        around = RequestMeta(
+            head, inbox.principal, keep=keep, always=True, query=True, evidence=evidence
+        )
         options = publish_options.read_at_inbox(head, inbox.topic, self._config, around)
         if head.method in _TAKING:
             return options

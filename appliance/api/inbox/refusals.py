@@ -18,9 +18,13 @@ _log: Any = structlog.get_logger(__name__)
 
 
 class RefusalLog:
-    """Used on the event loop. There are never more entries than addresses were made."""
+    """Used on the event loop. There are never more entries than addresses were made.
 
-    def __init__(self) -> None:
+    `kept` is whether the messages are quarantined, and not only refused.
+    """
+
+    def __init__(self, *, kept: bool = False) -> None:
+        self._kept = kept
         self._told: dict[str, float] = {}
         self._untold: dict[str, int] = {}
 
@@ -34,7 +38,7 @@ class RefusalLog:
         self._told[inbox] = now
         self._untold[inbox] = 0
         _log.warning(
-            "signature refused",
+            "message quarantined" if self._kept else "signature refused",
             inbox=inbox,
             reason=verdict.reason,
             detail=verdict.explanation,

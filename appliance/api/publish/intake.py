@@ -6,14 +6,16 @@ from collections.abc import Container
 from dataclasses import replace
 from typing import Final
 
+from appliance.api.bodies.bad_lines import BadLine, buried
 from appliance.api.bodies.decoding import Decoded, decode
-from appliance.api.bodies.plan import SINGLE
+from appliance.api.bodies.plan import SINGLE, Form
 from appliance.api.publish.assembly import assemble, have_keys
 from appliance.api.publish.fitting import fitted
 from appliance.api.publish.idempotency import Attempts
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.api.publish.unpacker import Unpacker
+from appliance.api.quarantine.door import QuarantineDoor
 from appliance.api.schemas.book import SchemaBook
 from appliance.broker.base import Publisher
 from appliance.config import Config
@@ -34,10 +36,16 @@ class Intake:
     """Accepts requests on the event loop."""
 
     def __init__(
-        self, config: Config, publisher: Publisher, commits: Commits, book: SchemaBook
+        self,
+        config: Config,
+        publisher: Publisher,
+        commits: Commits,
+        book: SchemaBook,
+        door: QuarantineDoor,
     ) -> None:
         self._config = config
         self._book = book
+        self._door = door
         self._publisher = publisher
         self._commits = commits
         self._ids = IdSource()
@@ -118,6 +126,10 @@ class Intake:
         schema = self._book.of(options.topic)
         if schema is not None:
             decoded = await fitted(options, decoded, schema)
+        kept = [each for each in decoded.bad or () if each.quarantine]
+        if kept:
+            size = sum(len(decoded.bodies[each.place]) for each in kept)
+            self._door.admit(str(kept[0].quarantine), len(kept), size)
         prefix = prefix or self._ids.prefix()
         if decoded.parts is not None and len(decoded.parts) > _BUILT_AT_ONCE:
             built = await self._unpacker.run(assemble, options, decoded, meta, prefix)
@@ -126,6 +138,21 @@ class Intake:
         receipt, confirmed = self._post(options, *built)
         await confirmed
         return receipt
+
+    async def quarantine(
+        self, topic: str, body: bytes, bad: BadLine, content_type: str | None, meta: str | None
+    ) -> Receipt:
+        """Keep the body of a request that failed a check as a dead letter.
+
+        It has no key: whoever made it up could take the place of a message that is signed. Raises
+        QuarantineFullError where there is no room for it, BrokerError as `accept` does.
+        """
+        self._door.admit(str(bad.quarantine), 1, len(body))
+        received_at, first_id = now(), self._ids.prefix() + "00000000"
+        said = Message(first_id, received_at, body, content_type, meta)
+        (letter,) = buried([said], [bad], said)
+        await self._publisher.post(topic, letter)
+        return Receipt(topic, Form.WHOLE, first_id, 1, received_at, False, [bad])
 
     def _post(
         self, options: PublishOptions, receipt: Receipt, built: Message | Envelope | None

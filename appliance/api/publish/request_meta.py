@@ -36,6 +36,8 @@ _PREFIXES: Final = (
 )  # fmt: skip
 #: Headers that are kept beside such a one, and alone are no reason for a meta.
 _CONTEXT: Final = frozenset({"user-agent", "origin", "referer", "date", "from"})
+#: Headers that log in: never kept, not even as a signature.
+_LOGINS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 #: Beginning of our own command line's User-Agent.
 _CLI: Final = "appliance/"
 #: Bytes of a query that are kept.
@@ -47,7 +49,8 @@ class RequestMeta:
 
     `keep` are further headers, in lower case, that the address chooses; a name that ends with `*`
     stands for all that begin so. `always` makes a meta even where the head says nothing. `query`
-    is whether the query belongs to the message.
+    is whether the query belongs to the message. `evidence` are headers by which a signature is
+    checked again: they are kept though their names sound like a secret's.
     """
 
     __slots__ = ("_headers", "_last", "_members", "content_type", "is_empty")
@@ -60,6 +63,7 @@ class RequestMeta:
         keep: Collection[str] = (),
         always: bool = False,
         query: bool = False,
+        evidence: Collection[str] = (),
     ) -> None:
         self.content_type = metas.content_type(head.values.get(b"content-type"))
         names = _NAMES.union(keep)
@@ -69,7 +73,8 @@ class RequestMeta:
         for raw, value in head.headers:
             name = raw.decode("latin-1")
             is_meaningful = name in names or name.startswith(prefixes)
-            if (is_meaningful or name in _CONTEXT) and metas.may_be_kept(name):
+            may_be = metas.may_be_kept(name) or (name in evidence and name not in _LOGINS)
+            if (is_meaningful or name in _CONTEXT or name in evidence) and may_be:
                 is_told |= is_meaningful
                 text = metas.header_text(value)
                 headers[name] = f"{headers[name]}, {text}" if name in headers else text

@@ -66,11 +66,12 @@ def blueprint(services: Services) -> Blueprint:
 
     @views.post("/v1/dead-letters/<letter_id>/redrive")
     def redrive_letter(letter_id: str) -> Response:
-        query = parameters.read(request.args.to_dict(flat=False), ("topic",))
+        query = parameters.read(request.args.to_dict(flat=False), ("topic", "force"))
+        force = parameters.choice("force", query.get("force"), ("false", "true")) == "true"
         letter = _find(letters, letter_id)
         if letter is None:
             return _unknown(letter_id)
-        message = services.redriver.redrive(letter, query.get("topic"), actor())
+        message = services.redriver.redrive(letter, query.get("topic"), actor(), force=force)
         answer = json_answer({**message._asdict(), "status": "queued", "seq": letter.seq}, 202)
         answer.headers["Location"] = pages.address(f"/v1/messages/{message.id}")
         return answer

@@ -48,6 +48,7 @@ def blueprint(services: Services) -> Blueprint:
                 "probe": next((s.facts[PROBE_FACT] for s in living if PROBE_FACT in s.facts), None),
                 "broker": asdict(services.broker()),
                 "store": _store(services.reader),
+                "quarantine": _quarantine(services),
                 "disk": _disk(services.config),
                 "refusals": {word: services.refusals.totals[word] for word in _REFUSALS},
                 services.reader.engine.name: services.reader.engine.version,
@@ -76,6 +77,7 @@ def _restricted(
         "probe": None,
         "broker": None,
         "store": store,
+        "quarantine": None,
         "disk": None,
         "refusals": None,
         services.reader.engine.name: services.reader.engine.version,
@@ -97,6 +99,19 @@ def _store(reader: Reader) -> dict[str, object] | None:
         return {**asdict(reader.totals()), **reader.details()}
     except StoreError:
         return None
+
+
+def _quarantine(services: Services) -> dict[str, object] | None:
+    """Return the quarantine's size; what was refused at its door, this process has counted."""
+    try:
+        totals = asdict(services.dead_letters.quarantine())
+    except StoreError:
+        return None
+    return {
+        **totals,
+        "max_bytes": services.config.quarantine_bytes,
+        "refused": services.door.refused,
+    }
 
 
 def _disk(config: Config) -> dict[str, int] | None:

@@ -115,6 +115,9 @@ def show(config: Config, *, letter: str, body: bool, as_json: bool) -> None:
 @click.option(
     "--to", callback=options.topic, help="Send to this topic instead of the letter's own."
 )
+@click.option(
+    "--force", is_flag=True, help="Send also what fails the check again that it failed before."
+)
 @_YES
 @options.AS_JSON
 @click.pass_obj
@@ -126,23 +129,28 @@ def redrive(
     topic: str | None,
     everything: bool,
     to: str | None,
+    force: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     r"""Send dead letters again, oldest first: some by name, or all of a reason or topic.
 
-    Safe to repeat: each letter is delivered exactly once. Letters that would fail again are listed
-    and left in place. Exit status: 0 all were sent, 1 some were not, 2 wrong usage, 69 not
-    reachable, 77 token refused.
+    What was quarantined is checked again, with the secrets and schemas of now; --force sends it all
+    the same. Safe to repeat: each letter is delivered exactly once. Letters that would fail again
+    are listed and left in place. Exit status: 0 all were sent, 1 some were not, 2 wrong usage, 69
+    not reachable, 77 token refused.
 
     \b
     Examples:
       appliance dead redrive 17 18
       appliance dead redrive 17 --to orders
       appliance dead redrive --reason broker-expired --topic orders
+      appliance dead redrive --reason bad-signature
       appliance dead redrive --all --yes
     """
-    query = f"?{urlencode({'topic': to})}" if to else ""
+    wanted = {"topic": to, "force": "true" if force else None}
+    query = urlencode({name: value for name, value in wanted.items() if value})
+    query = f"?{query}" if query else ""
     work = Work(config, "redriven", as_json, words="sent again", next_step=_FOLLOW)
     work.run(
         lambda client, name: (

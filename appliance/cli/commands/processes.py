@@ -112,7 +112,7 @@ def api(config: Config) -> None:
         services.refresher.running(),
     ):
         serve(
-            config, authorizer, publisher, store.commits, app, services.book,
+            config, authorizer, publisher, store.commits, app, services.book, services.door,
             pulse=pulse, stopping=stopping,
         )  # fmt: skip
 

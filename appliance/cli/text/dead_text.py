@@ -19,6 +19,13 @@ _HINTS: Final = {
     "too-large": "over APPLIANCE_MAX_MESSAGE_BYTES; raise it, then redrive",
     "empty": "a message without a body; discard it",
     "bad-topic": "a routing key that is no topic; redrive with --to TOPIC",
+    "not-json": "a line of a batch that is not JSON; redrive stores it as it is",
+    "schema": "its topic's JSON Schema does not allow it; mend the schema, then redrive",
+    "bad-form": "its body could not be read; see its error",
+    "no-signature": "nobody signed it; compare the inbox's kind with its sender",
+    "bad-signature": "signed with another secret; give the inbox that one, then redrive",
+    "too-old": "signed too long ago; redrive does not look at the time",
+    "too-new": "signed in the future by our clock; redrive does not look at the time",
     "unstorable": "the database refuses it; mend the cause, then redrive --reason unstorable",
     "broker-": "the broker gave it up; redrive sends it again",
 }

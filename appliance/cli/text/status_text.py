@@ -33,6 +33,8 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
             rows.append(("dead", coloured(f"{counted(dead, 'dead letter')}", "yellow") + _DEAD))
     else:
         rows.append(("store", "can't be read"))
+    if (kept := status.get("quarantine")) and kept["letters"] + kept["pushed_out"]:
+        rows.append(("quarantine", _quarantine(kept)))
     if disk := status["disk"]:
         free, total, floor = (size(disk[f"{n}_bytes"]) for n in ("free", "total", "floor"))
         rows.append(("disk", f"{free} free of {total}; below {floor} messages are refused"))
@@ -43,6 +45,12 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
         rows = [(p["name"], _process(p, texts.get(p["pid"], ""), busy=busy)) for p in processes]
         lines += ["processes", *("  " + line for line in _table(rows))]
     return lines
+
+
+def _quarantine(kept: dict[str, Any]) -> str:
+    lost = f"; {kept['pushed_out']:,} pushed out" if kept["pushed_out"] else ""
+    letters = counted(kept["letters"], "letter")
+    return f"{letters}, {size(kept['bytes'])} of {size(kept['max_bytes'])}{lost}"
 
 
 _DEAD: Final = ": appliance dead list"

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from appliance.store.access_rows import Deed
 from appliance.store.paging import pieces, take
-from appliance.store.rows import PAGE_BYTES, SHOWN_BYTES, Choice, Letter, Page
+from appliance.store.rows import PAGE_BYTES, SHOWN_BYTES, Choice, Letter, Page, QuarantineTotals
 from appliance.store.sqlite import audit_table
+from appliance.store.sqlite.quarantine import totals
 from appliance.store.sqlite.reader import MATCHES, SqliteReader, pattern_text
 from appliance.store.sqlite.short_write import writing
 
@@ -57,6 +58,11 @@ class SqliteDeadLetters:
             query = f"SELECT {_COLUMNS} FROM dead_letters WHERE seq = ?"  # noqa: S608  # ours
             row = connection.execute(query, (seq,)).fetchone()
         return None if row is None else Letter._make(row)
+
+    def quarantine(self) -> QuarantineTotals:
+        """Return how many letters are quarantined, and how many had to go again."""
+        with self._reader.reading() as connection:
+            return totals(connection)
 
     def of_message(self, message_id: str, patterns: Sequence[str] | None = None) -> list[int]:
         """Return the `seq` of each letter with this message's id, oldest first."""

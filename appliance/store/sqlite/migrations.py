@@ -292,6 +292,36 @@ def m007_counters_that_follow_sql(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m008_quarantine(db: "Database") -> None:
+    """Add which dead letters are quarantined, for whom, and how many had to go again."""
+    for statement in (
+        """
+        ALTER TABLE dead_letters ADD COLUMN quarantine TEXT GENERATED ALWAYS AS (
+            CASE WHEN json_valid(meta) THEN meta ->> '$.quarantine' END
+        ) VIRTUAL
+        """,
+        """
+        ALTER TABLE dead_letters ADD COLUMN kept_bytes INTEGER GENERATED ALWAYS AS (
+            max(1024, length(CAST(body AS BLOB)) + coalesce(length(meta), 0) + length(error))
+        ) VIRTUAL
+        """,
+        """
+        CREATE INDEX dead_letters_quarantine
+        ON dead_letters (quarantine, seq, dead_at, kept_bytes) WHERE quarantine IS NOT NULL
+        """,
+        """
+        CREATE TABLE quarantine_losses (            -- letters that the budget or their age ended
+            cause TEXT PRIMARY KEY,                 -- bytes or age
+            letters INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            last_at TEXT NOT NULL
+        ) WITHOUT ROWID
+        """,
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

@@ -117,10 +117,13 @@ class SqliteStore:
         return SqliteWriter(self.path)
 
     def duties(self, rest: Rest) -> Sequence[Duty]:
-        """Return the duties of checkpoints and of retention."""
+        """Return the duties of checkpoints, of retention and of the quarantine."""
+        from appliance.store.sqlite.quarantine import QuarantineBounds
         from appliance.store.sqlite.upkeep import Upkeep
 
-        return Upkeep(self.path, self._config.retention, rest).duties()
+        config = self._config
+        bounds = QuarantineBounds(self.path, config.quarantine_bytes, config.quarantine_age, rest)
+        return [*Upkeep(self.path, config.retention, rest).duties(), bounds.duty()]
 
     def verify(self, *, quick: bool, alone: bool, progress: StepTimer) -> Verification:
         """Check the whole database; only reads."""

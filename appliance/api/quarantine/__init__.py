@@ -1,0 +1,1 @@
+"""The quarantine: messages that failed a check, kept as dead letters within a budget."""

@@ -81,10 +81,12 @@ def test_the_log_has_no_escape_sequences(tmp_path):
     assert "log.console.use_colors = off\n" in text(tmp_path)
 
 
-def test_an_epmd_that_rabbitmq_starts_listens_on_the_loopback_interface_only(tmp_path):
-    outer = {"ERL_EPMD_ADDRESS": "0.0.0.0"}
+def test_an_epmd_is_not_started_and_would_listen_on_the_loopback_interface_only(tmp_path):
+    outer = {"ERL_EPMD_ADDRESS": "0.0.0.0", "ERL_ZFLAGS": ""}
     for release in ((4, 0, 5), (3, 10, 8)):
-        assert environment(tmp_path, release, outer)["ERL_EPMD_ADDRESS"] == "127.0.0.1"
+        inner = environment(tmp_path, release, outer)
+        assert inner["ERL_EPMD_ADDRESS"] == "127.0.0.1"
+        assert inner["ERL_ZFLAGS"] == "-start_epmd false"
 
 
 def test_in_the_journal_the_log_has_its_levels(tmp_path):

@@ -186,8 +186,10 @@ def environment(
         "RABBITMQ_LOG": BROKER_LOG_LEVELS[log_level],  # also before rabbitmq.conf is read
         "RABBITMQ_UPGRADE_LOG": "-stderr",  # else a file, whatever rabbitmq.conf says
         "RABBITMQ_DIST_PORT": str(distribution),
-        # RabbitMQ starts an epmd a minute after the node although none is wanted; this keeps the
-        # port on the loopback interface.
+        # A minute after the node RabbitMQ starts another VM, whose only work is to start an epmd,
+        # which would stay behind: that VM heeds this. An epmd that came all the same would be for
+        # this machine only.
+        "ERL_ZFLAGS": "-start_epmd false",
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_SERVER_ERL_ARGS": (
             f"+S {schedulers}:{schedulers} +SDcpu {schedulers}:{schedulers} {_VM_FLAGS}"

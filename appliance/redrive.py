@@ -179,7 +179,12 @@ def without_quarantine(meta: str | None) -> str | None:
     """Return a letter's meta as its message has it."""
     if meta is None or '"quarantine"' not in meta:
         return meta
-    members = orjson.loads(meta)
+    try:
+        members = orjson.loads(meta)
+    except orjson.JSONDecodeError:  # someone wrote it by SQL
+        return None
+    if not isinstance(members, dict):
+        return None
     members.pop("quarantine", None)
     return orjson.dumps(members).decode() if members else None
 

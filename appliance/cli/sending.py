@@ -91,7 +91,10 @@ class Sender:
         answer = self._post(self._path, body, f"{self._run}-0", _BYTES)
         if answer.status >= 400:
             raise InputError(answer.detail)
-        self._count(1, len(body), [answer.json()["id"]])
+        receipt = answer.json()
+        self._count(1, len(body), [receipt["id"]])
+        if receipt.get("status") == "quarantined":
+            self.sent.dead[receipt.get("reason", "quarantined")] += 1
 
     def send_lines(self, descriptor: int) -> Iterator[int]:
         """Send each line; yield the bytes done after each batch.

@@ -263,7 +263,7 @@ def test_a_file_goes_on_with_bad_lines_as_dead_letters_once_they_stopped_it(runn
     done = running.cli(*arguments, "--on-bad", "dead-letter", "--wait")
     assert done.returncode == 0, done.stderr
     assert b"going on at line 10001" in done.stderr
-    assert b"1 line became dead letters (1 not-json): appliance dead list" in done.stderr
+    assert b"1 line became a dead letter (1 not-json): appliance dead list" in done.stderr
     assert len(rows(running, "mended")) == 11_999
     (letter,) = letters(running, "mended")
     assert letter["meta"]["line"] == 11_112

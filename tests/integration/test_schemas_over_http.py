@@ -229,6 +229,9 @@ def test_the_command_line_tries_sets_shows_and_removes(running, topic, tmp_path)
     assert b"quarantine; bodies of up to" in done.stderr
     shown = running.cli("schema", "show", topic)
     assert json.loads(shown.stdout) == SCHEMA
+    sent = running.cli("publish", topic, "{}")
+    assert (sent.returncode, len(letters(running, topic))) == (0, 1)
+    assert b"1 message became a dead letter (1 schema): appliance dead list" in sent.stderr
     answer = running.client.get("/v1/schemas").json()["schemas"]
     assert topic in [each["topic"] for each in answer]
     assert running.cli("schema", "remove", topic).returncode == 0

@@ -1,5 +1,6 @@
 """JSON Schemas: which are taken, what they say of bodies, and that none takes long."""
 
+import random
 import time
 
 import orjson
@@ -171,3 +172,47 @@ def test_a_pattern_that_backtracks_takes_no_time():
     began = time.process_time()
     assert checker({"pattern": "^(a+)+$"}).error(b'"' + b"a" * 500_000 + b'!"')
     assert time.process_time() - began < 1
+
+
+WORDS = [
+    None, True, 0, -1, 0.1, 1e308, 2**63, 2**64 - 1, "", "a", "\u202e", "(", "^(a+)+$", "string",
+    "object", "date-time", "#", "#/$defs/a", "#/properties/x", "http://x/y", "x" * 300, "\0",
+    "http://json-schema.org/draft-07/schema#", "http://json-schema.org/draft-04/schema#",
+]  # fmt: skip
+KEYWORDS = [
+    "type", "enum", "const", "multipleOf", "maximum", "minLength", "pattern", "items",
+    "prefixItems", "uniqueItems", "contains", "maxContains", "required", "properties",
+    "patternProperties",
+    "additionalProperties", "dependencies", "dependentSchemas", "propertyNames", "if", "then",
+    "allOf", "anyOf", "oneOf", "not", "$ref", "$defs", "definitions", "format", "contentSchema",
+    "unevaluatedItems", "unevaluatedProperties", "$schema", "$id", "$anchor", "$dynamicRef", "x",
+]  # fmt: skip
+
+
+def any_json(chance, depth):
+    kind = chance.random()
+    if not depth or kind < 0.35:
+        return chance.choice(WORDS)
+    if kind < 0.5:
+        return [any_json(chance, depth - 1) for _ in range(chance.randrange(4))]
+    return {
+        chance.choice(KEYWORDS): any_json(chance, depth - 1) for _ in range(chance.randrange(5))
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_json_is_a_schema_or_refused_in_words_and_checks_any_json(seed):
+    chance = random.Random(seed)
+    taken = 0
+    for _ in range(1500):
+        text = orjson.dumps({chance.choice(KEYWORDS): any_json(chance, 4)})
+        try:
+            check = SchemaChecker(text)
+        except InputError:
+            continue
+        taken += 1
+        for _ in range(3):
+            error = check.error(orjson.dumps(any_json(chance, 4)))
+            assert error is None or 0 < len(error) <= 200
+            orjson.dumps(error)
+    assert taken > 100

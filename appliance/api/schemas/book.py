@@ -66,7 +66,8 @@ class SchemaBook:
         """Return the topic's schema; None where it has none."""
         rows = self.authorizer.snapshot.schemas
         if rows is not self._seen:
-            self._open = {t: s for t, s in self._open.items() if rows.get(t) == s.row}
+            known = list(self._open.items())  # other threads add to it meanwhile
+            self._open = {name: schema for name, schema in known if rows.get(name) == schema.row}
             self._seen = rows
         row = rows.get(topic)
         if row is None:

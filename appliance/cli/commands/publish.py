@@ -233,10 +233,12 @@ def _report(sent: Sent, *, single: bool, as_json: bool) -> None:
             "the appliance's disk",
             err=True,
         )
-        if sent.dead:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sent.dead.items())
-            dead = sent.dead.total()
-            click.echo(
-                f"{counted(dead, 'line')} became dead letters ({reasons}): appliance dead list",
-                err=True,
-            )
+    if sent.dead:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sent.dead.items())
+        dead = sent.dead.total()
+        word = "a dead letter" if dead == 1 else "dead letters"
+        click.echo(
+            f"{counted(dead, 'message' if single else 'line')} became {word} ({reasons}): "
+            "appliance dead list",
+            err=True,
+        )

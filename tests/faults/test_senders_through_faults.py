@@ -1,4 +1,4 @@
-"""What real senders send is kept through faults: inbox addresses, gzip, bad lines."""
+"""What real senders send is kept through faults: inbox addresses, gzip, bad lines, quarantine."""
 
 import pytest
 from harness import START_SECONDS

@@ -206,3 +206,47 @@ def test_secret_of_an_address_and_of_its_sender_is_in_no_log(running, sender):
     text = "\n".join(process.log for process in running.processes)
     assert inbox.address.rpartition("/")[2] not in text
     assert sender.secret == "12345" or sender.secret not in text
+
+
+@pytest.mark.parametrize("name", [name for name in SENDERS if name != "twilio"])
+def test_webhook_with_a_secret_that_is_told_us_later_is_kept_and_stored_then(running, name):
+    sender = SENDERS[name]
+    inbox = make_inbox(running, sender.kind, sender.secret, on_invalid="quarantine")
+    later, told = another(sender), event(amount=4711)
+    webhook = sender.sign(later, told, inbox.address)
+    assert post(inbox, webhook).is_success, "it would not come again"
+    (letter,) = wait_until(lambda: dead_letters(running, inbox.topic), "it is kept", 10)
+    assert letter["reason"] == "bad-signature"
+    assert json.loads(letter["meta"])["verified"] is False
+    redrive = f"/v1/dead-letters/{letter['seq']}/redrive"
+    assert running.client.post(redrive).is_client_error
+    path = f"/v1/inboxes/{inbox.topic}/secrets"
+    assert running.client.post(path, json={"secret": later}).status_code == 201
+    answer = running.client.post(redrive)
+    assert answer.status_code == 202, answer.text
+    (row,) = running.wait_rows(1, inbox.topic)
+    assert json.loads(row["meta"])["verified"] is True
+    assert str(json.loads(row["body"])["amount"]) == "4711"
+    again = post(inbox, sender.sign(later, told, inbox.address))
+    assert again.status_code == 200, again.text
+    wait_drained(running)
+    assert running.count(inbox.topic) == 1
+    assert dead_letters(running, inbox.topic) == []
+
+
+def test_webhook_whose_sender_signs_the_address_is_kept_and_stored_by_force(running):
+    # What is kept of it has no address, which is a secret: nobody can check it again.
+    sender = SENDERS["twilio"]
+    inbox = make_inbox(running, "twilio", sender.secret, on_invalid="quarantine")
+    assert post(inbox, sender.sign("another", event(amount=4711), inbox.address)).is_success
+    (letter,) = wait_until(lambda: dead_letters(running, inbox.topic), "it is kept", 10)
+    redrive = f"/v1/dead-letters/{letter['seq']}/redrive"
+    assert running.client.post(redrive).status_code == 422
+    assert running.client.post(redrive, params={"force": "true"}).status_code == 202
+    (row,) = running.wait_rows(1, inbox.topic)
+    assert json.loads(row["meta"])["verified"] is False
+    assert "4711" in row["body"]
+
+
+def dead_letters(running, topic):
+    return running.query("SELECT * FROM dead_letters WHERE topic = ? ORDER BY seq", topic)

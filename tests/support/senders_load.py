@@ -38,8 +38,13 @@ class Way(Enum):
     GZIP_LINES = "gzip-lines"
     #: NDJSON of which every other line is no JSON
     BAD_LINES = "bad-lines"
+    #: with another secret, to an inbox that keeps what is wrong; each is sent once, for nobody
+    #: knows whether the key of such a request is its sender's
+    QUARANTINED = "quarantined"
 
 
+#: Seconds between two requests that are quarantined: an inbox can put in 600 a minute.
+QUARANTINE_PAUSE = 0.2
 #: Ways whose requests have many messages.
 MANY = frozenset({Way.GZIP_LINES, Way.BAD_LINES})
 
@@ -54,9 +59,10 @@ class RoutedJournal(Journal):
 
     def note(self, attempt: Attempt) -> None:
         way = self._ways[attempt.topic]
-        if way is Way.BAD_LINES:
+        if way in (Way.BAD_LINES, Way.QUARANTINED):
             self.dead.note(attempt)
-        super().note(attempt)
+        if way is not Way.QUARANTINED:
+            super().note(attempt)
 
 
 class SendersLoad(WatchedLoad):
@@ -66,7 +72,7 @@ class SendersLoad(WatchedLoad):
         self, target: Folder, name: str, ways: Sequence[Way] = tuple(Way), **options: Any
     ) -> None:
         self.ways = {f"{name}-{number}": way for number, way in enumerate(ways)}
-        styles = [drill.Style.BATCH if way in MANY else drill.Style.KEYED for way in ways]
+        styles = [_style(way) for way in ways]
         self._journal = RoutedJournal(self.ways)
         self.dying = frozenset(t for t, way in self.ways.items() if way is Way.BAD_LINES)
         super().__init__(target, name, senders=len(ways), **{"styles": styles, **options})
@@ -91,7 +97,8 @@ class SendersLoad(WatchedLoad):
             both = "\n".join(f"{json.dumps(line)}\n{line}" for line in lines).encode()
             headers["Content-Type"] = "application/x-ndjson"
             return f"{path}?on-bad=dead-letter", both, headers
-        code = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+        secret = SECRET if way is Way.SIGNED else "the secret of somebody else"
+        code = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         signed = {
             "X-Hub-Signature-256": f"sha256={code}",
             "X-GitHub-Delivery": key,
@@ -135,16 +142,25 @@ class SendersLoad(WatchedLoad):
                 content = body.decode() if isinstance(body, bytes) else body
                 number = int(content.split(" ", 2)[1])
                 sheet = self._journal.dead.sheet(topic)
-                answered = sheet.id(number) if number < len(sheet) else message_id
+                is_told = self.ways[topic] is Way.QUARANTINED or number >= len(sheet)
+                answered = message_id if is_told else sheet.id(number)
                 rows.append(StoredRow(topic, answered, content))
         return rows
+
+
+def _style(way: Way) -> drill.Style:
+    if way is Way.QUARANTINED:
+        return drill.Style.PLAIN
+    return drill.Style.BATCH if way in MANY else drill.Style.KEYED
 
 
 def _address(target: Any, topic: str, way: Way) -> str:
     """Make an inbox address for a topic; return its path."""
     wanted: dict[str, Any] = {"topic": topic, "name": f"{way.value}-{uuid4().hex}"}
-    if way is Way.SIGNED:
+    if way in (Way.SIGNED, Way.QUARANTINED):
         wanted |= {"kind": "github", "secrets": [SECRET]}
+    if way is Way.QUARANTINED:
+        wanted["settings"] = {"on_invalid": "quarantine"}
     token = {"Authorization": f"Bearer {target.token}"}
     answer = httpx.post(
         f"{target.url}/v1/inboxes", json=wanted, headers=token, timeout=30, trust_env=False
@@ -164,6 +180,8 @@ class _Sending(drill.Load):
         self, link: ApiConnection, topic: str, first: int, count: int, style: drill.Style
     ) -> Attempt:
         path, body, headers = self._owner.request(topic, first)
+        if self._owner.ways[topic] is Way.QUARANTINED:
+            self._stop.wait(QUARANTINE_PAUSE)
         began = time.monotonic()
         try:
             answer = link.send("POST", path, body, headers)

@@ -294,11 +294,14 @@ def m007_counters_that_follow_sql(db: "Database") -> None:
 
 @_migrations()
 def m008_quarantine(db: "Database") -> None:
-    """Add which dead letters are quarantined, for whom, and how many had to go again."""
+    """Add which dead letters are quarantined, for whom, and how many had to go again.
+
+    `->>` would be shorter, but a SQLite before 3.38 could not open the database then.
+    """
     for statement in (
         """
         ALTER TABLE dead_letters ADD COLUMN quarantine TEXT GENERATED ALWAYS AS (
-            CASE WHEN json_valid(meta) THEN meta ->> '$.quarantine' END
+            CASE WHEN json_valid(meta) THEN json_extract(meta, '$.quarantine') END
         ) VIRTUAL
         """,
         """

@@ -310,8 +310,8 @@ BROKEN = {
         ["ALTER TABLE letters RENAME TO messages"],
     ),
     "a missing column": (
-        ["ALTER TABLE dead_letters DROP COLUMN meta"],
-        ["ALTER TABLE dead_letters ADD COLUMN meta TEXT"],
+        ["ALTER TABLE dead_letters DROP COLUMN content_type"],
+        ["ALTER TABLE dead_letters ADD COLUMN content_type TEXT"],
     ),
     "no table of topics": (
         ["ALTER TABLE topics RENAME TO subjects"],

@@ -295,7 +295,13 @@ class WorseBrokerMachine(PromiseMachine):
 
 
 class LosingBrokerMachine(PromiseMachine):
-    """On a broker that loses what it had on disk: the ledger must say so, and say nothing else."""
+    """On a broker that loses what it had on disk: the ledger must say so, and say nothing else.
+
+    The order can suffer: where an envelope was sent twice and the first copy is lost, the second
+    one is stored behind the envelopes between them.
+    """
+
+    in_order = False
 
     @rule(which=WHICH, topic=TOPICS)
     def broker_loses(self, which: int, topic: str) -> None:

@@ -10,7 +10,7 @@ from appliance.errors import SchemaError, StoreError
 from appliance.store.base import HealthCheck
 from appliance.store.sqlite import integrity, migrations, paths, upkeep
 from appliance.store.sqlite.database import connect, sqlite3, store_error
-from appliance.store.sqlite.transaction import check_tables
+from appliance.store.sqlite.tables import check_tables
 
 #: The first version that is free of the WAL-reset race.
 _SAFE: Final = (3, 51, 3)

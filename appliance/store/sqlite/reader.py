@@ -18,7 +18,7 @@ from appliance.store.paging import pieces, take
 from appliance.store.rows import PAGE_BYTES, Engine, Page, StoredMessage, Topic, Totals, Window
 from appliance.store.sqlite import migrations, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
-from appliance.store.sqlite.transaction import check_tables
+from appliance.store.sqlite.tables import check_tables
 
 #: KiB of page cache for each connection. Each thread that reads has a connection, and the operating
 #: system caches the file anyway.

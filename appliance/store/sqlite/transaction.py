@@ -7,7 +7,6 @@ that is refused, the rows before it are in the transaction, and the same iterato
 
 import operator
 import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import filterfalse
@@ -27,103 +26,26 @@ from appliance.model.contents import (
 from appliance.model.ids import PREFIX_LENGTH
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Kind, Message, as_bytes, as_text, unpack
-from appliance.store.sqlite import ledger_table, refusal
+from appliance.store.sqlite import refusal
 from appliance.store.sqlite.database import sqlite3
+from appliance.store.sqlite.tables import (
+    ADD_TO_TOPIC,
+    COUNT_SINCE,
+    INSERT,
+    INSERT_DEAD,
+    INSERT_LINES,
+    Row,
+    check_tables,
+)
 
-#: Most messages have no content type and no meta. Python's sqlite3 looks for an adapter each time
-#: that it binds None, which took 0.9 us: more than half of what the row costs. So they are bound
-#: as empty texts, which neither can be.
-_INSERT: Final = """
-    INSERT INTO messages (id, topic, body, received_at, content_type, meta)
-    VALUES (?, ?, ?, ?, nullif(?, ''), nullif(?, ''))
-    ON CONFLICT (id) DO NOTHING
-"""
-#: SQLite splits the batch itself, so that Python does nothing for a line. A value that is no string
-#: becomes NULL; the table refuses that, and with it the whole envelope.
-_INSERT_LINES: Final = """
-    INSERT INTO messages (id, topic, body, received_at, content_type, meta)
-    SELECT ? || printf('%08x', key + ?), ?, CASE type WHEN 'text' THEN value END, ?, ?, ?
-    FROM json_each(?) WHERE true
-    ON CONFLICT (id) DO NOTHING
-"""
 #: Escapes that SQLite takes literally and that make invalid UTF-8 or a NUL. We never write them.
 _ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-_INSERT_DEAD: Final = """
-    INSERT INTO dead_letters (
-        id, topic, body, reason, error, received_at, dead_at, content_type, meta
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (id, reason, body) DO UPDATE SET dead_at = excluded.dead_at
-"""
-_ADD_TO_TOPIC: Final = """
-    INSERT INTO topics (topic, messages, bytes, first_at, last_at) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (topic) DO UPDATE SET
-        messages = messages + excluded.messages,
-        bytes = bytes + excluded.bytes,
-        first_at = min(first_at, excluded.first_at),
-        last_at = max(last_at, excluded.last_at)
-"""
-_COUNT_SINCE: Final = """
-    SELECT topic, count(*), sum(octet_length(body)), min(received_at), max(received_at)
-    FROM messages WHERE seq > ? GROUP BY topic
-"""
-#: What storing needs of the tables.
-_STATEMENTS: Final = (
-    _INSERT, _INSERT_LINES, _INSERT_DEAD, _ADD_TO_TOPIC, _COUNT_SINCE, *ledger_table.STATEMENTS,
-)  # fmt: skip
 #: `dead_letters.reason` of messages that the database refuses.
 _UNSTORABLE: Final = "unstorable"
 _LEFT_OUT: Final = "a trigger of the database left it out without a word"
 #: Lines that are stored together after a line among many was refused.
 _PART: Final = 256
-#: Newest rows, and topics, with which the database is tried.
-_NEWEST: Final = 3
-#: No client can send to it: its name is not a topic's.
-_NOBODYS_TOPIC: Final = "_probe"
 _CONFLICT: Final = "another message with this id (the same idempotency key) was stored before"
-
-
-#: A row of `messages`, but for its `seq`.
-_Row = tuple[str, str, str | bytes, str, str, str]
-
-
-def check_tables(connection: Any) -> None:
-    """Raise TablesError where a statement that storing needs can't even be compiled."""
-    if error := refusal.compile_error(connection, *_STATEMENTS):
-        raise TablesError(f"the tables are not as they must be: {error}")
-
-
-def takes_a_row(connection: Any, topics: Sequence[str]) -> bool:
-    """Whether the database takes any row; none is left behind. No transaction may be open.
-
-    It is offered rows of these topics, of topics that it took lately, and of a topic that nobody
-    uses; with bodies that it took lately, and with others.
-    """
-    newest = connection.execute(
-        "SELECT topic, body, content_type, meta FROM messages ORDER BY seq DESC LIMIT ?", (_NEWEST,)
-    ).fetchall()
-    names = list(dict.fromkeys([*topics[:_NEWEST], *(row[0] for row in newest), _NOBODYS_TOPIC]))
-    nonce = uuid.uuid4().hex
-    kinds = [(f'{{"probe":"{nonce}"}}', "application/json", "{}"), (nonce, "", "")]
-    kinds += [(body, content_type or "", meta or "") for _, body, content_type, meta in newest]
-    for body, content_type, meta in kinds:
-        for topic in names:
-            row = (str(uuid.uuid4()), topic, body, now(), content_type, meta)
-            if _takes(connection, row):
-                return True
-    return False
-
-
-def _takes(connection: Any, row: _Row) -> bool:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        return bool(connection.execute(_INSERT, row).rowcount == 1)
-    except sqlite3.Error as error:
-        if not refusal.is_of_values(error):
-            raise
-        return False
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
 
 
 class _Dead(NamedTuple):
@@ -177,7 +99,7 @@ class Transaction:
         self._connection = connection
         self._known = known or {}
         self._sure = sure
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._added: list[_Added] = []
         self._waiting: list[Envelope] = []  # whose rows wait
         self._unsure: list[Envelope] = []  # of which not every message became a row just now
@@ -269,7 +191,7 @@ class Transaction:
         left, inserted = iter(rows), 0
         while True:
             try:
-                inserted += self._connection.executemany(_INSERT, left).rowcount
+                inserted += self._connection.executemany(INSERT, left).rowcount
             except (sqlite3.Error, OverflowError, ValueError, TypeError) as error:
                 self._refuse(error, rows, len(rows) - operator.length_hint(left) - 1)
             else:
@@ -277,7 +199,7 @@ class Transaction:
         if inserted != count:
             self._unsure += waiting
 
-    def _refuse(self, error: Exception, rows: Sequence[_Row], place: int) -> None:
+    def _refuse(self, error: Exception, rows: Sequence[Row], place: int) -> None:
         """Note that the row at `place` is refused; raises where that is not the row's fault."""
         self._blame_values(error)
         message_id, text = rows[place][0], str(error)
@@ -349,7 +271,7 @@ class Transaction:
         except UnicodeDecodeError as error:
             raise EnvelopeError("undecodable", f"lines: {error}") from error
         inserted: int = self._connection.execute(
-            _INSERT_LINES,
+            INSERT_LINES,
             (prefix, first, envelope.topic, envelope.received_at, envelope.content_type,
              envelope.meta, text),
         ).rowcount  # fmt: skip
@@ -413,7 +335,7 @@ class Transaction:
         left = iter(list(self._sums()))
         while True:
             try:
-                self._connection.executemany(_ADD_TO_TOPIC, left)
+                self._connection.executemany(ADD_TO_TOPIC, left)
             except sqlite3.Error as error:
                 self._blame_values(error)
                 if not self._connection.in_transaction:
@@ -437,7 +359,7 @@ class Transaction:
         died = now()
         try:
             self._connection.executemany(
-                _INSERT_DEAD,
+                INSERT_DEAD,
                 [
                     (d.id, d.topic, d.body, d.reason, d.error, d.received_at, died,
                      d.content_type, d.meta)
@@ -451,7 +373,7 @@ class Transaction:
     def _sums(self) -> Iterable[tuple[str, int, int, str, str]]:
         """Return (topic, messages, bytes, first time, last time) of the inserted rows."""
         if self._unsure:
-            rows: list[Any] = self._connection.execute(_COUNT_SINCE, (self._last_seq,)).fetchall()
+            rows: list[Any] = self._connection.execute(COUNT_SINCE, (self._last_seq,)).fetchall()
             return rows
         sums: dict[str, tuple[str, int, int, str, str]] = {}
         for added in self._added:

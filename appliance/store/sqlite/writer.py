@@ -12,13 +12,8 @@ from appliance.model.wire import Envelope, Kind, as_bytes, pack, unpack
 from appliance.store.sqlite import migrations
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.ledger_table import LedgerTable, accept_missing
-from appliance.store.sqlite.transaction import (
-    NothingTakenError,
-    RolledBackError,
-    Transaction,
-    check_tables,
-    takes_a_row,
-)
+from appliance.store.sqlite.tables import check_tables, takes_a_row
+from appliance.store.sqlite.transaction import NothingTakenError, RolledBackError, Transaction
 
 #: Pages in the WAL before a commit also checkpoints: 40 MB of 8 KiB pages. SQLite's default of
 #: 1000 checkpoints so often that batches were stored at two thirds of the speed.

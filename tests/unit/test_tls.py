@@ -158,11 +158,33 @@ def test_silent_handshakes_end_for_new_ones(server, folder, certificate, monkeyp
     with contextlib.ExitStack() as links:
         for _ in range(100):
             links.enter_context(server.dial())
-        wait_until(lambda: len(certificate.handshakes) == 20, "the others are ended")
+        wait_until(lambda: len(certificate.unanswered) == 20, "the others are ended")
         assert len(server.acceptor.crowd) <= 20
         assert statuses(ask(server, folder, request("/", b"x", CLOSE))) == [200]
     wait_until(lambda: not server.acceptor.crowd, "nobody is left")
-    assert not certificate.handshakes
+    assert not certificate.unanswered
+
+
+def test_client_amid_its_handshake_stays_while_silent_ones_come(server, certificate, monkeypatch):
+    monkeypatch.setattr(tls, "_MOST_HANDSHAKES", 20)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing)
+    with contextlib.ExitStack() as links:
+        link = links.enter_context(server.dial())
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        link.sendall(outgoing.read())
+        wait_until(lambda: certificate.answered, "its hello was answered")
+        for _ in range(100):
+            links.enter_context(server.dial())
+        wait_until(lambda: len(certificate.unanswered) == 19, "the others are ended")
+        assert len(certificate.answered) == 1
+        incoming.write(link.recv(2**16))
+        client.do_handshake()
+        link.sendall(outgoing.read())
+        wait_until(lambda: not certificate.answered, "its handshake has ended")
 
 
 def test_encrypted_strangers_end_for_new_ones(certificate, folder, monkeypatch):

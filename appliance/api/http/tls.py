@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 #: Seconds for a handshake.
 _HANDSHAKE_SECONDS: Final = 10.0
-#: Handshakes at once; each holds some tens of kilobytes. For one more, the oldest is ended.
+#: Handshakes at once; each holds some tens of kilobytes. For one more, the oldest is ended: of
+#: those that have not said hello, if there is any. So a flood of silent connections ends itself,
+#: and no client amid its handshake.
 _MOST_HANDSHAKES: Final = 512
 #: Bytes that are decrypted at once.
 _READ_BYTES: Final = 256 * 1024
@@ -47,8 +49,9 @@ class Certificate:
         self._state = self._look()
         self.context = _context(*self._files)
         self._refused: _State | None = None
-        #: handshakes under way, in the order in which they began
-        self.handshakes: OrderedDict[Encrypted, None] = OrderedDict()
+        #: handshakes under way, in the order in which they began, and were answered
+        self.unanswered: OrderedDict[Encrypted, None] = OrderedDict()
+        self.answered: OrderedDict[Encrypted, None] = OrderedDict()
 
     def renew(self) -> None:
         """Take up files that have changed since; where they can't be used, say so once.
@@ -122,10 +125,10 @@ class Encrypted(asyncio.Protocol):
         if not self._acceptor.add(self):
             self.abort()  # it can't be told: that would take a handshake
             return
-        handshakes = self._certificate.handshakes
-        if len(handshakes) >= _MOST_HANDSHAKES:
-            next(iter(handshakes)).abort()
-        handshakes[self] = None
+        certificate = self._certificate
+        if len(certificate.unanswered) + len(certificate.answered) >= _MOST_HANDSHAKES:
+            next(iter(certificate.unanswered or certificate.answered)).abort()
+        certificate.unanswered[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -161,6 +164,9 @@ class Encrypted(asyncio.Protocol):
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
+            if self._outgoing.pending and self in self._certificate.unanswered:
+                del self._certificate.unanswered[self]
+                self._certificate.answered[self] = None
             self._flush()
             return
         except ssl.SSLError:  # no TLS, or none that we speak; the client is told why
@@ -262,7 +268,8 @@ class Encrypted(asyncio.Protocol):
             self.abort()
 
     def _end_handshake(self) -> None:
-        self._certificate.handshakes.pop(self, None)
+        self._certificate.unanswered.pop(self, None)
+        self._certificate.answered.pop(self, None)
         self._acceptor.discard(self)
 
     def _flush(self) -> None:

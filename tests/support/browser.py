@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -65,8 +66,12 @@ class Website:
         """Return the bodies of what came to a path."""
         return [body for _, at, body in self.asked if urlsplit(at).path == path]
 
-    def visit(self, path: str, until: str, folder: Path) -> None:
-        """Open a page in a browser, and close it once it has asked for the path `until`."""
+    def visit(self, path: str, until: str | Callable[[], object], folder: Path) -> None:
+        """Open a page in a browser, and close it once it has asked for the path `until`.
+
+        Or once `until()` is true.
+        """
+        is_over = (lambda: self.bodies(until)) if isinstance(until, str) else until
         log = folder / "chromium.log"
         command = [
             "chromium-headless-shell",
@@ -89,8 +94,8 @@ class Website:
             )
         try:
             wait_until(
-                lambda: self.bodies(until),
-                f"the browser asks for {until}",
+                is_over,
+                f"the browser asks for {until}" if isinstance(until, str) else "it has done it",
                 PATIENCE,
                 lambda: f"{self.asked}\n{log.read_text(errors='replace')[-3000:]}",
             )

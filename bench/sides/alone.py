@@ -90,7 +90,7 @@ class SqliteUtils:
         self._folder = folder
         self._csv = folder / "named.csv"
         with self._csv.open("wb") as file:
-            file.write(b"seq,id,topic,body,received_at\n" + csv.read_bytes())
+            file.write(b"seq,id,topic,body,received_at,content_type,meta\n" + csv.read_bytes())
         self._rounds = 0
         self.count = lines
 

@@ -56,7 +56,7 @@ class Import:
                 names = ids_from(ids.prefix() + "00000000", len(batch))
                 for name, line in zip(names, batch, strict=True):
                     seq += 1
-                    file.write(f"{seq},{name},bench,{line},{received_at}\n")
+                    file.write(f"{seq},{name},bench,{line},{received_at},,\n")
 
     def version(self) -> str:
         """Version of SQLite in the shell."""

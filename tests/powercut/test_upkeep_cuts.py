@@ -135,6 +135,7 @@ def to_first_schema(path):
     link.execute("PRAGMA user_version = 1")
     link.execute("ATTACH ? AS old", (str(old),))
     for table in ("messages", "topics", "dead_letters"):
-        link.execute(f"INSERT INTO {table} SELECT * FROM old.{table}")
+        names = ", ".join(row[1] for row in link.execute(f"PRAGMA main.table_info({table})"))
+        link.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM old.{table}")
     link.close()
     old.unlink()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -31,6 +32,8 @@ _ANSWER_SECONDS: Final = 90.0
 #: Seconds to wait before the second attempt; doubled each time, up to the bound.
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+#: Bytes of one piece of a download.
+_PIECE_BYTES: Final = 128 * 1024
 #: Answers that mean "later".
 _LATER: Final = frozenset({429, 502, 503, 504})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -120,8 +123,20 @@ class ApiConnection:
             raise
         if response.will_close:
             self.close()
-        names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, content)
+        return _answer(response, content)
+
+    def get(self, path: str) -> http.client.HTTPResponse:
+        """Send a GET once and return its response, to be read piece by piece before the next one.
+
+        Raises the errors of `NoAnswerError`.
+        """
+        link = self._link = self._link or self._connect()
+        try:
+            link.request("GET", self._path + path, headers=self._headers)
+            return link.getresponse()
+        except NoAnswerError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection."""
@@ -136,6 +151,11 @@ class ApiConnection:
                 self._host, self._port, timeout=self._seconds, context=context
             )
         return http.client.HTTPConnection(self._host, self._port, timeout=self._seconds)
+
+
+def _answer(response: http.client.HTTPResponse, content: bytes) -> Answer:
+    names = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, names, content)
 
 
 def _context(own_certificate: Path | None) -> ssl.SSLContext:
@@ -186,7 +206,8 @@ class Client:
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         own = None if self._place.elsewhere else config.tls_cert
-        self._connection = ApiConnection(self.url, headers, _ANSWER_SECONDS, own)
+        self._connect = partial(ApiConnection, self.url, headers, _ANSWER_SECONDS, own)
+        self._connection = self._connect()
 
     @classmethod
     @contextmanager
@@ -239,6 +260,49 @@ class Client:
                 raise ClientError(reason)
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def download(self, path: str, *, patience: float = 0.0) -> Iterator[bytes]:
+        """Yield what a GET answers, piece by piece, however long it is.
+
+        It is tried again for `patience` seconds until it begins. Raises what `request` raises, for
+        404 too, before the first piece; and ClientError where it ends early.
+        """
+        end, pause = time.monotonic() + patience, _FIRST_PAUSE
+        with self._apart() as connection:
+            while True:
+                try:
+                    response = connection.get(path)
+                    if response.status == 200:
+                        break
+                    answer = _answer(response, response.read())
+                    connection.close()
+                except NoAnswerError as error:
+                    reason = self._no_answer(error)
+                else:
+                    if answer.status not in _LATER:
+                        raise InputError(self._accept(answer).detail)
+                    reason = f"{self.url}: {answer.detail}"
+                if time.monotonic() + pause > end:
+                    raise ClientError(reason)
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            try:
+                while piece := response.read1(_PIECE_BYTES):
+                    yield piece
+            except NoAnswerError as error:
+                raise ClientError(
+                    f"{self.url} ended the answer before its end: it is being stopped, or the "
+                    "token was revoked"
+                ) from error
+
+    @contextmanager
+    def _apart(self) -> Iterator[ApiConnection]:
+        """Lend a connection of its own, so that other requests can be sent meanwhile."""
+        connection = self._connect()
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def _accept(self, answer: Answer) -> Answer:
         if answer.status == 401:

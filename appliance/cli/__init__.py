@@ -34,6 +34,9 @@ _SECTIONS: Final = {
     "Send and read": {
         "publish": ("publish", "Send a message, or every line of a file, to a topic."),
         "tail": ("tail", "Print a topic's messages as they are stored."),
+        "topics": ("topics", "List the topics, with their messages and sizes."),
+        "show": ("show", "Show one message: its body, and how it came."),
+        "export": ("export", "Write a topic's messages to a file: NDJSON or CSV."),
         "dead": ("dead", "List dead letters; send them again or discard them."),
         "schema": ("schema", "Say what a topic's messages must look like (JSON Schema)."),
         "inbox": ("inbox", "Make secret addresses for webhooks, forms and devices."),
@@ -69,7 +72,10 @@ _COMMANDS: Final = {
 }
 #: Commands that only talk to the API.
 _CLIENTS: Final = frozenset(
-    {"publish", "tail", "dead", "inbox", "schema", "status", "token", "audit"}
+    {
+        *("publish", "tail", "topics", "show", "export", "dead", "inbox", "schema", "status"),
+        *("token", "audit"),
+    }
 )
 
 

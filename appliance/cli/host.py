@@ -33,8 +33,8 @@ _SETTINGS: Final = (
 )
 #: The user that the services run as; appliance.sysusers.conf declares it.
 _USER: Final = "appliance"
-#: Commands that read files that the caller names, and write none.
-_AS_THE_CALLER: Final = frozenset({"inbox", "publish", "schema"})
+#: Commands that read or write files that the caller names, and none of the service's.
+_AS_THE_CALLER: Final = frozenset({"export", "inbox", "publish", "schema"})
 
 
 def main() -> None:

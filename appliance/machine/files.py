@@ -1,8 +1,12 @@
-"""Files that are whole or not there, on disk when a call returns, and readable by one user only."""
+"""Files that are whole or not there, and on disk when a call returns; private ones among them."""
 
 import contextlib
 import os
+import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def sync(path: Path) -> None:
@@ -15,6 +19,42 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Lend a file that takes the place of `path` when the block ends: whole, or not at all.
+
+    A `path` that is there and no regular file (a pipe, a terminal) is written to as it is. Raises
+    OSError.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    target = path.resolve()  # the file that a link names, not the link
+    descriptor, name = tempfile.mkstemp(".part", f".{target.name[:200]}.", target.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fchmod(descriptor, _mode(target))
+            os.fsync(descriptor)
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    sync(target.parent)
+
+
+def _mode(path: Path) -> int:
+    """Return the mode that a file has, or that any program's new file gets."""
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_IMODE(path.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def write_private(path: Path, text: str, mode: int = 0o600, encoding: str = "utf-8") -> None:

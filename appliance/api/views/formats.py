@@ -117,11 +117,11 @@ def csv_table(
     to_cell = excel_cell if for_excel else cell
     text = io.StringIO()
     writer: Any = csv.writer(text)
-    writer.writerow(columns)
+    writer.writerow(map(to_cell, columns))
     mark = _BOM if for_excel else b""
     for rows in pieces:
         writer.writerows(cells(row, to_cell) for row in rows)
-        yield mark + text.getvalue().encode()
+        yield mark + text.getvalue().encode(errors="backslashreplace")  # of JSON's lone surrogates
         mark = b""
         text.seek(0)
         text.truncate()

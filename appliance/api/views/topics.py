@@ -8,12 +8,13 @@ from appliance.api.http import problems
 from appliance.api.services import Services
 from appliance.api.views import formats, pages, parameters, visible
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer, problem_answer
+from appliance.api.views.columns import JsonColumns, json_columns
 from appliance.model.topics import check_topic
 from appliance.store.base import Reader
 from appliance.store.rows import Window
 
 TOPIC_PARAMETERS = ("after", "limit")
-MESSAGE_PARAMETERS = ("after", "before", "since", "until", "limit", "format", "for")
+MESSAGE_PARAMETERS = ("after", "before", "since", "until", "limit", "format", "for", "columns")
 FORMATS = ("json", "ndjson", "csv")
 
 
@@ -42,6 +43,7 @@ def blueprint(services: Services) -> Blueprint:
         query = parameters.read(request.args.to_dict(flat=False), MESSAGE_PARAMETERS)
         form = parameters.choice("format", query.get("format"), FORMATS)
         for_excel = parameters.for_excel(form, query.get("for"))
+        columns = json_columns(form, query.get("columns"))
         window = Window(
             check_topic(topic),
             before=parameters.parse_seq_cursor("before", query.get("before")),
@@ -56,7 +58,9 @@ def blueprint(services: Services) -> Blueprint:
             answer = functools.partial(_page, reader, window, limit, query)
         else:
             most = parameters.export_limit(query.get("limit"))
-            answer = functools.partial(_export, reader, window, most, form, for_excel=for_excel)
+            answer = functools.partial(
+                _export, reader, window, most, form, columns, for_excel=for_excel
+            )
         if not reader.has_topic(topic):
             if request.method == "HEAD":  # senders look whether they can send to an address
                 return Response(status=200)
@@ -86,12 +90,18 @@ def _page(reader: Reader, window: Window, limit: int, query: dict[str, str]) -> 
 
 
 def _export(
-    reader: Reader, window: Window, limit: int | None, form: str, *, for_excel: bool
+    reader: Reader,
+    window: Window,
+    limit: int | None,
+    form: str,
+    columns: JsonColumns | None,
+    *,
+    for_excel: bool,
 ) -> Response:
     pieces = reader.pieces(window, limit)
     if form == "csv":
-        table = formats.csv_table(
-            pieces, formats.COLUMNS, formats.message_cells, for_excel=for_excel
-        )
+        titles = columns.titles if columns else formats.COLUMNS
+        cells = columns.cells if columns else formats.message_cells
+        table = formats.csv_table(pieces, titles, cells, for_excel=for_excel)
         return csv_answer(table, window.topic)
     return ndjson_answer(formats.ndjson(pieces, formats.message))

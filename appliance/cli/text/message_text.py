@@ -1,0 +1,57 @@
+"""Messages, written for people."""
+
+import base64
+import json
+from typing import Any, Final
+
+from appliance.cli.text.words import coloured, printable, size
+from appliance.model.json_pretty import pretty
+
+#: Bytes of a binary body that are shown, and bytes of a line.
+_SHOWN_BYTES: Final = 512
+_LINE_BYTES: Final = 16
+
+
+def whole_message(message: dict[str, Any]) -> str:
+    """Return the lines that show one message: what is known of it, and its body."""
+    body, encoding = message["body"], message["encoding"]
+    raw = b"" if body is None else _bytes(body, encoding)
+    length = message["bytes"] if message["status"] == "dead" else len(raw)
+    fields = {"id": message["id"], "topic": message["topic"], "received": message["received_at"]}
+    if message["status"] == "dead":
+        fields |= {"died": message["dead_at"], "reason": message["reason"]}
+        fields["error"] = message["error"]
+    fields["type"] = message["content_type"]
+    fields["size"] = size(length)
+    lines = [
+        f"{coloured(f'{name:<9}', 'cyan')} {printable(str(value))}"
+        for name, value in fields.items()
+        if value is not None
+    ]
+    if message["meta"] is not None:
+        meta = json.dumps(message["meta"], ensure_ascii=False, indent=2)
+        lines += [coloured("came with", "cyan"), *(printable(line) for line in meta.splitlines())]
+    lines.append("")
+    if body is None:
+        lines.append("too long to be shown: --body writes every byte")
+    elif encoding == "base64":
+        lines += _hex(raw)
+    else:
+        lines.append(printable(pretty(body) or body))
+    return "\n".join(lines)
+
+
+def _bytes(body: str, encoding: str) -> bytes:
+    return base64.b64decode(body) if encoding == "base64" else body.encode()
+
+
+def _hex(raw: bytes) -> list[str]:
+    """Return the beginning of bytes that are no text, as hexdump -C shows it."""
+    lines = []
+    for start in range(0, min(len(raw), _SHOWN_BYTES), _LINE_BYTES):
+        part = raw[start : start + _LINE_BYTES]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{start:08x}  {part.hex(' '):<{3 * _LINE_BYTES}} |{text}|")
+    if len(raw) > _SHOWN_BYTES:
+        lines.append(f"and {size(len(raw) - _SHOWN_BYTES)} more: --body writes every byte")
+    return lines

@@ -17,7 +17,8 @@ ApplianceError
 │   ├── RedriveError       a dead letter that would only die again as it is
 │   ├── AmbiguousError     a name that several things have
 │   ├── ExistsError        a name that another thing has already
-│   └── LimitError         as many of these as there can be
+│   ├── LimitError         as many of these as there can be
+│   └── RestartError       a process that can't be restarted as it is
 ├── EnvelopeError          a message from the broker can't be decoded
 ├── BrokerError            the broker can't be used now
 │   ├── RefusedError       the broker did not take it: it was not kept
@@ -32,6 +33,7 @@ ApplianceError
 │   └── BackupError        a copy of the database can't be made or used
 │       ├── BackupBusyError    another one is being made
 │       └── BackupRoomError    no room for it
+├── BusyError              what is asked for is being done for others
 ├── MissingExtraError      what is asked for needs a package that is not installed
 ├── NotRunningError        no appliance runs here that a command could operate
 ├── TokenRefusedError      the API refused the token of the command line
@@ -127,6 +129,10 @@ class LimitError(InputError):
     """As many of these as there can be."""
 
 
+class RestartError(InputError):
+    """A process that can't be restarted as it is."""
+
+
 class EnvelopeError(ApplianceError):
     """A message from the broker can't be decoded.
 
@@ -207,6 +213,15 @@ class BackupRoomError(BackupError):
     @property
     def public(self) -> str:
         """The message: it names no path, only sizes."""
+        return str(self)
+
+
+class BusyError(ApplianceError):
+    """What is asked for is being done for others; later it can be had."""
+
+    @property
+    def public(self) -> str:
+        """The message: it names what is being done."""
         return str(self)
 
 

@@ -30,6 +30,7 @@ ORDER: Final = [
     ["worker", "janitor"],
     ["supervision"],
     ["client"],
+    ["operations"],
     ["api"],
     ["doctor", "drill"],
     ["cli"],

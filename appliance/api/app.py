@@ -14,14 +14,20 @@ from appliance.api.services import Services
 from appliance.api.views import (
     audit,
     backup,
+    backups,
+    dead_letter_batch,
     dead_letters,
+    doctor,
     health,
     inboxes,
     messages,
+    processes,
     schemas,
+    settings,
     status,
     tokens,
     topics,
+    verify,
     welcome,
 )
 from appliance.api.views.answers import problem_answer
@@ -35,12 +41,18 @@ _VIEWS: Final = (
     topics,
     messages,
     dead_letters,
+    dead_letter_batch,
     inboxes,
     schemas,
     tokens,
     audit,
     status,
     backup,
+    backups,
+    doctor,
+    verify,
+    settings,
+    processes,
 )
 
 

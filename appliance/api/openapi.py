@@ -4,9 +4,10 @@ import re
 from importlib import resources
 from typing import Any
 
-from appliance.api.views import formats, parameters
+from appliance.api.views import formats, parameters, processes
 from appliance.auth.signatures.kinds import KINDS
 from appliance.config import Config
+from appliance.supervision import process_logs
 
 
 def values(config: Config, version: str) -> dict[str, object]:
@@ -18,6 +19,8 @@ def values(config: Config, version: str) -> dict[str, object]:
         "max_batch_messages": config.max_batch_messages,
         "default_limit": parameters.DEFAULT_LIMIT,
         "max_limit": parameters.MAX_LIMIT,
+        "log_lines": processes.DEFAULT_LINES,
+        "most_log_lines": process_logs.MOST_LINES,
         "inbox_kinds": ", ".join(KINDS),
         "message_columns": ", ".join(formats.COLUMNS),
         "dead_letter_columns": ", ".join(formats.LETTER_COLUMNS),

@@ -12,6 +12,7 @@ from appliance.auth.refusal_counts import Refusals
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
+from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
 from appliance.store.base import Access, Backups, DeadLetters, Reader, Schemas
@@ -43,6 +44,8 @@ class Services:
     #: Returns the checks that a message sent now must pass to become a row.
     readiness: Callable[[], Readiness]
     backup: Backups
+    #: What an administrator asks of the running appliance.
+    operations: Operations
     #: Set when the process stops; a long answer is given up then.
     stopping: threading.Event
     version: str = field(default_factory=lambda: metadata.version("queue-appliance"))

@@ -1,7 +1,10 @@
 """The composition root of the API: concrete objects become the parts that its views need."""
 
+import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
 
 from appliance import readiness
 from appliance.api.quarantine.door import QuarantineDoor
@@ -12,11 +15,19 @@ from appliance.auth.authorizer import Authorizer
 from appliance.auth.refresher import AccessRefresher
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
+from appliance.cli import verifying
 from appliance.config import Config
+from appliance.config.shown import shown
 from appliance.model.wire import Envelope
+from appliance.operations.backup_desk import BackupDesk
+from appliance.operations.chore import Chore, Report
+from appliance.operations.operations import Operations
 from appliance.redrive import Redriver
 from appliance.store.base import Store
-from appliance.supervision import processes
+from appliance.supervision import process_logs, processes, restart
+
+#: The file in the data folder that keeps how the last verification ended.
+_VERIFICATION: Final = "last-verification.json"
 
 
 def api_services(
@@ -54,5 +65,35 @@ def api_services(
         processes=lambda: processes.read(config),
         readiness=lambda: readiness.assess(config, reader, broker()),
         backup=store.backup,
+        operations=_operations(config, store, broker, stopping),
         stopping=stopping,
+    )
+
+
+def _operations(
+    config: Config, store: Store, broker: Callable[[], BrokerState], stopping: threading.Event
+) -> Operations:
+    def check(report: Report) -> Mapping[str, Any]:
+        # Imported when needed, because an API process is rarely asked for it.
+        from appliance.doctor.checks import examine
+        from appliance.doctor.diagnosis import Level
+
+        findings = []
+        for result in examine(config, store):
+            findings.append(asdict(result))
+            report(result.check, None)
+        return {"ok": all(each["level"] != Level.ERROR for each in findings), "findings": findings}
+
+    def verify(report: Report) -> Mapping[str, Any]:
+        return verifying.verify_running(
+            config, store, lambda: asdict(broker()), lambda step, _seconds: report(step, None)
+        )
+
+    return Operations(
+        doctor=Chore("doctor", check),
+        verify=Chore("verify", verify, config.data / _VERIFICATION),
+        backups=BackupDesk(store.backup, stopping.is_set),
+        settings=lambda: shown(config),
+        log=functools.partial(process_logs.read, config),
+        restart=functools.partial(restart.restart, config),
     )

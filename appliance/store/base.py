@@ -283,6 +283,18 @@ class Backup(NamedTuple):
     seconds: float
 
 
+class KeptBackup(NamedTuple):
+    """A backup in the folder for backups: whole, and checked when it was made.
+
+    `made_at` is a Unix time.
+    """
+
+    name: str
+    bytes: int
+    made_at: float
+    scheduled: bool
+
+
 class Backups(Protocol):
     """Makes copies of the database while it is in use: checked, whole or not at all.
 
@@ -312,6 +324,9 @@ class Backups(Protocol):
 
     def scheduled(self) -> list[tuple[float, Path]]:
         """Return the scheduled backups in the folder with their Unix times, oldest first."""
+
+    def kept(self) -> list[KeptBackup]:
+        """Return the backups in the folder, scheduled or not, the newest first."""
 
     def prune(self, keep: int) -> list[Path]:
         """Delete the oldest scheduled backups except for `keep`; return those deleted."""

@@ -261,3 +261,22 @@ def test_a_restored_store_is_read_by_connections_that_were_open(store, copy):
     assert store.reader.totals().messages == 101
     restore(store, copy)
     assert store.reader.totals().messages == 100
+
+
+def test_backups_that_are_kept_are_listed_the_newest_first_and_nothing_else(backups):
+    backups.make_folder()
+    made = backups.make(backups.folder / backups.name(), go_on)
+    for name in ("scheduled-20260101T000000Z.db", "appliance-20270101T000000Z.db"):
+        (backups.folder / name).write_bytes(b"x")
+    for name in ("token", "scheduled-nonsense.db", ".appliance-20260101T000000Z.db.part", "a.db"):
+        (backups.folder / name).write_bytes(b"x")
+    kept = backups.kept()
+    assert [each.name for each in kept] == [
+        "appliance-20270101T000000Z.db", made.path.name, "scheduled-20260101T000000Z.db",
+    ]  # fmt: skip
+    assert [each.scheduled for each in kept] == [False, False, True]
+    assert kept[1].bytes == made.bytes
+
+
+def test_a_folder_without_backups_lists_none(backups):
+    assert backups.kept() == []

@@ -285,7 +285,21 @@ def test_an_inbox_is_not_said_to_be_unknown_before_all_are_read(gate, keys):
 
 
 @pytest.mark.parametrize(
-    "target", [b"/v1/tokens", b"/v1/tokens/a", b"/v1/audit", b"/v1/backup", b"/v1/inboxes/a"]
+    "target",
+    [
+        b"/v1/tokens",
+        b"/v1/tokens/a",
+        b"/v1/audit",
+        b"/v1/backup",
+        b"/v1/inboxes/a",
+        b"/v1/backups",
+        b"/v1/backups/a.db",
+        b"/v1/doctor",
+        b"/v1/verify",
+        b"/v1/settings",
+        b"/v1/logs/api",
+        b"/v1/processes/api/restart",
+    ],
 )
 def test_an_administrators_address_is_not_for_readers(gate, keys, target):
     keys.people = {b"Bearer t": Principal("one", frozenset({Right.READ, Right.PUBLISH}))}

@@ -18,6 +18,7 @@ from appliance.errors import (
     BackupRoomError,
     BodyError,
     BrokerError,
+    BusyError,
     DeadlineError,
     EncodingError,
     ExistsError,
@@ -30,6 +31,7 @@ from appliance.errors import (
     QuarantineFullError,
     RedriveError,
     RefusedError,
+    RestartError,
     SchemaError,
     StoreError,
     StoreFullError,
@@ -49,6 +51,8 @@ RETRY_BROKER_SECONDS: Final = 2
 RETRY_STORE_SECONDS: Final = 2
 #: The same for a backup while another one is made: a gigabyte takes a few seconds.
 RETRY_BACKUP_SECONDS: Final = 10
+#: The same for the checks of the machine, which take some seconds.
+RETRY_BUSY_SECONDS: Final = 5
 #: The same for a message to be quarantined: the budget is one of minutes.
 RETRY_QUARANTINE_SECONDS: Final = 60
 #: The same for a message that isn't stored yet: storing takes milliseconds when all is well.
@@ -126,7 +130,9 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
     AmbiguousError: ProblemType(409, "ambiguous", "Ambiguous dead letter"),
     ExistsError: ProblemType(409, "exists", "Name already in use"),
     LimitError: ProblemType(409, "too-many", "As many as there can be"),
+    RestartError: ProblemType(409, "not-restartable", "Process cannot be restarted"),
     InputError: _BAD_REQUEST,
+    BusyError: ProblemType(503, "busy", "Being done for others", RETRY_BUSY_SECONDS),
     MissingExtraError: ProblemType(501, "missing-extra", "Not installed here"),
     RefusedError: ProblemType(503, "refused", "Not accepted, and not kept", RETRY_BROKER_SECONDS),
     DeadlineError: ProblemType(503, "not-confirmed", "Not confirmed in time", RETRY_BROKER_SECONDS),

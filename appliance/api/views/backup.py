@@ -29,16 +29,16 @@ def blueprint(services: Services) -> Blueprint:
         parameters.read(request.args.to_dict(flat=False), ())
         if request.method == "HEAD":  # nothing is sent, so no copy is made
             return _answer(backups, iter(()), None)
-        _note(services.access, Deed(actor(), "backup-download", backups.name()))
+        note(services.access, Deed(actor(), "backup-download", backups.name()))
         copy = backups.download(lambda _step, _share: not services.stopping.is_set())
-        answer = _answer(backups, _pieces(copy), os.fstat(copy.fileno()).st_size)
+        answer = _answer(backups, pieces(copy), os.fstat(copy.fileno()).st_size)
         answer.call_on_close(copy.close)
         return answer
 
     return views
 
 
-def _note(access: Access, deed: Deed) -> None:
+def note(access: Access, deed: Deed) -> None:
     """Add the entry; where that can't be done, the log has it.
 
     Who needs a copy because the disk is full, or can't be written any more, gets it.
@@ -65,6 +65,7 @@ def _answer(backups: Backups, pieces: Iterator[bytes], length: int | None) -> Re
     return answer
 
 
-def _pieces(copy: BinaryIO) -> Iterator[bytes]:
+def pieces(copy: BinaryIO) -> Iterator[bytes]:
+    """Yield a file's bytes, piece by piece."""
     while piece := copy.read(_PIECE):
         yield piece

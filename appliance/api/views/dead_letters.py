@@ -17,7 +17,7 @@ from appliance.api.views.answers import (
 )
 from appliance.errors import AmbiguousError, InputError
 from appliance.model.ids import is_id
-from appliance.store.access_rows import Deed
+from appliance.operations import letter_batches
 from appliance.store.base import DeadLetters
 from appliance.store.rows import Choice, Letter
 
@@ -52,13 +52,13 @@ def blueprint(services: Services) -> Blueprint:
     @views.get("/v1/dead-letters/<letter_id>")
     def show_letter(letter_id: str) -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        letter = _find(letters, letter_id)
+        letter = find_letter(letters, letter_id)
         return _unknown(letter_id) if letter is None else json_answer(formats.letter(letter))
 
     @views.get("/v1/dead-letters/<letter_id>/body")
     def show_letter_body(letter_id: str) -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        letter = _find(letters, letter_id)
+        letter = find_letter(letters, letter_id)
         body = None if letter is None else letters.body(letter.seq)
         if letter is None or body is None:
             return _unknown(letter_id)
@@ -68,7 +68,7 @@ def blueprint(services: Services) -> Blueprint:
     def redrive_letter(letter_id: str) -> Response:
         query = parameters.read(request.args.to_dict(flat=False), ("topic", "force"))
         force = parameters.choice("force", query.get("force"), ("false", "true")) == "true"
-        letter = _find(letters, letter_id)
+        letter = find_letter(letters, letter_id)
         if letter is None:
             return _unknown(letter_id)
         message = services.redriver.redrive(letter, query.get("topic"), actor(), force=force)
@@ -79,7 +79,7 @@ def blueprint(services: Services) -> Blueprint:
     @views.delete("/v1/dead-letters/<letter_id>")
     def discard_letter(letter_id: str) -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        letter = _find(letters, letter_id)
+        letter = find_letter(letters, letter_id)
         if letter is None or not _discard(letters, letter):
             return _unknown(letter_id)
         return Response(status=204)
@@ -112,11 +112,10 @@ def _export(
 
 
 def _discard(letters: DeadLetters, letter: Letter) -> bool:
-    details = f"{letter.reason}, message {letter.id} of {letter.topic}"
-    return letters.remove(letter, Deed(actor(), "dead-letter-discard", str(letter.seq), details))
+    return letters.remove(letter, letter_batches.discarding(letter, actor()))
 
 
-def _find(letters: DeadLetters, name: str) -> Letter | None:
+def find_letter(letters: DeadLetters, name: str) -> Letter | None:
     """Return the letter of this `seq`, or the only one of the message with this id.
 
     None where there is none that the caller may read.

@@ -30,4 +30,10 @@ def read_object(names: Mapping[str, type]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-_WORDS = {str: "a text", list: "a list", dict: "an object", int: "a whole number"}
+_WORDS = {
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+    int: "a whole number",
+    bool: "true or false",
+}

@@ -1,16 +1,12 @@
 """The command `config`."""
 
 import json
-from pathlib import Path
-from typing import Final
 
 import click
 
 from appliance.cli import options
-from appliance.config import Config, Setting, settings
-
-#: Stands for a secret.
-_MASK: Final = "********"
+from appliance.config import Config
+from appliance.config.shown import ShownSetting, shown
 
 
 @click.command("config")
@@ -27,33 +23,17 @@ def config(config: Config, as_json: bool) -> None:
       appliance config
       appliance config --json
     """
+    settings = shown(config)
     if as_json:
-        click.echo(json.dumps({s.name: _as_dict(config, s) for s in settings()}, indent=2))
+        members = {s.name: {"value": s.value, "text": s.text, "source": s.source} for s in settings}
+        click.echo(json.dumps(members, indent=2))
         return
-    rows = [(s.name, _shown(config, s), _source(config, s)) for s in settings()]
+    rows = [(s.name, s.shown, _source(s)) for s in settings]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, source in rows:
         click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}")
 
 
-def _as_dict(config: Config, setting: Setting) -> dict[str, str]:
-    value = getattr(config, setting.attribute)
-    shown = "" if value is None else str(value)
-    text = config.texts[setting.name]
-    if setting.secret:
-        shown, text = (_MASK if text else "" for text in (shown, text))
-    return {"value": shown, "text": text, "source": config.sources[setting.name]}
-
-
-def _shown(config: Config, setting: Setting) -> str:
-    """Return a setting as it was written; a path as it is in force."""
-    value, text = getattr(config, setting.attribute), config.texts[setting.name]
-    if setting.secret and text:
-        return _MASK
-    return str(value) if isinstance(value, Path) else text
-
-
-def _source(config: Config, setting: Setting) -> str:
-    source = config.sources[setting.name]
+def _source(setting: ShownSetting) -> str:
     default = f" (default {setting.default})" if setting.default else ""
-    return source if source == "default" else source + default
+    return setting.source if setting.source == "default" else setting.source + default

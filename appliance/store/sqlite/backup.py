@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError, StoreError
 from appliance.machine import disk_space, files, locks
-from appliance.store.base import Backup, Progress
+from appliance.store.base import Backup, KeptBackup, Progress
 from appliance.store.sqlite import integrity, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
@@ -100,10 +100,30 @@ class SqliteBackups:
 
     def scheduled(self) -> list[tuple[float, Path]]:
         """Return the scheduled backups in the folder with their Unix times, oldest first."""
+        return self._named(_SCHEDULED)
+
+    def kept(self) -> list[KeptBackup]:
+        """Return the backups in the folder, scheduled or not, the newest first.
+
+        Raises BackupError.
+        """
+        found = []
+        try:
+            for prefix in (_SCHEDULED, _MANUAL):
+                for moment, path in self._named(prefix):
+                    with suppress(FileNotFoundError):  # a newer one has taken its place
+                        size, scheduled = path.stat().st_size, prefix == _SCHEDULED
+                        found.append(KeptBackup(path.name, size, moment, scheduled))
+        except OSError as error:
+            raise BackupError(f"{self.folder}: can't be read: {error.strerror}") from error
+        return sorted(found, key=lambda backup: (-backup.made_at, backup.name))
+
+    def _named(self, prefix: str) -> list[tuple[float, Path]]:
+        """Return the backups whose names begin so, with their Unix times, oldest first."""
         backups = []
-        for path in self.folder.glob(f"{_SCHEDULED}*{_SUFFIX}"):
+        for path in self.folder.glob(f"{prefix}*{_SUFFIX}"):
             with suppress(ValueError):
-                stamp = path.name.removeprefix(_SCHEDULED).removesuffix(_SUFFIX)
+                stamp = path.name.removeprefix(prefix).removesuffix(_SUFFIX)
                 moment = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
                 backups.append((moment.timestamp(), path))
         return sorted(backups)

@@ -1,0 +1,1 @@
+"""The operations of an administrator on the running appliance: checks, backups, letters."""

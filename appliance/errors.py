@@ -29,6 +29,7 @@ ApplianceError
 │   ├── TablesError        its tables were changed so that they take no row
 │   ├── InUseError         another process uses it, or is restoring it
 │   ├── UnstorableError    the database is well, but refuses what is to be stored
+│   ├── SlowReadError      a search that came to nothing in its time
 │   ├── StoreFullError     no room on the store's disk
 │   └── BackupError        a copy of the database can't be made or used
 │       ├── BackupBusyError    another one is being made
@@ -188,6 +189,15 @@ class InUseError(StoreError):
 
 class UnstorableError(StoreError):
     """The database is well, but refuses what is to be stored."""
+
+
+class SlowReadError(StoreError):
+    """A search that came to nothing in its time."""
+
+    @property
+    def public(self) -> str:
+        """The message: it speaks of what the client asked."""
+        return str(self)
 
 
 class StoreFullError(StoreError):

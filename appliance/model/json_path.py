@@ -5,7 +5,7 @@ from typing import Any, Final
 
 #: Characters of a path.
 _LONGEST: Final = 200
-_STEP: Final = re.compile(r"\.([A-Za-z0-9_-]+)|\[(0|[1-9][0-9]{0,5})\]|\[\"([^\"\\]+)\"\]")
+_STEP: Final = re.compile(r"\.([\w$-]+)|\[(0|[1-9][0-9]{0,5})\]|\[\"([^\"\\]+)\"\]")
 
 
 class JsonPath:
@@ -14,21 +14,32 @@ class JsonPath:
     def __init__(self, text: str) -> None:
         """Read a path. Raises ValueError, in words."""
         self.text = text
-        self._steps: list[str | int] = []
+        steps: list[str | int] = []
         place = 1
         while place < len(text):
             match = _STEP.match(text, place)
             if not match:
                 break
-            self._steps.append(int(match[2]) if match[2] else match[1] or match[3])
+            steps.append(int(match[2]) if match[2] else match[1] or match[3])
             place = match.end()
-        if text[:1] != "$" or place != len(text) or not self._steps or len(text) > _LONGEST:
+        if text[:1] != "$" or place != len(text) or not steps or len(text) > _LONGEST:
             raise ValueError('expected a path such as $.id, $.items[0].id or $["a name"]')
+        #: Names of members and places in arrays, from the outside in. No name has `"` or `\`.
+        self.steps: Final = tuple(steps)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JsonPath) and other.steps == self.steps
+
+    def __hash__(self) -> int:
+        return hash(self.steps)
+
+    def __repr__(self) -> str:
+        return f"JsonPath({self.text!r})"
 
     def find(self, document: Any) -> Any:
         """Return the value at the path in a decoded document; None where there is none."""
         value = document
-        for step in self._steps:
+        for step in self.steps:
             if isinstance(step, str):
                 value = value.get(step) if isinstance(value, dict) else None
             else:

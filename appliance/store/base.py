@@ -17,6 +17,7 @@ from appliance.machine.complaint import Complaint
 from appliance.model.contents import Content
 from appliance.model.ledger import LedgerEntry
 from appliance.store.access_rows import AccessRows, AuditEntry, Deed, InboxRow, SchemaRow, TokenRow
+from appliance.store.filters import Found, MessageFilter
 from appliance.store.rows import (
     PAGE_BYTES,
     Choice,
@@ -99,6 +100,23 @@ class Reader(Protocol):
 
     def pieces(self, window: Window, limit: int | None = None) -> Iterator[list[StoredMessage]]:
         """Yield up to `limit` messages (None: all that are stored now) in short lists."""
+
+    def find(
+        self, wanted: MessageFilter, span: Span, limit: int, max_bytes: int = PAGE_BYTES
+    ) -> Found:
+        """Return up to `limit` messages that the filter wants, with up to `max_bytes` of bodies.
+
+        A search ends after some seconds; `Found` says how far it came, and the next one goes on
+        there. Raises SlowReadError where it came to nothing in its time.
+        """
+
+    def find_pieces(
+        self, wanted: MessageFilter, span: Span, limit: int | None = None
+    ) -> Iterator[list[StoredMessage]]:
+        """Yield up to `limit` messages (None: all that are stored now) that the filter wants.
+
+        They come in short lists. One that is empty says that the search is still under way.
+        """
 
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""

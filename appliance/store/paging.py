@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from appliance.store.rows import NumberedT, Page, Span
+from appliance.store.filters import Found
+from appliance.store.rows import NumberedT, Page, Span, StoredMessage
 
 #: Bytes of bodies and number of rows in one piece of an export. Each piece is one read of a few
 #: milliseconds and one hop between threads; below 64 KiB the hops would take most of the time.
@@ -60,3 +61,30 @@ def pieces(
             limit -= len(page.rows)
         last = page.rows[-1].seq
         span = replace(span, before=last) if span.after is None else replace(span, after=last)
+
+
+def found_pieces(
+    find: Callable[[Span, int, int], Found], span: Span, limit: int | None
+) -> Iterator[list[StoredMessage]]:
+    """Yield up to `limit` rows (None: all that are stored now) of a search in short lists.
+
+    `find` returns a page of a span, given the most rows and bytes. A piece of the search that finds
+    nothing yields an empty list, so that whoever reads can stop in between.
+    """
+    newest: int | None = None
+    while limit is None or limit > 0:
+        count = _PIECE_ROWS if limit is None else min(limit, _PIECE_ROWS)
+        found = find(span, count, _PIECE_BYTES)
+        if newest is None:
+            newest = found.newest
+            if span.before is None or span.before > newest:
+                span = replace(span, before=newest + 1)
+        yield found.rows
+        if not found.more:
+            return
+        if limit is not None:
+            limit -= len(found.rows)
+        if span.after is None:
+            span = replace(span, before=found.reached)
+        else:
+            span = replace(span, after=found.reached)

@@ -10,10 +10,11 @@ from appliance import config as configuration
 from appliance.api import openapi
 from appliance.api.http import problems
 from appliance.api.openapi import describe
-from appliance.api.views import dead_letters, topics
+from appliance.api.views import dead_letters, searches, topics
 from appliance.broker.base import BrokerState
 from appliance.model import topics as model_topics
 from appliance.store import open_store
+from appliance.store.filters import KINDS
 from appliance.store.rows import PAGE_BYTES, Topic, Totals
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,9 @@ def test_every_parameter_of_a_view_is_described(description):
         return {p["name"] for p in parameters if p["in"] == "query"}
 
     assert described("/v1/topics") == set(topics.TOPIC_PARAMETERS)
-    assert described("/v1/topics/{topic}/messages") == set(topics.MESSAGE_PARAMETERS)
+    of_messages = {*searches.PARAMETERS, *searches.REPEATED}
+    assert described("/v1/topics/{topic}/messages") == of_messages
+    assert described("/v1/messages") == of_messages | {"topic"}
     assert described("/v1/messages/{id}") == set()
     assert described("/v1/dead-letters") == set(dead_letters.PARAMETERS)
 
@@ -160,11 +163,13 @@ def test_numbers_that_are_not_filled_in_are_those_of_the_code(description):
 
 def test_enumerations_are_the_words_that_the_views_take(description):
     for path, words in (
-        ("/v1/topics/{topic}/messages", topics.FORMATS),
+        ("/v1/topics/{topic}/messages", searches.FORMATS),
         ("/v1/dead-letters", dead_letters.FORMATS),
     ):
         parameters = {p["name"]: p for p in description["paths"][path]["get"]["parameters"]}
         assert parameters["format"]["schema"]["enum"] == list(words)
+    parameters = {p["name"]: p for p in description["paths"]["/v1/messages"]["get"]["parameters"]}
+    assert parameters["kind"]["schema"]["enum"] == list(KINDS)
 
 
 def test_examples_of_problems_are_types_of_the_code(description):

@@ -33,6 +33,7 @@ from appliance.errors import (
     RefusedError,
     RestartError,
     SchemaError,
+    SlowReadError,
     StoreError,
     StoreFullError,
     TooLargeError,
@@ -137,6 +138,7 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
     RefusedError: ProblemType(503, "refused", "Not accepted, and not kept", RETRY_BROKER_SECONDS),
     DeadlineError: ProblemType(503, "not-confirmed", "Not confirmed in time", RETRY_BROKER_SECONDS),
     BrokerError: ProblemType(503, "broker-unavailable", "Broker unavailable", RETRY_BROKER_SECONDS),
+    SlowReadError: ProblemType(503, "slow-search", "Search took too long", RETRY_STORE_SECONDS),
     StoreFullError: ProblemType(503, "disk-full", "Disk full", RETRY_STORE_SECONDS),
     SchemaError: ProblemType(
         503, "wrong-schema", "Database schema does not match", RETRY_STORE_SECONDS

@@ -1,10 +1,10 @@
-"""One message: its state, and its bytes as they came."""
+"""Messages of all topics, and one message: its state, and its bytes as they came."""
 
 from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
 from appliance.api.services import Services
-from appliance.api.views import formats, parameters, visible
+from appliance.api.views import formats, parameters, searches, visible
 from appliance.api.views.answers import body_answer, json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.model.ids import is_id
@@ -12,8 +12,12 @@ from appliance.store.rows import Letter, StoredMessage
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Serve /v1/messages/{id} and its body, of a stored message or of a dead letter."""
+    """Serve /v1/messages, and one of them and its body, stored or a dead letter."""
     views = Blueprint("messages", __name__)
+
+    @views.get("/v1/messages")
+    def list_all_messages() -> Response:
+        return searches.read().answer(services.reader)()
 
     @views.get("/v1/messages/<message_id>")
     def show_message(message_id: str) -> Response:

@@ -9,10 +9,14 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from appliance.errors import InputError
 from appliance.model import quantities, timestamps
+from appliance.model.conditions import Condition, parse_condition
+from appliance.model.search_words import SearchWords, parse_words
+
+KindT = TypeVar("KindT", bound=str)
 
 #: Rows on a page by default, and at most.
 DEFAULT_LIMIT: Final = 100
@@ -25,21 +29,28 @@ _VERSION: Final = b"1"
 #: Beginning of an ISO 8601 time. Python takes any character between date and time, so that the
 #: digits of a Unix time could be read as a date of the eighteenth century.
 _DATE: Final = re.compile(r"[0-9W-]{7,10}(?:\Z|[Tt ])")
+#: Topics and conditions of one request.
+_MOST_TOPICS: Final = 100
+_MOST_CONDITIONS: Final = 20
+_TOPICS: Final = re.compile(r"[a-z0-9*][a-z0-9._*-]{0,99}", re.ASCII)
 _MAX_SEQ: Final = 2**63 - 1
 
 
-def read(query: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, str]:
-    """Return the one value of each parameter.
+def read(
+    query: Mapping[str, Sequence[str]], names: Sequence[str], repeated: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the one value of each parameter; those in `repeated` are checked by name only.
 
-    Raises InputError for a parameter that is not in `names`, or is repeated.
+    Raises InputError for a parameter that is neither in `names` nor in `repeated`, or comes several
+    times and must not.
     """
     for name, values in query.items():
-        if name not in names:
-            takes = f"takes {', '.join(names)}" if names else "takes none"
+        if name not in names and name not in repeated:
+            takes = f"takes {', '.join([*names, *repeated])}" if names else "takes none"
             raise InputError(f"unknown query parameter {name[:50]!r}; this address {takes}")
-        if len(values) > 1:
+        if len(values) > 1 and name not in repeated:
             raise InputError(f"{name}: expected once, came {len(values)} times")
-    return {name: values[0] for name, values in query.items()}
+    return {name: values[0] for name, values in query.items() if name in names}
 
 
 def page_limit(text: str | None) -> int:
@@ -59,6 +70,44 @@ def choice(name: str, text: str | None, words: Sequence[str]) -> str:
     if text not in words:
         raise InputError(f"{name}: expected one of {', '.join(words)}")
     return text
+
+
+def topics(text: str | None) -> tuple[str, ...] | None:
+    """Return names and patterns of topics (`orders,eu.*`); None if the parameter is absent."""
+    if text is None:
+        return None
+    names = tuple(text.split(","))
+    if len(names) > _MOST_TOPICS or not all(_TOPICS.fullmatch(name) for name in names):
+        raise InputError(
+            f"topic: expected up to {_MOST_TOPICS} topics with commas between them; * is any "
+            "characters, as in orders.*"
+        )
+    return names
+
+
+def search_words(text: str | None) -> SearchWords | None:
+    """Return a full-text search; None if nothing is searched for. Any text is one."""
+    return None if text is None else parse_words(text)
+
+
+def where(texts: Sequence[str]) -> tuple[Condition, ...]:
+    """Return conditions on JSON bodies, one for each time that the parameter came."""
+    if len(texts) > _MOST_CONDITIONS:
+        raise InputError(f"where: expected {_MOST_CONDITIONS} times at most")
+    try:
+        return tuple(map(parse_condition, texts))
+    except ValueError as error:
+        raise InputError(f"where: {error}") from error
+
+
+def kind(text: str | None, words: Sequence[KindT]) -> KindT | None:
+    """Return the one of `words` that a text is; None if the parameter is absent."""
+    if text is None:
+        return None
+    for word in words:
+        if word == text:
+            return word
+    raise InputError(f"kind: expected one of {', '.join(words)}")
 
 
 def seq_cursor(seq: int) -> str:

@@ -14,9 +14,19 @@ from typing import Any, Final
 
 from appliance.errors import StoreError
 from appliance.model import timestamps
-from appliance.store.paging import pieces, take
-from appliance.store.rows import PAGE_BYTES, Engine, Page, StoredMessage, Topic, Totals, Window
-from appliance.store.sqlite import migrations, paths
+from appliance.store.filters import Found, MessageFilter
+from appliance.store.paging import found_pieces, pieces, take
+from appliance.store.rows import (
+    PAGE_BYTES,
+    Engine,
+    Page,
+    Span,
+    StoredMessage,
+    Topic,
+    Totals,
+    Window,
+)
+from appliance.store.sqlite import finder, migrations, paths, where_sql
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.tables import check_tables
 
@@ -26,10 +36,6 @@ _CACHE_KIB: Final = 2000
 #: The most by which the order of `received_at` differs from that of `seq`: longer than any message
 #: waits between being received and being put into the queue.
 _DISORDER: Final = timedelta(minutes=10)
-
-_COLUMNS: Final = (
-    "seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB), content_type, meta"
-)
 
 #: A condition: the topic matches one of the patterns, or there are none. A pattern has no character
 #: but `*` that means something to GLOB.
@@ -117,7 +123,7 @@ class SqliteReader:
                 values["after"] = window.after
             order = "DESC" if window.after is None else "ASC"
             query = (
-                f"SELECT {_COLUMNS} FROM messages INDEXED BY messages_topic "  # noqa: S608  # ours
+                f"SELECT {finder.COLUMNS} FROM messages INDEXED BY messages_topic "  # noqa: S608  # ours
                 f"WHERE {' AND '.join(where)} ORDER BY seq {order} LIMIT :limit"
             )
             return take(connection.execute(query, values), StoredMessage._make, limit, max_bytes)
@@ -126,16 +132,43 @@ class SqliteReader:
         """Yield up to `limit` messages (None: all that are stored now) in lists of some 256 KiB."""
         return pieces(self.page, window, self.last_seq(), limit)
 
+    def find(
+        self, wanted: MessageFilter, span: Span, limit: int, max_bytes: int = PAGE_BYTES
+    ) -> Found:
+        """Return up to `limit` messages that the filter wants, in a search that is short.
+
+        Raises SlowReadError where it came to nothing in its time.
+        """
+        with self.reading() as connection:
+            newest = _last_seq(connection)
+            low = -(2**63) if span.after is None else span.after
+            high = newest + 1 if span.before is None else min(span.before, newest + 1)
+            if wanted.since is not None:
+                low = max(low, _last_before(connection, wanted.since, -_DISORDER))
+            if wanted.until is not None:
+                high = min(high, _last_before(connection, wanted.until, _DISORDER) + 1)
+            bounds = finder.Range(low, high, descending=span.after is None)
+            return finder.find(connection, wanted, bounds, newest, limit, max_bytes)
+
+    def find_pieces(
+        self, wanted: MessageFilter, span: Span, limit: int | None = None
+    ) -> Iterator[list[StoredMessage]]:
+        """Yield up to `limit` messages (None: all that are stored now) that the filter wants."""
+
+        def find(span: Span, count: int, max_bytes: int) -> Found:
+            return self.find(wanted, span, count, max_bytes)
+
+        return found_pieces(find, span, limit)
+
     def last_seq(self) -> int:
         """Return the `seq` of the message stored last; 0 where there is none."""
         with self.reading() as connection:
-            row = connection.execute("SELECT max(seq) FROM messages").fetchone()
-        return int(row[0] or 0)
+            return _last_seq(connection)
 
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""
         with self.reading() as connection:
-            query = f"SELECT {_COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  # ours
+            query = f"SELECT {finder.COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  # ours
             row = connection.execute(query, (message_id,)).fetchone()
         return None if row is None else StoredMessage._make(row)
 
@@ -207,6 +240,7 @@ class SqliteReader:
         self._local.connection, self._local.identity = connection, identity
         try:
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            where_sql.add_functions(connection)
         except sqlite3.Error as error:
             self._drop(connection)
             raise store_error(error, self._path) from error
@@ -218,6 +252,10 @@ class SqliteReader:
             if connection in self._open:
                 self._open.remove(connection)
         connection.close()
+
+
+def _last_seq(connection: Any) -> int:
+    return int(connection.execute("SELECT max(seq) FROM messages").fetchone()[0] or 0)
 
 
 def pattern_text(patterns: Sequence[str] | None) -> str | None:

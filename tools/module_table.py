@@ -31,6 +31,7 @@ ORDER: Final = [
     ["supervision"],
     ["client"],
     ["operations"],
+    ["console"],
     ["api"],
     ["doctor", "drill"],
     ["cli"],

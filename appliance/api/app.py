@@ -20,6 +20,7 @@ from appliance.api.views import (
     doctor,
     health,
     inboxes,
+    login_links,
     messages,
     processes,
     schemas,
@@ -31,6 +32,7 @@ from appliance.api.views import (
     welcome,
 )
 from appliance.api.views.answers import problem_answer
+from appliance.console import frame as console
 from appliance.errors import ApplianceError, BackupError, StoreError
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +47,7 @@ _VIEWS: Final = (
     inboxes,
     schemas,
     tokens,
+    login_links,
     audit,
     status,
     backup,
@@ -63,6 +66,7 @@ def create_app(services: Services) -> Flask:
     app.url_map.merge_slashes = False  # //v1 is another address: no redirect from it
     for view in _VIEWS:
         app.register_blueprint(view.blueprint(services))
+    app.register_blueprint(console.blueprint(services))
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(ApplianceError, _answer_our_error)
     app.register_error_handler(Exception, _answer_fault)
@@ -77,6 +81,8 @@ def _take_principal() -> None:
 
 
 def _answer_http_error(error: HTTPException) -> Response:
+    if console.is_page(request.path):
+        return console.answer_http_error(error)
     if isinstance(error, NotFound):
         return problem_answer(problems.not_found("there is nothing at this address"))
     if isinstance(error, MethodNotAllowed):
@@ -101,5 +107,5 @@ def _answer_fault(_error: Exception) -> Response:
 def _add_headers(answer: Response) -> Response:
     """Keep browsers from guessing a type, and caches from keeping what only the token may see."""
     answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Cache-Control"] = "no-store"
+    answer.headers.setdefault("Cache-Control", "no-store")
     return answer

@@ -4,6 +4,7 @@ The authorizer says who asks; the routes say whether that principal gets what th
 """
 
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Final
@@ -30,6 +31,16 @@ _ADMINISTRATORS: Final = (
     "/v1/audit", "/v1/backup", "/v1/backups", "/v1/doctor", "/v1/inboxes", "/v1/logs",
     "/v1/processes", "/v1/settings", "/v1/tokens", "/v1/verify",
 )  # fmt: skip
+#: The console, with what is below it.
+_CONSOLE: Final = "/console"
+#: Bytes of a stranger's form: a token or a code, and the page to go to.
+_STRANGERS_FORM_BYTES: Final = 4096
+#: What a page of the console reads, or lets its user save, by the session's cookie.
+_FOR_PAGES: Final = re.compile(
+    r"/v1/(?:stream|messages|dead-letters|history|status|topics/[^/]+/(?:stream|messages))"
+)
+#: Where a request may come from for a session's cookie to count: our own page, or its user.
+_OWN: Final = frozenset({b"same-origin", b"none"})
 
 
 class Gate:
@@ -87,6 +98,8 @@ class Gate:
             head.path = head.path.removeprefix(self._prefix) or "/"
         if admission := self._open_addresses.admit(head):
             return admission
+        if f"{head.path}/".startswith(f"{_CONSOLE}/"):
+            return self._admit_page(head)
         answer = self._decide(head)
         if isinstance(answer, Problem) and (reason := _counted(head, answer)):
             return self._refuse(head, answer, client_of(head), reason)
@@ -96,15 +109,32 @@ class Gate:
         if self._inboxes.serves(head):
             return self._limited(self._inboxes.admit(head))
         credentials = head.values.get(b"authorization")
-        principal = self._authorizer.principal(credentials)
+        cookies = head.values.get(b"cookie") if credentials is None else None
+        by_cookie = cookies is not None and _is_for_pages(head)
+        if by_cookie:
+            principal = self._authorizer.session(cookies)
+        else:
+            principal = self._authorizer.principal(credentials)
         if principal is None:
-            is_known = credentials is None or self._authorizer.is_loaded
-            return problems.unauthorized() if is_known else problems.not_yet()
+            is_known = (credentials is None and not by_cookie) or self._authorizer.is_loaded
+            return problems.unauthorized(asks=not by_cookie) if is_known else problems.not_yet()
         if _is_forged(head):
             return problems.forbidden(
                 "a page of another site sent this, with the password that the browser knows"
             )
         return self._rate_limit(principal) or self._admit_known(head, principal)
+
+    def _admit_page(self, head: Head) -> Admission | Problem:
+        """Let a browser in to the console, which shows a stranger the way to sign in.
+
+        A session's requests have no rate: they are its user's clicks, not a program's messages.
+        """
+        principal = self._authorizer.session(head.values.get(b"cookie"))
+        if principal is not None:
+            return Admission(self._application, principal, self._application.max_body_bytes)
+        if not self._authorizer.is_loaded:
+            return problems.not_yet()
+        return Admission(self._open_addresses.pages, ANONYMOUS, _STRANGERS_FORM_BYTES)
 
     def _limited(self, answer: Admission | Problem) -> Admission | Problem:
         """Return what an inbox answers, or that it has used up its rate."""
@@ -157,7 +187,18 @@ def _is_forged(head: Head) -> bool:
     )
 
 
+def _is_for_pages(head: Head) -> bool:
+    """Whether the cookie of a session counts: a page of ours reads, and nothing is changed."""
+    return (
+        head.method in _READING
+        and _FOR_PAGES.fullmatch(head.path) is not None
+        and head.values.get(b"sec-fetch-site", b"none") in _OWN
+    )
+
+
 def _right(head: Head) -> Right:
     """Return the right that Flask's addresses need."""
+    if head.path == "/v1/login-links":
+        return Right.READ  # whoever may read may do it in a browser
     is_private = any(f"{head.path}/".startswith(f"{path}/") for path in _ADMINISTRATORS)
     return Right.READ if head.method in _READING and not is_private else Right.ADMIN

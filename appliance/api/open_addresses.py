@@ -35,7 +35,8 @@ class OpenAddresses:
     body_seconds: Final = 10.0
 
     def __init__(self, pages: RequestHandler, ask: Ask) -> None:
-        self._pages = pages
+        #: serves those who need not say who they are
+        self.pages = pages
         self._ask = ask
         self._asking: dict[str, asyncio.Future[WholeAnswer]] = {}
         self._answers: dict[str, tuple[float, WholeAnswer]] = {}  # with the time until they hold
@@ -49,7 +50,7 @@ class OpenAddresses:
             if head.path in _FRESH_SECONDS:
                 return Admission(self, ANONYMOUS, 0)
             if head.path in _PAGES:
-                return Admission(self._pages, ANONYMOUS, 0)
+                return Admission(self.pages, ANONYMOUS, 0)
         return None
 
     def handle(self, request: Request, _body: bytes) -> None:

@@ -9,6 +9,7 @@ from appliance.api.quarantine.door import QuarantineDoor
 from appliance.api.schemas.book import SchemaBook
 from appliance.auth.refresher import AccessRefresher
 from appliance.auth.refusal_counts import Refusals
+from appliance.auth.sign_in import SignIn
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
@@ -37,6 +38,8 @@ class Services:
     door: QuarantineDoor
     refusals: Refusals
     tokens: TokenDesk
+    #: Sessions of the console.
+    sign_in: SignIn
     #: Returns the broker's state as this process sees it.
     broker: Callable[[], BrokerState]
     #: Returns the state of each program that the supervisor runs.

@@ -1,4 +1,4 @@
-"""The authorizer finds who asks: by an Authorization header, or by the secret of an inbox address.
+"""The authorizer finds who asks: by an Authorization header, an inbox's address or a cookie.
 
 It is asked on the event loop, for heads that were not seen before. What it knows is a snapshot,
 which `refresher.py` replaces.
@@ -12,10 +12,18 @@ from typing import Final
 
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal
 from appliance.auth.refusal_counts import Refusals
-from appliance.auth.snapshot import EMPTY, AccessSnapshot, Inbox, hashed
+from appliance.auth.snapshot import EMPTY, AccessSnapshot, Inbox, hashed, unix_time
 
 #: Bytes of credentials that are looked at: a token has at most 256.
 _MAX_CREDENTIALS: Final = 2048
+#: Seconds for which a session of the console counts after it was last used.
+SESSION_SECONDS: Final = 12 * 3600.0
+#: Seconds of use after which a session's end is moved on: each move is a small write.
+_EXTEND_SECONDS: Final = 600.0
+#: The cookie's names: with the prefix browsers take it over TLS only, from this very host.
+SECURE_COOKIE: Final = "__Host-appliance_session"
+COOKIE: Final = "appliance_session"
+
 #: Principals that nobody can revoke.
 _ALWAYS: Final = (ADMINISTRATOR, ANONYMOUS)
 
@@ -38,6 +46,8 @@ class Authorizer:
         #: Unix times of the last decision for each token and inbox, by name, since `take_uses`
         self._token_uses: dict[str, float] = {}
         self._inbox_uses: dict[str, float] = {}
+        #: the same for sessions of the console, by digest
+        self._session_uses: dict[bytes, float] = {}
 
     def put(self, snapshot: AccessSnapshot) -> None:
         """Go by this snapshot from now on; called in any thread, by one at a time."""
@@ -53,12 +63,36 @@ class Authorizer:
         secret = _secret(authorization)
         if secret is None:
             return None
-        digest = hashed(secret)
+        return self.owner(hashed(secret))
+
+    def owner(self, digest: bytes) -> Principal | None:
+        """Return who has the token with this hash; None for nobody."""
         if hmac.compare_digest(digest, self._digest):
             return ADMINISTRATOR
         principal = self.snapshot.tokens.get(digest)
         if principal is not None:
             self._token_uses[principal.name] = time.time()
+        return principal
+
+    def token_of(self, principal: Principal) -> bytes | None:
+        """Return the hash of a principal's token; None where it has none, or none any more."""
+        if principal == ADMINISTRATOR:
+            return self._digest
+        tokens = self.snapshot.tokens.items()
+        return next((digest for digest, owner in tokens if owner == principal), None)
+
+    def session(self, cookies: bytes | None) -> Principal | None:
+        """Return whose session a Cookie header names; None where it names none that counts."""
+        secret = _session_secret(cookies)
+        if secret is None:
+            return None
+        digest, now = hashed(secret), time.time()
+        session = self.snapshot.sessions.get(digest)
+        if session is None or unix_time(session.expires_at) <= now:
+            return None
+        principal = self.owner(session.token)
+        if principal is not None:
+            self._session_uses[digest] = now
         return principal
 
     def inbox(self, secret: str) -> Inbox | None:
@@ -84,6 +118,17 @@ class Authorizer:
             self.generation += 1
         return dict(tokens), dict(inboxes)
 
+    def take_extensions(self) -> dict[bytes, tuple[float, float]]:
+        """Return the sessions whose end is to be moved on: when each was used, and its new end."""
+        uses, self._session_uses = self._session_uses, {}
+        sessions = self.snapshot.sessions
+        return {
+            digest: (used, used + SESSION_SECONDS)
+            for digest, used in dict(uses).items()
+            if (row := sessions.get(digest))
+            and used + SESSION_SECONDS - unix_time(row.expires_at) > _EXTEND_SECONDS
+        }
+
 
 def _secret(authorization: bytes | None) -> bytes | None:
     """Return the token that a header holds, whoever's it is."""
@@ -101,3 +146,14 @@ def _secret(authorization: bytes | None) -> bytes | None:
             return None
         return password if colon else None
     return None
+
+
+def _session_secret(cookies: bytes | None) -> bytes | None:
+    """Return the secret of the console's cookie; the one that came over TLS counts first."""
+    if cookies is None or b"appliance_session=" not in cookies:
+        return None
+    found: dict[bytes, bytes] = {}
+    for pair in cookies.split(b";"):
+        name, _, value = pair.strip().partition(b"=")
+        found.setdefault(name, value)
+    return found.get(SECURE_COOKIE.encode()) or found.get(COOKIE.encode())

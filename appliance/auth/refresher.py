@@ -87,11 +87,21 @@ class AccessRefresher:
             self._reading.works()
 
     def _note(self) -> None:
+        extensions = self._authorizer.take_extensions()
         tokens, inboxes = self._authorizer.take_uses()
-        if not tokens and not inboxes:
+        if not tokens and not inboxes and not extensions:
             return
         try:
-            self._access.note_uses(_texts(tokens), _texts(inboxes))
+            if tokens or inboxes:
+                self._access.note_uses(_texts(tokens), _texts(inboxes))
+            if extensions:
+                times = timestamps.timestamp
+                self._access.extend_sessions(
+                    {
+                        digest: (times(used), times(end))
+                        for digest, (used, end) in extensions.items()
+                    }
+                )
         except StoreError as error:
             self._noting.fails(error=str(error))
         else:

@@ -2,10 +2,11 @@
 
 A wrong token is refused; after some refusals in a row an address is refused slowly. Whoever has a
 right token is served at once, from the same address too: a network or a proxy can stand behind it.
-The table of addresses, and what is logged of them, are bounded. The event loop uses it.
+The table of addresses, and what is logged of them, are bounded. Any thread uses it.
 """
 
 import ipaddress
+import threading
 import time
 from collections import Counter, OrderedDict
 from typing import Any, Final
@@ -32,17 +33,27 @@ class _Address:
 
     __slots__ = ("at", "left", "reasons", "reported_at")
 
-    def __init__(self, now: float) -> None:
-        self.left, self.at = _AT_ONCE, now
+    def __init__(self, now: float, at_once: float) -> None:
+        self.left, self.at = at_once, now
         self.reported_at = now - _QUIET_SECONDS
         self.reasons: Counter[str] = Counter()  # refusals that are not reported yet
 
 
 class Refusals:
-    """Counts refusals; `clock` never goes back."""
+    """Counts refusals; `clock` never goes back.
 
-    def __init__(self, clock: Any = time.monotonic) -> None:
+    An address has `at_once` of them before it must wait, and `per_second` more with each second.
+    """
+
+    def __init__(
+        self,
+        clock: Any = time.monotonic,
+        at_once: float = _AT_ONCE,
+        per_second: float = _PER_SECOND,
+    ) -> None:
         self._clock = clock
+        self._at_once, self._per_second = at_once, per_second
+        self._lock = threading.Lock()
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
         self._forgotten: Counter[str] = Counter()  # refusals of addresses that made room
         #: reason -> refusals since this process started
@@ -53,18 +64,39 @@ class Refusals:
 
         `reason` is one of a few words of ours.
         """
+        with self._lock:
+            return self._note(address, reason)
+
+    def left(self, address: str) -> int:
+        """Return how many more refusals this address has before it must wait."""
+        with self._lock:
+            return int(self._left(address))
+
+    def wait(self, address: str) -> float:
+        """Return the seconds that this address must wait; 0: it has a try left."""
+        with self._lock:
+            return max(0.0, 1.0 - self._left(address)) / self._per_second
+
+    def _left(self, address: str) -> float:
+        known = self._addresses.get(_network(address))
+        if known is None:
+            return self._at_once
+        passed: float = self._clock() - known.at
+        return min(self._at_once, known.left + passed * self._per_second)
+
+    def _note(self, address: str, reason: str) -> bool:
         self.totals[reason] += 1
         now, key = self._clock(), _network(address)
         known = self._addresses.get(key)
         if known is None:
-            known = self._addresses[key] = _Address(now)
+            known = self._addresses[key] = _Address(now, self._at_once)
             if len(self._addresses) > _MAX_ADDRESSES:
                 _, oldest = self._addresses.popitem(last=False)
                 self._forgotten += oldest.reasons
         else:
             self._addresses.move_to_end(key)
         known.reasons[reason] += 1
-        known.left = min(_AT_ONCE, known.left + (now - known.at) * _PER_SECOND)
+        known.left = min(self._at_once, known.left + (now - known.at) * self._per_second)
         known.at = now
         if known.left < 1.0:
             self.totals["slowed"] += 1
@@ -74,6 +106,10 @@ class Refusals:
 
     def report(self) -> None:
         """Log who was refused since the last report, as far as that fits a few lines."""
+        with self._lock:
+            self._report()
+
+    def _report(self) -> None:
         now = self._clock()
         due = [
             (sum(each.reasons.values()), address)

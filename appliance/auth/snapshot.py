@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from appliance.auth.principal import Principal, Right
 from appliance.errors import InputError
 from appliance.model import grants
-from appliance.store.access_rows import AccessRows, InboxRow, SchemaRow, TokenRow
+from appliance.store.access_rows import AccessRows, InboxRow, SchemaRow, SessionRow, TokenRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class AccessSnapshot:
     principals: frozenset[Principal]
     #: JSON Schemas by topic; they are decided by in the same way
     schemas: Mapping[str, SchemaRow]
+    #: sessions of the console that count, by the SHA-256 of the secret in the cookie
+    sessions: Mapping[bytes, SessionRow]
 
     @classmethod
     def of(cls, rows: AccessRows, now: float) -> Self:
@@ -71,6 +73,9 @@ class AccessSnapshot:
             rows.version, now, min(ends),
             MappingProxyType(tokens), MappingProxyType(inboxes), principals,
             MappingProxyType({row.topic: row for row in rows.schemas}),
+            MappingProxyType({
+                row.digest: row for row in rows.sessions if _counts(row.expires_at, now, ends)
+            }),
         )  # fmt: skip
 
     def holds_at(self, now: float) -> bool:
@@ -95,12 +100,17 @@ def hashed(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
+def unix_time(time: str) -> float:
+    """Return a time of the store as Unix time."""
+    return datetime.fromisoformat(time).timestamp()
+
+
 def _counts(expires_at: str | None, now: float, ends: list[float]) -> bool:
     """Whether what ends at this time counts at `now`; then the time is added to `ends`."""
     if expires_at is None:
         return True
     try:
-        end = datetime.fromisoformat(expires_at).timestamp()
+        end = unix_time(expires_at)
     except (ValueError, OverflowError):
         return False  # someone wrote it by SQL: who can't say when it ends gets nothing
     if end > now:

@@ -13,6 +13,7 @@ from appliance.api.schemas.book import SchemaBook
 from appliance.api.services import Services
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.refresher import AccessRefresher
+from appliance.auth.sign_in import SignIn
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.cli import verifying
@@ -61,6 +62,7 @@ def api_services(
         refresher=refresher,
         refusals=authorizer.refusals,
         tokens=TokenDesk(store.access, refresher.refresh),
+        sign_in=SignIn(store.access, authorizer, refresher),
         broker=broker,
         processes=lambda: processes.read(config),
         readiness=lambda: readiness.assess(config, reader, broker()),

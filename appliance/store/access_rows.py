@@ -107,6 +107,23 @@ class SchemaRow(NamedTuple):
     changed_at: str
 
 
+class SessionRow(NamedTuple):
+    """Someone who signed in to the console with a token, and has its rights.
+
+    `digest` and `token` are the SHA-256 of the secret in the cookie, and of the token. `name` is
+    the principal's, `address` and `agent` are the browser's: its address, and what it calls itself.
+    """
+
+    digest: bytes
+    token: bytes
+    name: str
+    address: str
+    agent: str
+    created_at: str
+    expires_at: str
+    last_used_at: str
+
+
 class AccessRows(NamedTuple):
     """Everything that decides who may do what, as one read saw it.
 
@@ -117,3 +134,4 @@ class AccessRows(NamedTuple):
     tokens: list[TokenKey]
     inboxes: list[InboxKey]
     schemas: Sequence[SchemaRow] = ()
+    sessions: Sequence[SessionRow] = ()

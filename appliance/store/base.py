@@ -16,7 +16,15 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 from appliance.machine.complaint import Complaint
 from appliance.model.contents import Content
 from appliance.model.ledger import LedgerEntry
-from appliance.store.access_rows import AccessRows, AuditEntry, Deed, InboxRow, SchemaRow, TokenRow
+from appliance.store.access_rows import (
+    AccessRows,
+    AuditEntry,
+    Deed,
+    InboxRow,
+    SchemaRow,
+    SessionRow,
+    TokenRow,
+)
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.rows import (
     PAGE_BYTES,
@@ -244,6 +252,21 @@ class Access(Protocol):
 
     def remove_signing_secret(self, name: str, secret_id: int, deed: Deed) -> bool:
         """Let an inbox take no signatures made with this secret; return whether it was there."""
+
+    def sessions(self) -> list[SessionRow]:
+        """Return the console's sessions, the one that was used last first."""
+
+    def create_session(self, session: SessionRow, deed: Deed) -> None:
+        """Add a session; those that have ended, and the ones longest unused of too many, go."""
+
+    def extend_sessions(self, ends: Mapping[bytes, tuple[str, str]]) -> None:
+        """Note of sessions, by digest, when they were used and until when they count now.
+
+        A power cut can undo it.
+        """
+
+    def end_session(self, digest: bytes, deed: Deed) -> bool:
+        """Remove a session; return whether it was there."""
 
     def record(self, deed: Deed) -> None:
         """Add an entry to the audit trail, for what is not done in this database."""

@@ -30,8 +30,8 @@ KNOWN_TO = {
     "sqlite3": {"store.sqlite"},
     "pysqlite3": {"store.sqlite"},
     "sqlite_utils": {"store.sqlite"},
-    "flask": {"api"},
-    "werkzeug": {"api"},
+    "flask": {"api", "console"},
+    "werkzeug": {"api", "console"},
     "httptools": {"api.http"},
     "msgspec": {"api.bodies"},
     "supervisor": {"supervision", "cli.commands.ctl"},
@@ -114,7 +114,7 @@ def test_the_architectures_table_of_modules_is_as_the_code_has_it():
 
 
 #: Modules that are named by their role or by what they serve, and so may have a namesake.
-NAMESAKES = ("base", "api.views.", "cli.commands.")
+NAMESAKES = ("base", "api.views.", "cli.commands.", "console.pages.")
 
 
 def test_modules_have_names_of_their_own_and_none_of_the_standard_library():

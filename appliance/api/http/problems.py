@@ -115,6 +115,10 @@ _RATE_LIMITED: Final = ProblemType(429, "rate-limited", "Too many requests")
 _METHOD_NOT_ALLOWED: Final = ProblemType(405, "method-not-allowed", "Method not allowed")
 _INTERNAL: Final = ProblemType(500, "internal", "Internal error")
 
+#: How a client can say who it is; a browser asks its user where it sees the first one.
+_BASIC: Final = 'Basic realm="appliance", '
+_BEARER: Final = 'Bearer realm="appliance"'
+
 #: The type of each error. The first class that fits counts, so subclasses stand before parents.
 _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
     TopicError: ProblemType(400, "bad-topic", "Invalid topic name"),
@@ -179,11 +183,14 @@ def of(error: ApplianceError) -> Problem:
     return internal()
 
 
-def unauthorized() -> Problem:
-    """Return the 401, the same whether a token is missing, malformed or wrong."""
+def unauthorized(*, asks: bool = True) -> Problem:
+    """Return the 401, the same whether a token is missing, malformed or wrong.
+
+    Without `asks` a browser does not ask its user for a password: a page of ours sees the answer.
+    """
     return _UNAUTHORIZED.problem(
         "send the header Authorization: Bearer TOKEN; `appliance token` prints the token",
-        {"WWW-Authenticate": 'Basic realm="appliance", Bearer realm="appliance"'},
+        {"WWW-Authenticate": f"{_BASIC if asks else ''}{_BEARER}"},
     )
 
 

@@ -17,12 +17,13 @@ from appliance.store.access_rows import (
     Deed,
     InboxKey,
     InboxRow,
+    SessionRow,
     SigningSecret,
     TokenKey,
     TokenRow,
 )
 from appliance.store.rows import Span
-from appliance.store.sqlite import audit_table
+from appliance.store.sqlite import audit_table, sessions
 from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.schemas import schema_rows
 from appliance.store.sqlite.short_write import writing
@@ -67,9 +68,10 @@ class SqliteAccess:
                     if name in inboxes
                 ]
                 schemas = schema_rows(connection)
+                signed_in = sessions.session_rows(connection)
             finally:
                 connection.execute("COMMIT")
-        return AccessRows(int(version), tokens, keys, schemas)
+        return AccessRows(int(version), tokens, keys, schemas, signed_in)
 
     def note_uses(self, tokens: Mapping[str, str], inboxes: Mapping[str, str]) -> None:
         """Note when tokens and inboxes were last used, by name; a power cut can undo it."""
@@ -202,6 +204,32 @@ class SqliteAccess:
             if gone:
                 audit_table.write(connection, deed)
         return bool(gone)
+
+    # --- sessions of the console
+
+    def sessions(self) -> list[SessionRow]:
+        """Return the console's sessions, the one that was used last first."""
+        with self._reader.reading() as connection:
+            return sessions.session_rows(connection)
+
+    def create_session(self, session: SessionRow, deed: Deed) -> None:
+        """Add a session; those that have ended, and the ones longest unused of too many, go."""
+        with writing(self._path) as connection:
+            sessions.add(connection, session)
+            audit_table.write(connection, deed)
+
+    def extend_sessions(self, ends: Mapping[bytes, tuple[str, str]]) -> None:
+        """Note of sessions, by digest, when they were used and until when they count now."""
+        with writing(self._path, synced=False) as connection:
+            sessions.extend(connection, ends)
+
+    def end_session(self, digest: bytes, deed: Deed) -> bool:
+        """Remove a session; return whether it was there."""
+        with writing(self._path) as connection:
+            was_there = sessions.remove(connection, digest)
+            if was_there:
+                audit_table.write(connection, deed)
+        return was_there
 
     # --- the audit trail
 

@@ -325,6 +325,27 @@ def m008_quarantine(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m009_sessions(db: "Database") -> None:
+    """Add who is signed in to the console."""
+    for statement in (
+        """
+        CREATE TABLE sessions (
+            digest BLOB PRIMARY KEY,                -- SHA-256 of the secret in the cookie
+            token BLOB NOT NULL,                    -- SHA-256 of the token: it has its rights
+            name TEXT NOT NULL,                     -- the token's
+            address TEXT NOT NULL,                  -- the browser's, and what it calls itself
+            agent TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            expires_at TEXT NOT NULL,               -- moved on while it is used
+            last_used_at TEXT NOT NULL              -- to some minutes
+        ) WITHOUT ROWID
+        """,
+        *_version_triggers("sessions", "digest, token, expires_at"),
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

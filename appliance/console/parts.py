@@ -1,0 +1,47 @@
+"""The parts of the appliance that the console's pages need; the API's services have them."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from appliance.auth.sign_in import SignIn
+from appliance.broker.base import BrokerState
+from appliance.config import Config
+from appliance.readiness import Readiness
+from appliance.store.base import DeadLetters, Reader
+from appliance.supervision.state import ProcessState
+
+
+class ConsoleParts(Protocol):
+    """One for each API process. Every part can be used in any thread."""
+
+    @property
+    def config(self) -> Config:
+        """The settings."""
+
+    @property
+    def reader(self) -> Reader:
+        """The store's reader."""
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The store's dead letters."""
+
+    @property
+    def sign_in(self) -> SignIn:
+        """Sessions of the console."""
+
+    @property
+    def broker(self) -> Callable[[], BrokerState]:
+        """Returns the broker's state as this process sees it."""
+
+    @property
+    def processes(self) -> Callable[[], list[ProcessState]]:
+        """Returns the state of each program that the supervisor runs."""
+
+    @property
+    def readiness(self) -> Callable[[], Readiness]:
+        """Returns the checks that a message sent now must pass to become a row."""
+
+    @property
+    def version(self) -> str:
+        """The program's version."""

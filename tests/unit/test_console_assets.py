@@ -1,0 +1,44 @@
+"""The console's files: small, without scripts in pages, and other people's as published."""
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+
+from appliance.console import frame
+from appliance.console.assets import assets
+
+CONSOLE = Path(frame.__file__).parent
+VENDOR = CONSOLE / "static" / "vendor"
+
+
+def test_files_of_other_people_are_as_they_were_published():
+    listed = {"vendor.toml"}
+    for package in tomllib.loads((VENDOR / "vendor.toml").read_text()).values():
+        assert "Permission is hereby granted" in (VENDOR / package["licence_file"]).read_text()
+        listed |= {package["licence_file"], *package["files"]}
+        for name, digest in package["files"].items():
+            assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest
+    assert {path.name for path in VENDOR.iterdir()} == listed
+
+
+def test_the_assets_stay_small():
+    sizes = {name: len(asset.content) for name, asset in assets().items()}
+    assert sizes["console.css"] <= 12 * 1024
+    own = [name for name in sizes if name.endswith(".js") and "/" not in name]
+    assert sum(sizes[name] for name in own) <= 20 * 1024
+
+
+def test_no_template_has_a_style_or_a_script_of_its_own():
+    for path in CONSOLE.rglob("*.html"):
+        text = path.read_text()
+        assert not re.search(r"\sstyle=|\son[a-z]+=|javascript:|\|\s*safe\b", text), path
+        for script in re.findall(r"<script\b[^>]*>", text):
+            assert " src=" in script or 'type="application/json"' in script, path
+
+
+def test_no_script_makes_markup_of_text():
+    for path in CONSOLE.rglob("static/*.js"):
+        text = path.read_text()
+        names = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function"
+        assert not re.search(names, text), path

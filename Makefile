@@ -23,7 +23,7 @@ CUTS ?= 16
 DESTDIR ?=
 PREFIX ?= /opt/appliance
 
-.PHONY: help run migrate lint format test model test-senders test-faults faults test-powercut \
+.PHONY: help run migrate lint format test model test-senders test-browser test-faults faults test-powercut \
   powercut test-image test-systemd test-vm check-all bench bench-full image base-image image-for-tests \
   systemd-images-for-tests images-for-tests deb install lock clean
 
@@ -74,6 +74,9 @@ model: need-model $(VENV)/dev.stamp ## explore the promise by machine, in thousa
 
 test-senders: need-broker-senders $(VENV)/dev.stamp ## let other people's programs send: webhooks, browser, syslog-ng, OpenTelemetry
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/senders
+
+test-browser: need-broker-browser $(VENV)/dev.stamp ## look at the console in Chromium: every page, its accessibility, hostile messages
+	$(VENV)/bin/pytest tests/browser $(BROWSER)
 
 test-faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## break every part under load and count what is stored; as root
 	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/faults -m 'not long' $(FAULTS)
@@ -148,6 +151,7 @@ check-all: ## everything that .ci/run does, and whole: with the long storms and 
 	$(MAKE) lint
 	$(MAKE) test
 	$(MAKE) test-senders
+	$(MAKE) test-browser
 	$(MAKE) model
 	$(MAKE) faults
 	$(MAKE) bench

@@ -36,6 +36,11 @@ NEEDS = {
         "curl": "curl",
         "syslog-ng": "syslog-ng-core",
     },
+    "browser": {
+        "chromium": "chromium",
+        "curl": "curl",
+        "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core",
+    },
     "model": {"gcc": "gcc", "spin": "spin", "/usr/include/stdio.h": "libc6-dev"},
     "lint": {"shellcheck": "shellcheck", "systemd-analyze": "systemd", "git": "git"},
     "package": {"dpkg-deb": "dpkg", "strip": "binutils", "git": "git"},

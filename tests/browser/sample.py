@@ -1,0 +1,48 @@
+"""Messages of every kind for pages to show, and the addresses of all pages."""
+
+import json
+
+from harness import wait_until
+from supervised import Appliance
+
+#: Every page that is shown to who is signed in: its name, and its address with names of `fill`.
+PAGES = {
+    "overview": "/console/",
+    "help": "/console/help",
+    "nothing": "/console/no-such-page",
+}
+#: Pages whose answer is an error, which the browser reports.
+ERRORS = {"nothing": "404"}
+
+
+def fill(inbox: Appliance) -> dict[str, str]:
+    """Send messages; return the names that addresses of PAGES have in braces."""
+    ids: dict[str, str] = {}
+
+    def send(topic: str, body: bytes, name: str = "", **headers: str) -> None:
+        answer = inbox.client.post(f"/v1/topics/{topic}/messages", content=body, headers=headers)
+        assert answer.status_code == 202, answer.text
+        ids[name or "last"] = answer.json()["id"]
+
+    for number in range(60):
+        reading = {"device": f"t-{number % 7}", "temp": 18.5 + number / 10, "ok": number % 9 > 0}
+        send("readings", json.dumps(reading).encode())
+    order = {
+        "id": 9223372036854775807,
+        "customer": {"name": "Ada Straße", "id": 42},
+        "items": [{"sku": "A-1", "count": 2, "price": 19.90}, {"sku": "B-7", "count": 1}],
+        "paid": True,
+        "note": None,
+    }
+    send("orders", json.dumps(order).encode(), "message")
+    order["paid"] = False
+    send("orders", json.dumps(order).encode(), "other")
+    send("backups", b"backup ok", "text")
+    send("pictures", bytes(range(256)) * 3, "binary")
+    send("webhooks.github", b'{"action":"opened","number":1}', **{"X-GitHub-Event": "issues"})
+    for each in set(ids.values()):
+        wait_until(
+            lambda each=each: inbox.client.get(f"/v1/messages/{each}").status_code == 200,
+            f"{each} is stored",
+        )
+    return {**ids, "topic": "readings"}

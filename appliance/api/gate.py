@@ -111,7 +111,10 @@ class Gate:
         credentials = head.values.get(b"authorization")
         cookies = head.values.get(b"cookie") if credentials is None else None
         by_cookie = cookies is not None and _is_for_pages(head)
-        if by_cookie:
+        form_token = head.values.get(b"x-appliance-form") if cookies is not None else None
+        if form_token is not None and self._publishing.serves(head):
+            by_cookie, principal = True, self._authorizer.sends(cookies, form_token)
+        elif by_cookie:
             principal = self._authorizer.session(cookies)
         else:
             principal = self._authorizer.principal(credentials)

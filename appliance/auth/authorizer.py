@@ -10,6 +10,7 @@ import hmac
 import time
 from typing import Final
 
+from appliance.auth.form_token import is_form_token
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal
 from appliance.auth.refusal_counts import Refusals
 from appliance.auth.snapshot import EMPTY, AccessSnapshot, Inbox, hashed, unix_time
@@ -94,6 +95,13 @@ class Authorizer:
         if principal is not None:
             self._session_uses[digest] = now
         return principal
+
+    def sends(self, cookies: bytes | None, form_token: bytes) -> Principal | None:
+        """Return whose session's page sends this; None where it is not proven by its token."""
+        secret = _session_secret(cookies)
+        if secret is None or not is_form_token(secret, form_token):
+            return None
+        return self.session(cookies)
 
     def inbox(self, secret: str) -> Inbox | None:
         """Return the inbox with this secret in its address (POST /in/{secret}), or None."""

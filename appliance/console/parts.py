@@ -6,8 +6,10 @@ from typing import Protocol
 from appliance.auth.sign_in import SignIn
 from appliance.broker.base import BrokerState
 from appliance.config import Config
+from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
-from appliance.store.base import DeadLetters, Reader
+from appliance.redrive import Redriver
+from appliance.store.base import Access, DeadLetters, Reader
 from appliance.supervision.state import ProcessState
 
 
@@ -25,6 +27,18 @@ class ConsoleParts(Protocol):
     @property
     def dead_letters(self) -> DeadLetters:
         """The store's dead letters."""
+
+    @property
+    def redriver(self) -> Redriver:
+        """Sends dead letters again."""
+
+    @property
+    def access(self) -> Access:
+        """The store's tokens, inbox addresses and audit trail."""
+
+    @property
+    def operations(self) -> Operations:
+        """What an administrator asks of the running appliance."""
 
     @property
     def sign_in(self) -> SignIn:

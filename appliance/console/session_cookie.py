@@ -4,13 +4,13 @@ Other sites can make a browser send the cookie, and not read it: so a form prove
 cookie's secret that it is one of our pages.
 """
 
-import hashlib
-import hmac
 from typing import Final
 
 from flask import Response, request
 
 from appliance.auth.authorizer import COOKIE, SECURE_COOKIE
+from appliance.auth.form_token import form_token as form_token_of
+from appliance.auth.form_token import is_form_token
 
 #: Name of the form's field.
 FIELD: Final = "csrf"
@@ -23,7 +23,7 @@ def secret() -> str:
 
 def form_token() -> str:
     """Return what a form of this session carries."""
-    return hashlib.sha256(b"form of " + secret().encode("utf-8", "replace")).hexdigest()
+    return form_token_of(secret().encode("utf-8", "replace"))
 
 
 def give(answer: Response, session_secret: str) -> Response:
@@ -63,6 +63,5 @@ def is_forged() -> bool:
     if not is_ours:
         return True
     sent = request.form.get(FIELD, "")
-    return bool(secret()) and not hmac.compare_digest(
-        sent.encode("utf-8", "replace"), form_token().encode()
-    )
+    own = secret().encode("utf-8", "replace")
+    return bool(own) and not is_form_token(own, sent.encode("utf-8", "replace"))

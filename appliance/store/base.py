@@ -167,6 +167,12 @@ class DeadLetters(Protocol):
     def count(self, choice: Choice) -> int:
         """Return the number of letters with the choice's reason and topic, whatever its span."""
 
+    def reasons(self, patterns: Sequence[str] | None = None) -> list[tuple[str, int]]:
+        """Return the reasons and how many letters each has, the most first.
+
+        With `patterns`, those of topics that match one of them.
+        """
+
     def find(self, seq: int) -> Letter | None:
         """Return the letter with this `seq`, or None."""
 
@@ -270,6 +276,9 @@ class Access(Protocol):
 
     def record(self, deed: Deed) -> None:
         """Add an entry to the audit trail, for what is not done in this database."""
+
+    def redrives(self, message_id: str, limit: int) -> list[AuditEntry]:
+        """Return the newest entries of letters that were sent again as this message."""
 
     def audit(self, span: Span, limit: int) -> list[AuditEntry]:
         """Return up to `limit` entries of a span; newest first, with `after` oldest first."""

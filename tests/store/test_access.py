@@ -200,3 +200,14 @@ def test_the_audit_trail_takes_hostile_targets_and_bounds_them(access):
     (entry,) = access.audit(Span(), 9)
     assert entry.target.startswith("\\udcff\0xxx")
     assert len(entry.target) == 300
+
+
+def test_redrives_are_found_by_the_message_that_a_letter_became(access):
+    one, other = "01a213ff-ecfd-7000-9b39-123500000000", "01a213ff-ecfd-7000-9b39-123500000001"
+    for target, message in (("1", one), ("2", other), ("3", one)):
+        access.record(deed("dead-letter-redrive", target, f"as message {message} of t"))
+    access.record(deed("dead-letter-discard", "4", f"as message {one} of t"))
+    assert [each.target for each in access.redrives(one, 9)] == ["3", "1"]
+    assert [each.target for each in access.redrives(one, 1)] == ["3"]
+    for hostile in ("", "%", one[:-1], f"{one} of", "' OR 1"):
+        assert access.redrives(hostile, 9) == []

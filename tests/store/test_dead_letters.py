@@ -103,3 +103,12 @@ def test_a_page_of_letters_is_bounded_in_rows_and_bytes(writer, letters):
     page = letters.page(Choice(after=0), 9, max_bytes=250)
     assert (len(page.rows), page.more) == (2, True)
     assert len(letters.page(Choice(), 9, max_bytes=1).rows) == 1
+
+
+def test_reasons_are_counted_the_most_frequent_first_and_by_topic_for_who_sees_some(
+    writer, letters
+):
+    writer.store([letter(b"1", "a"), letter(b"2", "a"), letter(b"3", "b", "unstorable")])
+    assert letters.reasons() == [("conflict", 2), ("unstorable", 1)]
+    assert letters.reasons(["b*"]) == [("unstorable", 1)]
+    assert letters.reasons([]) == []

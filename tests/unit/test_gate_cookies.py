@@ -11,6 +11,7 @@ from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.route import PublishRoute
 from appliance.api.schemas.book import SchemaBook
 from appliance.auth.authorizer import Authorizer
+from appliance.auth.form_token import form_token
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS
 from appliance.auth.snapshot import AccessSnapshot, hashed
 from appliance.config import load
@@ -144,3 +145,40 @@ def test_before_the_tokens_are_read_nobody_is_called_a_stranger(gate, keys):
     keys.snapshot = AccessSnapshot.of(AccessRows(0, [], []), 0.0)
     assert ask(gate, b"/console/", COOKIE).status == 503
     assert ask(gate, b"/v1/stream", COOKIE).status == 503
+
+
+FORM = b"X-Appliance-Form: "
+SEND = b"/v1/topics/a/messages"
+
+
+def test_a_page_of_the_session_sends_messages_and_nothing_else(gate):
+    own = FORM + form_token(SECRET.encode()).encode()
+    length = b"Content-Length: 1"
+    assert ask(gate, SEND, COOKIE, own, length, method=b"POST").principal == ADMINISTRATOR
+    for target in (b"/v1/tokens", b"/v1/dead-letters/1/redrive", b"/v1/backups"):
+        assert ask(gate, target, COOKIE, own, length, method=b"POST").status == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (COOKIE,),
+        (COOKIE, FORM + b"wrong"),
+        (COOKIE, FORM),
+        (COOKIE, FORM + b"\xff" * 64),
+        (FORM + form_token(SECRET.encode()).encode(),),
+        (b"Cookie: appliance_session=wrong", FORM + form_token(b"wrong").encode()),
+        (b"Authorization: Bearer wrong", COOKIE, FORM + form_token(SECRET.encode()).encode()),
+    ],
+)
+def test_a_message_without_the_sessions_token_is_refused(gate, headers):
+    answer = ask(gate, SEND, *headers, b"Content-Length: 1", method=b"POST")
+    assert isinstance(answer, Problem)
+    assert answer.status == 401
+
+
+def test_a_session_that_only_reads_sends_nothing(gate, keys):
+    reader = TokenRow("r", ("read",), ("*",), None, TIME)
+    keys.put(AccessSnapshot.of(rows("reader", tokens=[TokenKey(hashed(b"reader"), reader)]), 1e9))
+    own = FORM + form_token(SECRET.encode()).encode()
+    assert ask(gate, SEND, COOKIE, own, b"Content-Length: 1", method=b"POST").status == 403

@@ -238,6 +238,11 @@ class SqliteAccess:
         with writing(self._path) as connection:
             audit_table.write(connection, deed)
 
+    def redrives(self, message_id: str, limit: int) -> list[AuditEntry]:
+        """Return the newest entries of letters that were sent again as this message."""
+        with self._reader.reading() as connection:
+            return audit_table.redrives(connection, message_id, limit)
+
     def audit(self, span: Span, limit: int) -> list[AuditEntry]:
         """Return up to `limit` entries of a span; newest first, with `after` oldest first."""
         with self._reader.reading() as connection:

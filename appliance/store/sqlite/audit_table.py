@@ -42,6 +42,16 @@ def entries(connection: Any, span: Span, limit: int) -> list[AuditEntry]:
     return [AuditEntry._make(row) for row in connection.execute(query, values)]
 
 
+def redrives(connection: Any, message_id: str, limit: int) -> list[AuditEntry]:
+    """Return the newest `limit` entries of letters that were sent again as this message."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM audit WHERE action = 'dead-letter-redrive' "  # noqa: S608  # ours
+        "AND substr(details, 1, 48) = 'as message ' || ? || ' ' ORDER BY seq DESC LIMIT ?",
+        (message_id, limit),
+    )
+    return [AuditEntry._make(row) for row in rows]
+
+
 def _cut(text: str) -> str:
     # A lone surrogate is no text to SQLite.
     clean = text.encode("utf-8", "backslashreplace").decode()

@@ -52,6 +52,16 @@ class SqliteDeadLetters:
             query = f"SELECT count(*) FROM dead_letters {where}"  # noqa: S608  # ours
             return int(connection.execute(query, values).fetchone()[0])
 
+    def reasons(self, patterns: Sequence[str] | None = None) -> list[tuple[str, int]]:
+        """Return the reasons and how many letters each has, the most first."""
+        with self._reader.reading() as connection:
+            query = (
+                f"SELECT reason, count(*) FROM dead_letters WHERE {MATCHES} "  # noqa: S608  # ours
+                "GROUP BY reason ORDER BY 2 DESC, 1"
+            )
+            rows = connection.execute(query, {"patterns": pattern_text(patterns)}).fetchall()
+        return [(reason, count) for reason, count in rows]
+
     def find(self, seq: int) -> Letter | None:
         """Return the letter with this `seq`, or None."""
         with self._reader.reading() as connection:

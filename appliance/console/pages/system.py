@@ -1,0 +1,238 @@
+"""The system: processes and their logs, checks, backups, settings, storage. For administrators."""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response as AnyResponse
+
+from appliance.auth.principal import Right
+from appliance.console.acting import acting
+from appliance.console.page_errors import PageError
+from appliance.console.parts import ConsoleParts
+from appliance.console.rights import needs
+from appliance.errors import BackupError, StoreError
+from appliance.logs import terminal
+from appliance.machine import disk_space
+from appliance.operations.chore import Chore
+from appliance.store.access_rows import Deed
+from appliance.supervision.process_logs import LEVELS, LogLine
+
+#: Lines of a log on its page.
+_LINES: Final = 500
+#: Seconds after which a page about something that is under way is asked for again.
+_AGAIN_SECONDS: Final = 2
+#: The pages, by the name of their view.
+_TABS: Final = (
+    ("show_system", "Processes"),
+    ("show_logs", "Logs"),
+    ("show_checks", "Checks"),
+    ("show_backups", "Backups"),
+    ("show_settings", "Settings"),
+    ("show_storage", "Storage"),
+)
+#: The sentence that says what a restart means, by the beginning of a process's name.
+_MEANING: Final = {
+    "api": "Requests that are under way are answered first; new ones wait a second or two.",
+    "broker": "Posts wait up to 5 seconds, then they are refused with 503 until it is back.",
+    "worker": "Another worker takes over at once; messages wait in the queue meanwhile.",
+    "janitor": "Retention, checkpoints and scheduled backups wait until it is back.",
+    "listener": "Hung programs are not noticed until it is back, a second later.",
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whether every envelope that was accepted is accounted for, as the last check found it."""
+
+    envelopes: int
+    missing: int
+    at: str
+
+
+def add(views: Blueprint, parts: ConsoleParts) -> None:
+    """Serve /console/system and the addresses below it."""
+    _serve_processes(views, parts)
+    _serve_checks(views, parts)
+    _serve_backups(views, parts)
+
+    @views.get("/system/settings")
+    @needs(Right.ADMIN)
+    def show_settings() -> str:
+        return _page("settings.html", settings=parts.operations.settings())
+
+    @views.get("/system/storage")
+    @needs(Right.ADMIN)
+    def show_storage() -> str:
+        try:
+            disks = disk_space.disks(parts.config)
+        except StoreError:
+            disks = []
+        return _page(
+            "storage.html",
+            totals=parts.reader.totals(),
+            details=parts.reader.details(),
+            engine=parts.reader.engine,
+            disks=disks,
+            quarantine=parts.dead_letters.quarantine(),
+            config=parts.config,
+        )
+
+
+def _page(template: str, **values: Any) -> str:
+    return render_template(f"console/{template}", tabs=_TABS, **values)
+
+
+def _serve_processes(views: Blueprint, parts: ConsoleParts) -> None:
+    operations = parts.operations
+
+    @views.get("/system")
+    @needs(Right.ADMIN)
+    def show_system() -> str:
+        told = request.args.get("told", "")
+        processes = parts.processes()
+        return _page(
+            "system.html",
+            processes=processes,
+            account=_account(operations.verify),
+            told=told if told in {each.name for each in processes} else None,
+        )
+
+    @views.post("/system/restart")
+    @needs(Right.ADMIN)
+    def restart_process() -> AnyResponse | str:
+        name = request.form.get("name", "")
+        process = next((each for each in parts.processes() if each.name == name), None)
+        if process is None:
+            raise NotFound
+        if "sure" not in request.form:
+            words = _MEANING.get(name.partition(":")[0].partition("@")[0], "It is started again.")
+            return _page("restart_confirm.html", process=process, words=words)
+        if not operations.restart(name):
+            raise NotFound
+        parts.access.record(Deed(acting(), "process-restart", name))
+        return redirect(url_for("console.show_system", told=name), 303)
+
+    @views.get("/system/logs")
+    @needs(Right.ADMIN)
+    def show_logs() -> str:
+        names = [each.name for each in parts.processes()]
+        process = request.args.get("process") or (names[0] if names else "supervisord")
+        level = request.args.get("level", "debug")
+        if level not in LEVELS:
+            raise PageError(HTTPStatus.BAD_REQUEST, "There is no such level of a log.")
+        log = operations.log(process, _LINES, level)
+        if log is None and names:
+            raise NotFound
+        return _page(
+            "logs.html", names=[*names, "supervisord"], process=process, level=level, levels=LEVELS,
+            log=log, readable=_readable,
+        )  # fmt: skip
+
+
+def _serve_checks(views: Blueprint, parts: ConsoleParts) -> None:
+    operations = parts.operations
+
+    @views.get("/system/checks")
+    @needs(Right.ADMIN)
+    def show_checks() -> Response:
+        doctor, verify = operations.doctor, operations.verify
+        text = _page(
+            "checks.html",
+            doctor=doctor.last,
+            doctor_running=doctor.running,
+            verify=verify.last,
+            verify_running=verify.running,
+            account=_account(verify),
+        )
+        return _again(text, doctor, verify)
+
+    @views.post("/system/checks")
+    @needs(Right.ADMIN)
+    def begin_check() -> AnyResponse:
+        if request.form.get("check") == "verify":
+            if operations.verify.begin(acting().name):
+                parts.access.record(Deed(acting(), "verify", "database"))
+        else:
+            operations.doctor.begin(acting().name)
+        return redirect(url_for("console.show_checks"), 303)
+
+
+def _serve_backups(views: Blueprint, parts: ConsoleParts) -> None:
+    desk = parts.operations.backups
+
+    @views.get("/system/backups")
+    @needs(Right.ADMIN)
+    def show_backups() -> Response:
+        text = _page(
+            "backups.html",
+            backups=desk.list_backups(),
+            running=desk.making.running,
+            last=desk.making.last,
+            every=parts.config.backup_every,
+            keep=parts.config.backup_keep,
+            folder=desk.folder,
+            now=time.time(),
+        )
+        return _again(text, desk.making)
+
+    @views.post("/system/backups")
+    @needs(Right.ADMIN)
+    def make_backup() -> AnyResponse:
+        if desk.making.begin(acting().name):
+            parts.access.record(Deed(acting(), "backup-make", "database"))
+        desk.making.wait(1.0)  # a small one is there at once
+        return redirect(url_for("console.show_backups"), 303)
+
+    @views.get("/system/backups/<name>")
+    @needs(Right.ADMIN)
+    def download_backup(name: str) -> Response:
+        file = desk.open(name)
+        if file is None:
+            raise NotFound
+        try:
+            parts.access.record(Deed(acting(), "backup-download", name))
+        except StoreError as error:
+            file.close()
+            raise BackupError("the audit trail can't be written") from error
+        answer = Response(iter(lambda: file.read(2**20), b""), content_type=desk.media_type)
+        answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        answer.call_on_close(file.close)
+        return answer
+
+
+def _account(verify: Chore) -> Account | None:
+    """Return the account of the envelopes, from the last check that could make it."""
+    last = verify.last
+    sums = (last.result or {}).get("sources") if last is not None else None
+    if last is None or not isinstance(sums, dict):
+        return None
+    try:
+        return Account(sums["accounted"] - sums["not_kept"], sums["missing"], last.ended_at)
+    except (KeyError, TypeError):  # another version wrote it
+        return None
+
+
+def _readable(line: LogLine) -> str:
+    """Return a line as a terminal shows it, where it is one of ours."""
+    if not line.text.startswith("{"):
+        return line.text
+    try:
+        members = json.loads(line.text)
+        when = datetime.fromisoformat(members["time"])
+        return terminal.line(when, line.level, str(members["event"]), members)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return line.text
+
+
+def _again(text: str, *chores: Chore) -> Response:
+    """Have the browser ask again while something is under way."""
+    answer = Response(text, content_type="text/html; charset=utf-8")
+    if any(chore.running is not None for chore in chores):
+        answer.headers["Refresh"] = str(_AGAIN_SECONDS)
+    return answer

@@ -24,7 +24,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -34,8 +35,13 @@ from appliance.errors import SchemaError, StoreError, StoreFullError, TablesErro
 from appliance.machine.allowance import Allowance
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
-from appliance.model.contents import Content, LedgerReport
-from appliance.model.wire import Envelope
+from appliance.model.contents import (
+    Content,
+    DeadEnvelope,
+    DeadLetter,
+    ForeignMessage,
+    LedgerReport,
+)
 from appliance.store.base import Writer
 from appliance.store.salvage import store_each
 
@@ -52,6 +58,8 @@ _BACKOFF_FIRST: Final = 0.1
 _BACKOFF_LAST: Final = 5.0
 #: Seconds that a stop waits for the transaction under way; the supervisor kills after 8.
 _DRAIN: Final = 6.0
+#: Kinds of contents that are no rows.
+_DEAD: Final = frozenset({DeadLetter, DeadEnvelope})
 #: Beats in a minute: the status shows how many envelopes were stored in the last one.
 _MINUTE: Final = int(60 / BEAT_SECONDS)
 
@@ -67,6 +75,7 @@ class Worker:
         consumer: Consumer,
         open_writer: Callable[[], Writer],
         allowed: Allowance,
+        check_foreign: Callable[[Sequence[Content], Callable[[], None]], list[Content]],
     ) -> None:
         self._pulse = pulse
         # Bytes stored in one transaction: they bound how long the writer is held, and the memory.
@@ -74,6 +83,7 @@ class Worker:
         self._owed_envelopes = allowed.owed
         self._consumer = consumer
         self._open_writer = open_writer
+        self._check_foreign = check_foreign
         self._stored = 0  # envelopes
         self._trouble = ""
         self._deliveries: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
@@ -203,10 +213,14 @@ class Worker:
     ) -> Writer | None:
         """Store a group, however long it takes; return None where the stop came first."""
         contents: list[Content] = [delivery.content for delivery in group]
-        owed: list[Content] = [*self._owed, *contents]
+        kinds = set(map(type, contents))
 
         def attempt() -> Writer:
-            nonlocal writer
+            nonlocal writer, contents, kinds
+            if ForeignMessage in kinds:  # the API has checked all others
+                contents = self._check_foreign(contents, partial(self._pulse.beat, STORING))
+                kinds = {*map(type, contents)} - {ForeignMessage}
+            owed: list[Content] = [*self._owed, *contents]
             writer = writer or self._open_writer()
             try:
                 missing = writer.store(owed if account else contents, account=account)
@@ -231,7 +245,7 @@ class Worker:
                 self._owed, self._accounted_at = [], time.monotonic()
             else:
                 self._owed += [LedgerReport(c.ledger, c.received_at) for c in contents]
-            dead = sum(not isinstance(content, Envelope | LedgerReport) for content in contents)
+            dead = sum(type(each) in _DEAD for each in contents) if kinds & _DEAD else 0
             self._stored += len(group)
             _log.debug("envelopes stored", envelopes=len(group), dead=dead)
         return open_writer

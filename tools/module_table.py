@@ -26,7 +26,7 @@ ORDER: Final = [
     ["machine", "logs"],
     ["credentials"],
     ["broker", "store"],
-    ["auth", "readiness", "redrive"],
+    ["auth", "readiness", "redrive", "schemas"],
     ["worker", "janitor"],
     ["supervision"],
     ["client"],

@@ -21,7 +21,6 @@ from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
 from appliance.api.quarantine.door import QuarantineDoor
-from appliance.api.schemas.book import SchemaBook
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.refusal_counts import REPORT_SECONDS, Refusals
 from appliance.broker.base import Publisher
@@ -29,6 +28,7 @@ from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import disk_space, ports
 from appliance.machine.pulse import BEAT_SECONDS, Pulse
+from appliance.schemas.book import SchemaBook
 from appliance.store.base import Commits
 
 #: Seconds that a stop waits for the requests under way.

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from importlib import metadata
 
 from appliance.api.quarantine.door import QuarantineDoor
-from appliance.api.schemas.book import SchemaBook
 from appliance.auth.refresher import AccessRefresher
 from appliance.auth.refusal_counts import Refusals
 from appliance.auth.sign_in import SignIn
@@ -16,6 +15,7 @@ from appliance.config import Config
 from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
+from appliance.schemas.book import SchemaBook
 from appliance.store.base import Access, Backups, DeadLetters, Reader, Schemas
 from appliance.supervision.state import ProcessState
 

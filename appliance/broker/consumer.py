@@ -95,7 +95,7 @@ class AmqpConsumer:
         turn, self._channel = self._turn, channel
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            content = self._reader.read(method.routing_key, properties, body)
+            content = self._reader.read(method.routing_key, properties, body, method.redelivered)
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
         def died(_: Any, method: Any, properties: Any, body: bytes) -> None:

@@ -9,7 +9,14 @@ import structlog
 from appliance.broker import foreign
 from appliance.errors import EnvelopeError, TopicError
 from appliance.model import ledger
-from appliance.model.contents import REPORT, Content, DeadEnvelope, DeadLetter, LedgerReport
+from appliance.model.contents import (
+    REPORT,
+    Content,
+    DeadEnvelope,
+    DeadLetter,
+    ForeignMessage,
+    LedgerReport,
+)
 from appliance.model.ids import PREFIX_LENGTH, IdSource, is_id, key_prefix
 from appliance.model.meta import content_type, extended, is_sound
 from appliance.model.timestamps import is_time, now
@@ -41,7 +48,9 @@ class EnvelopeReader:
         self._map_topics = map_topics
         self._ids = IdSource()
 
-    def read(self, routing_key: str | bytes, properties: Any, body: bytes) -> Content:
+    def read(
+        self, routing_key: str | bytes, properties: Any, body: bytes, redelivered: bool = False
+    ) -> Content:
         """Return the envelope; or a ledger report; or a dead letter where it is neither."""
         topic = _text(routing_key)
         try:
@@ -49,7 +58,7 @@ class EnvelopeReader:
             if kind is None:
                 if properties.type == REPORT:
                     return _report(body)
-                return self._foreign(topic, properties, body)
+                return self._foreign(topic, properties, body, redelivered)
             return _ours(topic, kind, properties, body)
         except (EnvelopeError, TopicError) as error:
             reason = error.reason if isinstance(error, EnvelopeError) else "bad-topic"
@@ -66,7 +75,9 @@ class EnvelopeReader:
             _log.exception("delivery unreadable")
             return DeadLetter(topic, self._ids.new(), now(), body, "undecodable", repr(error))
 
-    def _foreign(self, topic: str, properties: Any, body: bytes) -> Envelope:
+    def _foreign(
+        self, topic: str, properties: Any, body: bytes, redelivered: bool
+    ) -> ForeignMessage:
         """Read another AMQP client's message; its `message_id` is its idempotency key."""
         meta = foreign.meta(properties)
         if self._map_topics:
@@ -79,9 +90,9 @@ class EnvelopeReader:
         if not body:
             raise EnvelopeError("empty", "a message without a body")
         message_id = self._id(topic, _text(properties.message_id))
-        return Envelope(
+        return ForeignMessage(
             topic, Kind.MESSAGE, message_id, now(), 1, len(body), body, "",
-            content_type(_text(properties.content_type)), meta,
+            content_type(_text(properties.content_type)), meta, redelivered,
         )  # fmt: skip
 
     def _id(self, topic: str, key: str) -> str:

@@ -9,7 +9,6 @@ from typing import Any, Final
 from appliance import readiness
 from appliance.api.quarantine.door import QuarantineDoor
 from appliance.api.quarantine.recheck import Rechecker
-from appliance.api.schemas.book import SchemaBook
 from appliance.api.services import Services
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.refresher import AccessRefresher
@@ -24,6 +23,7 @@ from appliance.operations.backup_desk import BackupDesk
 from appliance.operations.chore import Chore, Report
 from appliance.operations.operations import Operations
 from appliance.redrive import Redriver
+from appliance.schemas.book import SchemaBook
 from appliance.store.base import Store
 from appliance.supervision import process_logs, processes, restart
 
@@ -45,7 +45,7 @@ def api_services(
     `publish` returns when the broker has an envelope on disk, or raises BrokerError.
     """
     reader, dead_letters = store.reader, store.dead_letters
-    book = SchemaBook(authorizer)
+    book = SchemaBook(lambda: authorizer.snapshot.schemas)
     rechecker = Rechecker(config, store.access, book, reader)
     refresher = AccessRefresher(store.access, authorizer)
     return Services(

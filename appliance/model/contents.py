@@ -15,6 +15,16 @@ REPORT: Final = "appliance.report"
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignMessage(Envelope):
+    """An envelope that another AMQP or MQTT client published: nobody has checked its message yet.
+
+    `redelivered` says that the broker delivered it before.
+    """
+
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A body that can't be stored as a message.
 

@@ -12,12 +12,12 @@ from appliance.api.known_heads import _MAX_HEADS
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
-from appliance.api.schemas.book import SchemaBook
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right
 from appliance.auth.snapshot import AccessSnapshot, hashed
 from appliance.config import load
 from appliance.model.grants import Rate
+from appliance.schemas.book import SchemaBook
 from appliance.store.access_rows import AccessRows, InboxKey, InboxRow
 
 MESSAGES = b"/v1/topics/a/messages"
@@ -46,7 +46,11 @@ def gate(keys):
     open_addresses = OpenAddresses(application, application.ask)
     inboxes = InboxRoute(load({}), None, keys)
     return Gate(
-        keys, open_addresses, PublishRoute(load({}), None, SchemaBook(keys)), inboxes, application
+        keys,
+        open_addresses,
+        PublishRoute(load({}), None, SchemaBook(lambda: keys.snapshot.schemas)),
+        inboxes,
+        application,
     )
 
 
@@ -236,7 +240,7 @@ def test_a_path_may_begin_with_the_prefix_of_our_own_address(keys, target, path)
     application = WsgiBridge(None, 1)
     open_addresses = OpenAddresses(application, application.ask)
     inboxes = InboxRoute(load({}), None, keys)
-    route = PublishRoute(load({}), None, SchemaBook(keys))
+    route = PublishRoute(load({}), None, SchemaBook(lambda: keys.snapshot.schemas))
     gate = Gate(keys, open_addresses, route, inboxes, application, prefix="/inbox")
     request_head = head.parse(bytes_of(method=b"GET", target=target))
     gate.admit(request_head)

@@ -1,6 +1,7 @@
 """The gate and the console's cookie: it shows pages, and under /v1/ it only reads."""
 
 import pytest
+from appliance.api.schemas.book import SchemaBook
 
 from appliance.api.gate import Gate
 from appliance.api.http import head
@@ -9,7 +10,6 @@ from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.inbox.inbox_route import InboxRoute
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.route import PublishRoute
-from appliance.api.schemas.book import SchemaBook
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.form_token import form_token
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS

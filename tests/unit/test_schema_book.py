@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from appliance.api.schemas.book import SchemaBook
-from appliance.api.schemas.checker import SchemaChecker
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.snapshot import AccessSnapshot
 from appliance.errors import MissingExtraError, RefusedError
+from appliance.schemas.book import SchemaBook
+from appliance.schemas.checker import SchemaChecker
 from appliance.store.access_rows import AccessRows, SchemaRow
 
 TEXT = '{"type":"object"}'
@@ -33,7 +33,7 @@ def put(authorizer):
 
 
 def test_a_book_knows_the_topics_of_the_snapshot_and_compiles_each_once(authorizer, put):
-    book = SchemaBook(authorizer)
+    book = SchemaBook(lambda: authorizer.snapshot.schemas)
     assert book.of("orders") is None
     put(row("orders"))
     schema = book.of("orders")
@@ -46,7 +46,7 @@ def test_a_book_knows_the_topics_of_the_snapshot_and_compiles_each_once(authoriz
 
 
 def test_a_book_takes_another_schema_and_drops_one_that_is_gone(authorizer, put):
-    book = SchemaBook(authorizer)
+    book = SchemaBook(lambda: authorizer.snapshot.schemas)
     put(row("orders"))
     assert book.of("orders").error(b"[]")
     put(row("orders", text='{"type":"array"}'))
@@ -58,7 +58,7 @@ def test_a_book_takes_another_schema_and_drops_one_that_is_gone(authorizer, put)
 @pytest.mark.parametrize("text", ["no json", '{"$ref":"#"}', '{"type":"foo"}'])
 def test_a_schema_that_someone_wrote_by_sql_refuses_unless_it_only_observes(authorizer, put, text):
     put(row("a", "reject", text), row("b", "quarantine", text), row("c", "observe", text))
-    book = SchemaBook(authorizer)
+    book = SchemaBook(lambda: authorizer.snapshot.schemas)
     for topic in ("a", "b"):
         with pytest.raises(RefusedError, match="can't be checked here"):
             book.of(topic).error(b"{}")
@@ -70,14 +70,14 @@ def test_a_schema_without_the_library_can_not_be_set_and_never_passes(authorizer
     with pytest.raises(MissingExtraError, match=r"queue-appliance\[schema\]"):
         SchemaChecker(TEXT)
     put(row("a"), row("b", "observe"))
-    book = SchemaBook(authorizer)
+    book = SchemaBook(lambda: authorizer.snapshot.schemas)
     with pytest.raises(RefusedError):
         book.of("a").error(b"{}")
     assert book.of("b").error(b"[]") is None
 
 
 def test_a_book_can_be_read_by_threads_while_snapshots_change(authorizer, put):
-    book, errors, done = SchemaBook(authorizer), [], threading.Event()
+    book, errors, done = SchemaBook(lambda: authorizer.snapshot.schemas), [], threading.Event()
 
     def read():
         try:

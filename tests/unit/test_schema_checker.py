@@ -6,9 +6,9 @@ import time
 import orjson
 import pytest
 
-from appliance.api.schemas.checker import MAX_SCHEMA_BYTES, SchemaChecker
-from appliance.api.schemas.cost import MAX_COST, cost_of
 from appliance.errors import InputError
+from appliance.schemas.checker import MAX_SCHEMA_BYTES, SchemaChecker
+from appliance.schemas.cost import MAX_COST, cost_of
 
 ORDER = {
     "type": "object",

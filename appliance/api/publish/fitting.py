@@ -12,9 +12,8 @@ from appliance.api.bodies.bad_lines import MAX_BAD, BadLine
 from appliance.api.bodies.decoding import Decoded, Part
 from appliance.api.bodies.plan import SINGLE
 from appliance.api.publish.publish_options import PublishOptions
-from appliance.api.quarantine.reasons import SCHEMA
-from appliance.api.schemas.book import OBSERVE, REJECT, TopicSchema
 from appliance.errors import MisfitError
+from appliance.schemas.book import OBSERVE, REJECT, SCHEMA, TopicSchema
 
 #: Seconds of checking after which others have their turn.
 _TURN_SECONDS: Final = 0.005

@@ -16,13 +16,13 @@ from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.api.publish.unpacker import Unpacker
 from appliance.api.quarantine.door import QuarantineDoor
-from appliance.api.schemas.book import SchemaBook
 from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError, MisfitError
 from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Message, as_text
+from appliance.schemas.book import SchemaBook
 from appliance.store.base import Commits
 from appliance.store.rows import EarlierMessage
 

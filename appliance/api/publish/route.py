@@ -17,10 +17,10 @@ from appliance.api.publish import publish_options
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
-from appliance.api.schemas.book import SchemaBook
 from appliance.auth.principal import Principal, Right
 from appliance.config import Config
 from appliance.errors import ApplianceError
+from appliance.schemas.book import SchemaBook
 
 _PREFIX: Final = "/v1/topics/"
 _SUFFIX: Final = "/messages"

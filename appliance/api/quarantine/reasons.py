@@ -1,6 +1,5 @@
-"""Reasons of quarantined letters, beside those of signatures; programs compare them. Pure."""
+"""A reason of quarantined letters, beside those of signatures and schemas. Pure."""
 
 from typing import Final
 
-SCHEMA: Final = "schema"
 BAD_FORM: Final = "bad-form"

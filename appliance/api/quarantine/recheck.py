@@ -16,8 +16,6 @@ from appliance.api.bodies.decoding import Decoded, decode
 from appliance.api.bodies.plan import SINGLE, read_plan
 from appliance.api.inbox import event_keys
 from appliance.api.publish.publish_options import parameters
-from appliance.api.quarantine.reasons import SCHEMA
-from appliance.api.schemas.book import SchemaBook
 from appliance.auth import inbox_settings
 from appliance.auth.inbox_settings import InboxRules
 from appliance.auth.signatures.verdict import REASONS, Evidence, Verdict
@@ -28,6 +26,7 @@ from appliance.model.ids import key_prefix
 from appliance.model.timestamps import now
 from appliance.model.wire import Message
 from appliance.redrive import Rechecked, as_it_is, without_quarantine
+from appliance.schemas.book import OBSERVE, SCHEMA, SchemaBook
 from appliance.store.access_rows import InboxRow, SigningSecret
 from appliance.store.base import Access, Reader
 from appliance.store.rows import Letter
@@ -111,7 +110,7 @@ class Rechecker:
 
     def _check_schema(self, topic: str, bodies: Sequence[bytes]) -> None:
         schema = self._book.of(topic)
-        if schema is None or schema.mode == "observe":
+        if schema is None or schema.mode == OBSERVE:
             return
         if schema.checker is None:
             raise RedriveError(f"the schema of {topic} can't be checked here{_FORCE}")

@@ -7,8 +7,6 @@ import orjson
 from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
-from appliance.api.schemas.book import MODES
-from appliance.api.schemas.checker import SchemaChecker
 from appliance.api.services import Services
 from appliance.api.views import parameters, visible
 from appliance.api.views.actors import actor
@@ -16,6 +14,8 @@ from appliance.api.views.answers import json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.model import timestamps
 from appliance.model.topics import check_topic
+from appliance.schemas.book import MODES
+from appliance.schemas.checker import SchemaChecker
 from appliance.store.access_rows import Deed, SchemaRow
 from appliance.store.rows import Window
 

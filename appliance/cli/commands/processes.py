@@ -126,6 +126,7 @@ def worker(config: Config) -> None:
     from appliance.broker.consumer import AmqpConsumer
     from appliance.machine.allowance import allowance
     from appliance.machine.pulse import Pulse
+    from appliance.schemas.foreign_fitter import ForeignFitter
     from appliance.store import open_store
     from appliance.worker import CONSUMING, STORING, Worker
 
@@ -133,8 +134,10 @@ def worker(config: Config) -> None:
 
     async def run() -> None:
         with Pulse(config, "worker", CONSUMING, STORING) as pulse:
-            consumer = AmqpConsumer(config)
-            await Worker(pulse, consumer, store.open_writer, allowance(config)).run()
+            consumer, fitter = AmqpConsumer(config), ForeignFitter(store)
+            await Worker(
+                pulse, consumer, store.open_writer, allowance(config), fitter.fitted_all
+            ).run()
 
     setup.configure(config, "worker")
     with store.in_use():

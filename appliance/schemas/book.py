@@ -1,19 +1,20 @@
-"""The schemas in force, by topic: the snapshot's, each compiled once.
+"""The schemas in force, by topic: each compiled once.
 
 A topic without a schema costs a request one look into a dictionary, when its head is decided on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
-from appliance.api.schemas.checker import SchemaChecker
-from appliance.auth.authorizer import Authorizer
 from appliance.errors import ApplianceError, RefusedError
+from appliance.schemas.checker import SchemaChecker
 from appliance.store.access_rows import SchemaRow
 
+#: The reason of a dead letter that its topic's schema does not allow; programs compare it.
+SCHEMA: Final = "schema"
 #: What is done with a message that is not valid.
 OBSERVE: Final = "observe"
 QUARANTINE: Final = "quarantine"
@@ -56,15 +57,18 @@ class TopicSchema:
 
 @dataclass(slots=True)
 class SchemaBook:
-    """One for each API process; used in any thread."""
+    """One for each process that checks; used in any thread.
 
-    authorizer: Authorizer
+    `rows` returns the schemas in force: another mapping when one of them has changed.
+    """
+
+    rows: Callable[[], Mapping[str, SchemaRow]]
     _open: dict[str, TopicSchema] = field(default_factory=dict)
     _seen: Mapping[str, SchemaRow] = field(default_factory=dict)
 
     def of(self, topic: str) -> TopicSchema | None:
         """Return the topic's schema; None where it has none."""
-        rows = self.authorizer.snapshot.schemas
+        rows = self.rows()
         if rows is not self._seen:
             known = list(self._open.items())  # other threads add to it meanwhile
             self._open = {name: schema for name, schema in known if rows.get(name) == schema.row}

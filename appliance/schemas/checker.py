@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from appliance.api.schemas.cost import cost_of
 from appliance.errors import InputError, MissingExtraError
+from appliance.schemas.cost import cost_of
 
 #: Bytes of a schema.
 MAX_SCHEMA_BYTES: Final = 64 * 1024

@@ -85,6 +85,7 @@ class Worker:
         self._open_writer = open_writer
         self._check_foreign = check_foreign
         self._stored = 0  # envelopes
+        self._holding_since = 0.0  # on the monotonic clock; 0: nothing is in hand
         self._trouble = ""
         self._deliveries: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -92,6 +93,12 @@ class Worker:
         self._accounted_at = 0.0
         self._storing = Complaint(_log, "storing failed", "storing works again", level="error")
         self._opening = Complaint(_log, "waiting for the database", "database usable", level="info")
+
+    @property
+    def holding_seconds(self) -> float:
+        """Seconds since it began to store what it has in hand; 0 where it has nothing."""
+        since = self._holding_since
+        return time.monotonic() - since if since else 0.0
 
     async def run(self) -> None:
         """Consume and store until told to stop."""
@@ -151,7 +158,9 @@ class Worker:
             account = last or self._is_time_to_account(group)
             if not group and not (account and self._owed):
                 continue
+            self._holding_since = time.monotonic()
             writer = self._store(group, writer, account=account)
+            self._holding_since = 0.0
             if writer is None:
                 break
             latest = group[-1] if group else latest

@@ -26,7 +26,7 @@ ORDER: Final = [
     ["machine", "logs"],
     ["credentials"],
     ["broker", "store"],
-    ["auth", "readiness", "redrive", "schemas"],
+    ["auth", "metrics", "readiness", "redrive", "schemas"],
     ["worker", "janitor"],
     ["supervision"],
     ["client"],

@@ -28,6 +28,7 @@ NEEDS = {
         "git": "git",
         "nginx": "nginx-light",
         "openssl": "openssl",
+        "prometheus": "prometheus",
         "systemd-analyze": "systemd",
     },
     "senders": {
@@ -68,7 +69,11 @@ NEEDS = {
     "bench": {"sqlite3": "sqlite3"},
 }
 #: Debian packages that start a service -> its name. The tests start programs of their own.
-SERVICES = {"rabbitmq-server": "rabbitmq-server", "syslog-ng-core": "syslog-ng"}
+SERVICES = {
+    "prometheus": "prometheus",
+    "rabbitmq-server": "rabbitmq-server",
+    "syslog-ng-core": "syslog-ng",
+}
 #: Where programs for root are, which is not in everyone's PATH.
 ROOT_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 UNITS = Path(__file__).resolve().parent.parent / "systemd"

@@ -12,6 +12,7 @@ from appliance.auth.sign_in import SignIn
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
+from appliance.model.tallies import StreamTally
 from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
@@ -51,4 +52,6 @@ class Services:
     operations: Operations
     #: Set when the process stops; a long answer is given up then.
     stopping: threading.Event
+    #: The streams that are open; whoever serves them counts them here.
+    streams: StreamTally = field(default_factory=StreamTally)
     version: str = field(default_factory=lambda: metadata.version("queue-appliance"))

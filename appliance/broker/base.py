@@ -51,6 +51,8 @@ class BrokerState:
     numbers: LedgerEntry | None = None
     #: The queue refused the last envelope, and has not drained since.
     full: bool = False
+    #: Seconds that the oldest envelope in the queue has waited; None until it was first read.
+    oldest_seconds: float | None = None
 
 
 class ProbeState(StrEnum):

@@ -10,27 +10,25 @@ The sign goes two ways:
 - into a file below the run folder, which `signs` reads: for supervisord's listener, which restarts
   a process that hangs, and for the API, which reports it.
 
-The file is written in place, never longer than when it was made, so a full disk doesn't stop a
-pulse that has begun. Its lock says that the process is still there, in whatever namespace.
+The file is a record file: a full disk doesn't stop a pulse that has begun, and its lock says that
+the process is still there.
 """
 
 import asyncio
-import contextlib
 import contextvars
-import json
 import os
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
 
 from appliance.config import Config
-from appliance.machine import locks, signs
+from appliance.machine import signs
 from appliance.machine.complaint import Complaint
+from appliance.machine.record_file import RecordFile
 from appliance.machine.sd_notify import Notifier
 
 #: Seconds between two beats of a loop that has nothing else to do; less than any pace below.
@@ -60,7 +58,13 @@ class Pulse:
         self._beats, self._beat_at = 0, time.monotonic()
         self._state, self._status = "starting", "starting"
         self._facts: dict[str, Any] = {}
-        self._file = _File(signs.folder(config), process)
+        folder = signs.folder(config)
+        self._file = RecordFile(
+            folder / f"{process}-{os.getpid()}",
+            signs.FILE_BYTES,
+            Complaint(_log, "pulse not written", "pulse written again"),
+            lambda: signs.remove_dead(folder),
+        )
         self._notifier = Notifier(environ)
         self._wake, self._ending = threading.Event(), False
         context = contextvars.copy_context()  # the values that every log line of this process has
@@ -138,52 +142,3 @@ class Pulse:
                 "facts": self._facts,
             }
         )
-
-
-class _File:
-    """One record of constant length, locked for as long as its process lives."""
-
-    def __init__(self, folder: Path, process: str) -> None:
-        self._folder = folder
-        self._path = folder / f"{process}-{os.getpid()}"
-        self._descriptor: int | None = None
-        self._complaint = Complaint(_log, "pulse not written", "pulse written again")
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write the record; where that fails, the next record is the next attempt."""
-        text = json.dumps(record).encode()
-        if len(text) >= signs.FILE_BYTES:
-            return
-        content = text.ljust(signs.FILE_BYTES - 1) + b"\n"
-        try:
-            if self._descriptor is None:
-                self._descriptor = self._make(content)
-            else:
-                os.pwrite(self._descriptor, content, 0)
-        except OSError as error:
-            self._complaint.fails(file=str(self._path), error=str(error))
-        else:
-            self._complaint.works(file=str(self._path))
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _make(self, content: bytes) -> int:
-        """Make the file, under a name that no reader heeds until it is locked and written."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        signs.remove_dead(self._folder)
-        draft = self._folder / f".{self._path.name}"
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            locks.take(descriptor)
-            os.pwrite(descriptor, content, 0)
-            draft.rename(self._path)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor

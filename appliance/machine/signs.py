@@ -5,7 +5,6 @@ event listener read signs for as long as they run.
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.config import Config
-from appliance.machine import locks
+from appliance.machine import locks, record_file
 
 #: A fact of the API's sign: true once a message sent to it would be stored.
 READY: Final = "ready"
@@ -47,11 +46,11 @@ def folder(config: Config) -> Path:
 def signs(config: Config) -> list[Sign]:
     """Return the signs of all processes that are there, working or hung."""
     living = []
-    for path in _files(folder(config)):
+    for path in record_file.files(folder(config)):
         # A file that can't be parsed is being written; the next look finds it.
         with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
             if locks.is_held(path):
-                record = json.loads(path.read_bytes()[:FILE_BYTES])
+                record = record_file.read(path, FILE_BYTES)
                 ago = max(0.0, time.monotonic() - record.pop("beat_at"))
                 living.append(Sign(seconds_ago=ago, **record))
     return living
@@ -59,11 +58,7 @@ def signs(config: Config) -> list[Sign]:
 
 def remove_dead(folder: Path) -> None:
     """Delete the files of processes that have ended."""
-    for path in _files(folder):
+    for path in record_file.files(folder):
         with contextlib.suppress(OSError):
             if not locks.is_held(path):
                 path.unlink()
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*-*")) if not path.name.startswith(".")]

@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 from appliance.machine.complaint import Complaint
 from appliance.model.contents import Content
 from appliance.model.ledger import LedgerEntry
+from appliance.model.tallies import StoreTally
 from appliance.store.access_rows import (
     AccessRows,
     AuditEntry,
@@ -484,6 +485,10 @@ class Store(Protocol):
     @property
     def health(self) -> Health:
         """The store's checks for the doctor."""
+
+    @property
+    def tally(self) -> StoreTally:
+        """What the writers that this object opened have stored."""
 
     def in_use(self) -> AbstractContextManager[None]:
         """Use the database within the block, beside other processes.

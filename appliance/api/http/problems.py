@@ -1,10 +1,11 @@
 """Problem details (RFC 9457): the body of every error.
 
-Pure: the connection and Flask both answer with these. `type` is a stable URN for programs to
+The connection and Flask both answer with these. `type` is a stable URN for programs to
 compare, `title` says the same in words, and `detail` says what was wrong this time. A problem never
 holds anything of the inside: a traceback, a path, an SQL text.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
@@ -60,6 +61,10 @@ RETRY_QUARANTINE_SECONDS: Final = 60
 RETRY_MESSAGE_SECONDS: Final = 1
 
 
+#: Problems that this process has answered, by type; metrics show them.
+ANSWERED: Final[Counter[str]] = Counter()
+
+
 @dataclass(frozen=True)
 class Problem:
     """An error as an HTTP answer: a status, headers, and the members of the JSON body."""
@@ -72,7 +77,12 @@ class Problem:
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Return the body: JSON and a line break, so that a shell's prompt is on its own line."""
+        """Return the body: JSON and a line break, so that a shell's prompt is on its own line.
+
+        It is counted as answered.
+        """
+        known = self.type.startswith(_URN)
+        ANSWERED[self.type.removeprefix(_URN) if known else f"status-{self.status}"] += 1
         members = {
             "type": self.type,
             "title": self.title,
@@ -173,6 +183,11 @@ TYPES: Final[Sequence[ProblemType]] = sorted(
         _INTERNAL,
     }
 )
+
+
+def answered() -> dict[str, int]:
+    """Return how many problems of each type this process has answered; of most types none."""
+    return {**{each.name: 0 for each in TYPES}, **dict(ANSWERED)}
 
 
 def of(error: ApplianceError) -> Problem:

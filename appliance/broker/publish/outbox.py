@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import BrokerError, DeadlineError, RefusedError
+from appliance.model.tallies import PublishTally
 from appliance.model.wire import Envelope, Message, as_bytes, pack, single
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class Outbox:
         self._unconfirmed: dict[int, Parcel] = {}
         self._next_tag = 1
         self._window_bytes = 0
+        self.tally = PublishTally()
         #: Requests and bytes that wait for an answer.
         self.held_requests = 0
         self.held_bytes = 0
@@ -202,16 +204,25 @@ class Outbox:
                 unconfirmed[self._next_tag] = parcel
                 self._next_tag += 1
                 self._window_bytes += parcel.size
+                self.tally.published += 1
                 yield parcel
 
     def confirm(self, tag: int, *, multiple: bool) -> None:
         """Answer the parcel of this tag, or all up to it: the broker has them on disk."""
+        # A parcel's deadline is so many seconds after its first message.
+        now_and_timeout, tally = self._clock() + self._timeout, self.tally
         for parcel in self._settle(tag, multiple=multiple, kept=True):
+            tally.confirmed += 1
+            if parcel.waiters and parcel.envelope is not None:
+                count = parcel.envelope.count
+                tally.accepted += count
+                tally.took.observe(now_and_timeout - parcel.deadline, count)
             self._release(parcel, None)
 
     def refuse(self, tag: int, *, multiple: bool) -> None:
         """Answer the parcel of this tag, or all up to it: the broker refused them."""
         for parcel in self._settle(tag, multiple=multiple, kept=False):
+            self.tally.nacked += 1
             if parcel.put_back:  # an earlier copy may have arrived
                 error: BrokerError = DeadlineError(
                     "the queue is full, and the connection broke before: it may have been kept or "

@@ -15,6 +15,7 @@ from appliance.broker.publish.frames import FrameWriter
 from appliance.broker.publish.last_words import LedgerRecord
 from appliance.broker.publish.numbering import Numbering
 from appliance.broker.publish.outbox import Outbox
+from appliance.broker.publish.queue_age import QueueAge
 from appliance.broker.topology import Topology
 from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError, TooLargeError
@@ -47,6 +48,8 @@ class AmqpPublisher:
         self._outbox = Outbox(
             self._numbering, config.publish_timeout, most_bytes=config.max_bodies_bytes
         )
+        #: What was sent, and what became of it.
+        self.tally = self._outbox.tally
         self._record = LedgerRecord(
             config.data, self._numbering, self._link, lambda: self.state().accepting
         )
@@ -59,6 +62,7 @@ class AmqpPublisher:
         self._depth: int | None = None
         self._consumers: int | None = None
         self._checked_at: float | None = None
+        self._queue_age = QueueAge(time.monotonic())
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
@@ -82,7 +86,7 @@ class AmqpPublisher:
 
     def state(self) -> BrokerState:
         """Return the broker's state. Safe in any thread."""
-        checked_at = self._checked_at
+        checked_at, now = self._checked_at, time.monotonic()
         reason = "the broker is blocked by an alarm" if self._blocked else self._reason
         return BrokerState(
             connected=self._channel is not None,
@@ -91,8 +95,9 @@ class AmqpPublisher:
             reason=reason,
             depth=self._depth,
             consumers=self._consumers,
-            checked_seconds_ago=None if checked_at is None else time.monotonic() - checked_at,
+            checked_seconds_ago=None if checked_at is None else now - checked_at,
             full=self._full,
+            oldest_seconds=None if checked_at is None else self._queue_age.seconds(now),
             numbers=self._numbering.entry(),
         )
 
@@ -267,5 +272,6 @@ class AmqpPublisher:
                 if self._depth is not None and depth < self._depth:
                     self._full = False  # it drains; the next message shows whether it has room
                 self._depth = depth
+                self._queue_age.note(time.monotonic(), depth, self.tally.confirmed)
                 self._consumers = answer.method.consumer_count
                 self._checked_at = time.monotonic()

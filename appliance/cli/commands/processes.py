@@ -80,11 +80,13 @@ def api(config: Config) -> None:
     from appliance import credentials
     from appliance.api import activity
     from appliance.api.app import create_app
+    from appliance.api.http import problems
     from appliance.api.server import serve
     from appliance.auth.authorizer import Authorizer
     from appliance.broker.publish.publisher import AmqpPublisher
     from appliance.cli.composition import api_services
     from appliance.machine.pulse import Pulse
+    from appliance.metrics import board, series
     from appliance.store import open_store
 
     setup.configure(config, "api")
@@ -108,6 +110,11 @@ def api(config: Config) -> None:
     with (
         store.in_use(),
         Pulse(config, "api") as pulse,
+        board.shown(
+            config,
+            "api",
+            lambda: series.of_api(publisher.tally, problems.answered(), services.streams),
+        ),
         activity.running(pulse, lambda: services.readiness().ready, watched),
         services.refresher.running(),
     ):
@@ -126,6 +133,7 @@ def worker(config: Config) -> None:
     from appliance.broker.consumer import AmqpConsumer
     from appliance.machine.allowance import allowance
     from appliance.machine.pulse import Pulse
+    from appliance.metrics import board, series
     from appliance.schemas.foreign_fitter import ForeignFitter
     from appliance.store import open_store
     from appliance.worker import CONSUMING, STORING, Worker
@@ -135,9 +143,13 @@ def worker(config: Config) -> None:
     async def run() -> None:
         with Pulse(config, "worker", CONSUMING, STORING) as pulse:
             consumer, fitter = AmqpConsumer(config), ForeignFitter(store)
-            await Worker(
+            working = Worker(
                 pulse, consumer, store.open_writer, allowance(config), fitter.fitted_all
-            ).run()
+            )
+            with board.shown(
+                config, "worker", lambda: series.of_worker(store.tally, working.holding_seconds)
+            ):
+                await working.run()
 
     setup.configure(config, "worker")
     with store.in_use():
@@ -151,6 +163,7 @@ def janitor(config: Config) -> None:
     from appliance import janitor
     from appliance.broker import probe
     from appliance.machine.pulse import Pulse
+    from appliance.metrics import board
     from appliance.store import open_store
 
     setup.configure(config, "janitor")
@@ -159,6 +172,7 @@ def janitor(config: Config) -> None:
         store.in_use(),
         Pulse(config, "janitor", "chores", probe.LOOP) as pulse,
         probe.running(config, pulse),
+        board.shown(config, "janitor", board.Numbers),
     ):
         janitor.run(config, store, pulse)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from appliance.config import Config
 from appliance.model.ledger import LedgerEntry
+from appliance.model.tallies import StoreTally
 from appliance.store.base import (
     Access,
     Backups,
@@ -42,6 +43,7 @@ class SqliteStore:
     def __init__(self, config: Config, path: Path) -> None:
         self._config = config
         self.path = path
+        self.tally = StoreTally()
 
     @property
     def location(self) -> str:
@@ -114,7 +116,7 @@ class SqliteStore:
         """Open a connection that writes."""
         from appliance.store.sqlite.writer import SqliteWriter
 
-        return SqliteWriter(self.path)
+        return SqliteWriter(self.path, self.tally)
 
     def duties(self, rest: Rest) -> Sequence[Duty]:
         """Return the duties of checkpoints, of retention and of the quarantine."""

@@ -7,7 +7,7 @@ that is refused, the rows before it are in the transaction, and the same iterato
 
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import filterfalse
 from typing import Any, Final, NamedTuple
@@ -108,6 +108,9 @@ class Transaction:
         self._checked = False
         #: id -> the database's words, of rows that it refused
         self.refused: dict[str, str] = {}
+        #: messages that became rows, and that were rows already
+        self.stored = self.duplicates = 0
+        self._unstored = 0  # messages that were to be rows, and are dead letters
         self._dead: list[_Dead] = []
         self._given_up: list[DeadEnvelope] = []
         last = connection.execute(
@@ -147,6 +150,11 @@ class Transaction:
         if self._dead:
             self._store_dead(contents)
         return entries
+
+    @property
+    def dead(self) -> Iterator[tuple[str, str | None]]:
+        """Reason and meta of each dead letter."""
+        return ((each.letter.reason, each.letter.meta) for each in self._dead)
 
     def _add(self, envelope: Envelope) -> None:
         kind, topic, at = envelope.kind, envelope.topic, envelope.received_at
@@ -312,6 +320,7 @@ class Transaction:
                     unstorable.append((topic, error))
                 letter = dead_letter(topic, message, reason, error)
                 self._dead.append(_Dead(envelope, place, letter))
+                self._unstored += 1
         if unstorable and not self._sure and not self._took_a_row():
             topics = list(dict.fromkeys(topic for topic, _ in unstorable))
             raise NothingTakenError(topics, unstorable[0][1])
@@ -332,7 +341,12 @@ class Transaction:
         Counters that someone's trigger or constraint refuses hold no message up: the janitor
         corrects them, or says why it can't.
         """
-        left = iter(list(self._sums()))
+        sums = list(self._sums())
+        self.stored = sum(count for _, count, *_ in sums)
+        if self._unsure:
+            tried = sum(added.messages for added in self._added)
+            self.duplicates = max(0, tried - self.stored - self._unstored)
+        left = iter(sums)
         while True:
             try:
                 self._connection.executemany(ADD_TO_TOPIC, left)

@@ -8,6 +8,8 @@ import structlog
 
 from appliance.errors import EnvelopeError, StoreError, TablesError, UnstorableError
 from appliance.model.contents import Content, LedgerReport
+from appliance.model.tallies import StoreTally
+from appliance.model.timestamps import now, seconds_between
 from appliance.model.wire import Envelope, Kind, as_bytes, pack, unpack
 from appliance.store.sqlite import migrations
 from appliance.store.sqlite.database import connect, sqlite3, store_error
@@ -33,8 +35,9 @@ class SqliteWriter:
     is not this program's, TablesError where its tables were changed so that nothing can be stored.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tally: StoreTally | None = None) -> None:
         self._path = path
+        self._tally = tally or StoreTally()
         self._connection = connect(path, readonly=False)
         try:
             migrations.check(self._connection, path)
@@ -121,6 +124,7 @@ class SqliteWriter:
         entries = transaction.store(contents)
         missing = self._record(entries) if account and entries else 0
         self._connection.execute("COMMIT")
+        self._count(transaction, contents)
         if refused := transaction.refused:
             _log.error(
                 "message refused by the database",
@@ -128,6 +132,23 @@ class SqliteWriter:
                 error=next(iter(refused.values())),
             )
         return missing
+
+    def _count(self, transaction: Transaction, contents: Sequence[Content]) -> None:
+        """Count what is committed, and how long ago each envelope was accepted."""
+        tally, moment = self._tally, now()
+        tally.transactions += 1
+        tally.stored += transaction.stored
+        tally.duplicates += transaction.duplicates
+        for reason, meta in transaction.dead:
+            tally.note_dead(reason, meta)
+        minute, seconds, observe = moment[:17], float(moment[17:23]), tally.lag.observe
+        for content in contents:
+            if type(content) is Envelope:  # no report, and none that nobody accepted
+                at = content.received_at
+                if at.startswith(minute):  # nearly always, and a fifth of the time
+                    observe(max(0.0, seconds - float(at[17:23])), content.count)
+                else:
+                    observe(max(0.0, seconds_between(at, moment)), content.count)
 
     def _store_in_pieces(self, contents: Sequence[Content], *, account: bool) -> int:
         """Store the contents in small transactions, each again for every message that ends it."""

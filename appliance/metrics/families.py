@@ -1,0 +1,74 @@
+"""Every metric once: its name, its kind, its help. docs/metrics.md has them too."""
+
+from typing import Final, NamedTuple
+
+PREFIX: Final = "appliance_"
+
+
+class Family(NamedTuple):
+    """A metric; `name` is without the prefix, `labels` are the names of its labels."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+def _counter(name: str, text: str, *labels: str) -> Family:
+    return Family(name, "counter", text, labels)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Family:
+    return Family(name, "gauge", text, labels)
+
+
+FAMILIES: Final = (
+    _gauge("build_info", "1; the labels are the versions", "version", "python", "engine"),
+    _gauge("ready", "1 if a message sent now would be stored, as /readyz says"),
+    # --- in
+    _counter("messages_accepted_total", "Messages that the broker confirmed to have on disk"),
+    _counter(
+        "requests_refused_total", "Requests answered with a problem, by its type", "reason"
+    ),
+    _counter("envelopes_published_total", "Envelopes sent to the broker, repetitions too"),
+    _counter("envelopes_confirmed_total", "Envelopes that the broker confirmed"),
+    _counter("envelopes_nacked_total", "Envelopes that the broker refused, its queue being full"),
+    Family(
+        "publish_duration_seconds", "histogram",
+        "From a message's arrival in the publisher to the broker's confirm",
+    ),
+    _gauge("open_streams", "Server-Sent Events streams that are open"),
+    # --- through
+    _gauge("broker_connected", "1 if the API is connected to the broker"),
+    _gauge("broker_blocked", "1 if an alarm of the broker's holds publishers back"),
+    _gauge("queue_envelopes", "Envelopes that wait in the queue"),
+    _gauge("queue_consumers", "Workers that are attached to the queue"),
+    _gauge("queue_oldest_age_seconds", "How long the oldest envelope has waited in the queue"),
+    _gauge("store_holding_seconds", "How long a worker has been storing what it has in hand"),
+    # --- stored
+    _counter("messages_stored_total", "Messages that became rows"),
+    _counter("messages_duplicate_total", "Messages that came again and were rows already"),
+    _counter("messages_dead_total", "Messages that became dead letters", "reason"),
+    _counter("messages_quarantined_total", "Messages that became dead letters in the quarantine"),
+    _counter("transactions_total", "Transactions in which workers stored"),
+    Family(
+        "store_lag_seconds", "histogram",
+        "From the moment a message was accepted to its commit in the database",
+    ),
+    _gauge("messages", "Messages in the database"),
+    _gauge("topics", "Topics in the database"),
+    _gauge("last_message_timestamp_seconds", "When the newest message was received, Unix time"),
+    _gauge("dead_letters", "Dead letters in the database"),
+    _gauge("quarantine_letters", "Those of them that are quarantined"),
+    _gauge("quarantine_size_bytes", "Their size"),
+    _gauge("database_size_bytes", "Size of the database's file"),
+    _gauge("wal_size_bytes", "Size of the database's write-ahead log"),
+    # --- below
+    _gauge("disk_free_bytes", "Free space", "disk"),
+    _gauge("disk_size_bytes", "Size of the disk", "disk"),
+    _gauge("disk_floor_bytes", "Free space below which messages are refused", "disk"),
+    _gauge("process_up", "1 if the process runs, as its supervisor says", "process"),
+    _gauge("process_uptime_seconds", "How long the process has been running", "process"),
+    _counter("process_starts_total", "How often a process of this name was started", "process"),
+    _gauge("heartbeat_age_seconds", "How old its last sign of life is", "process"),
+)  # fmt: skip

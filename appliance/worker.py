@@ -31,6 +31,7 @@ from typing import Any, Final
 import structlog
 
 from appliance.broker.base import Consumer, Delivery
+from appliance.deletion import Deleter
 from appliance.errors import SchemaError, StoreError, StoreFullError, TablesError, UnstorableError
 from appliance.machine.allowance import Allowance
 from appliance.machine.complaint import Complaint
@@ -39,6 +40,7 @@ from appliance.model.contents import (
     Content,
     DeadEnvelope,
     DeadLetter,
+    DeletionMark,
     ForeignMessage,
     LedgerReport,
 )
@@ -76,8 +78,10 @@ class Worker:
         open_writer: Callable[[], Writer],
         allowed: Allowance,
         check_foreign: Callable[[Sequence[Content], Callable[[], None]], list[Content]],
+        deleter: Deleter,
     ) -> None:
         self._pulse = pulse
+        self._deleter = deleter
         # Bytes stored in one transaction: they bound how long the writer is held, and the memory.
         self._group_bytes = allowed.group
         self._owed_envelopes = allowed.owed
@@ -110,12 +114,14 @@ class Worker:
         consuming = asyncio.create_task(self._consume_when_ready())
         stopped = asyncio.create_task(stop.wait())
         living = asyncio.create_task(self._live())
+        deleting = asyncio.create_task(asyncio.to_thread(self._deleter.run))
         await asyncio.wait({storing, consuming, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # The consumer is not cancelled: the broker would at once make the next worker the active
         # one, which would store later messages while this one still commits. Deliveries behind the
         # None go back to their places in the queue when the connection ends.
         self._pulse.stopping()
         self._stopping.set()
+        self._deleter.stop()
         self._deliveries.put(None)
         done, _ = await asyncio.wait({storing}, timeout=_DRAIN)
         await self._consumer.stop()
@@ -123,6 +129,7 @@ class Worker:
         await asyncio.gather(consuming, return_exceptions=True)
         stopped.cancel()
         living.cancel()
+        await asyncio.wait({deleting}, timeout=_DRAIN)
         for task in done:
             task.result()
 
@@ -145,6 +152,7 @@ class Worker:
         writer = await asyncio.to_thread(self._open)
         if writer is not None:
             writer.close()
+            self._deleter.wake()  # for what a worker before left
             await self._consumer.run(self._deliveries.put)
 
     def _store_all(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -255,6 +263,8 @@ class Worker:
             else:
                 self._owed += [LedgerReport(c.ledger, c.received_at) for c in contents]
             dead = sum(type(each) in _DEAD for each in contents) if kinds & _DEAD else 0
+            if DeletionMark in kinds:
+                self._deleter.wake()
             self._stored += len(group)
             _log.debug("envelopes stored", envelopes=len(group), dead=dead)
         return open_writer

@@ -26,7 +26,7 @@ ORDER: Final = [
     ["machine", "logs"],
     ["credentials"],
     ["broker", "store"],
-    ["auth", "metrics", "readiness", "redrive", "schemas"],
+    ["auth", "deletion", "metrics", "readiness", "redrive", "schemas"],
     ["worker", "janitor"],
     ["supervision"],
     ["client"],

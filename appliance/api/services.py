@@ -12,6 +12,7 @@ from appliance.auth.sign_in import SignIn
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
+from appliance.deletion import DeletionDesk
 from appliance.model.tallies import StreamTally
 from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
@@ -29,6 +30,7 @@ class Services:
     reader: Reader
     dead_letters: DeadLetters
     redriver: Redriver
+    deletions: DeletionDesk
     #: Tokens, inbox addresses and the audit trail. After a change, call `refresher.refresh()`.
     access: Access
     refresher: AccessRefresher

@@ -108,13 +108,19 @@ class Publisher(Protocol):
         Raises RefusedError or DeadlineError, as the future of `post` does.
         """
 
+    def mark_and_wait(self, deletion_id: str) -> None:
+        """Put a deletion's mark into the queue, from any other thread; return when it is confirmed.
+
+        Raises RefusedError where it certainly isn't kept, DeadlineError where it may be.
+        """
+
 
 class Delivery(Protocol):
-    """One envelope that the broker delivered, to be acknowledged once it is stored."""
+    """What the broker delivered, an envelope as a rule, to be acknowledged once it is stored."""
 
     @property
     def content(self) -> Content:
-        """The envelope; or a dead letter, where it can't be read; or a ledger report."""
+        """The envelope; a dead letter, where it can't be read; a ledger report; a mark."""
 
 
 class Consumer(Protocol):

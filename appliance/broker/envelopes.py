@@ -10,10 +10,12 @@ from appliance.broker import foreign
 from appliance.errors import EnvelopeError, TopicError
 from appliance.model import ledger
 from appliance.model.contents import (
+    MARK,
     REPORT,
     Content,
     DeadEnvelope,
     DeadLetter,
+    DeletionMark,
     ForeignMessage,
     LedgerReport,
 )
@@ -51,13 +53,15 @@ class EnvelopeReader:
     def read(
         self, routing_key: str | bytes, properties: Any, body: bytes, redelivered: bool = False
     ) -> Content:
-        """Return the envelope; or a ledger report; or a dead letter where it is neither."""
+        """Return the envelope; a ledger report; a mark; or a dead letter where it is none."""
         topic = _text(routing_key)
         try:
             kind = _KINDS.get(properties.type or "")
             if kind is None:
                 if properties.type == REPORT:
                     return _report(body)
+                if properties.type == MARK:
+                    return _mark(body)
                 return self._foreign(topic, properties, body, redelivered)
             return _ours(topic, kind, properties, body)
         except (EnvelopeError, TopicError) as error:
@@ -160,6 +164,13 @@ def _report(body: bytes) -> LedgerReport:
     if entry is None or entry.number is not None:
         raise EnvelopeError("undecodable", f"{REPORT}: not a source's last ledger entry")
     return LedgerReport(body)
+
+
+def _mark(body: bytes) -> DeletionMark:
+    name = body.decode("ascii", "replace")
+    if not is_id(name):
+        raise EnvelopeError("undecodable", f"{MARK}: not a deletion's id")
+    return DeletionMark(name)
 
 
 def _ledger(headers: dict[str, Any]) -> str:

@@ -35,8 +35,10 @@ _SECTIONS: Final = {
         "publish": ("publish", "Send a message, or every line of a file, to a topic."),
         "tail": ("tail", "Print a topic's messages as they are stored."),
         "topics": ("topics", "List the topics, with their messages and sizes."),
+        "search": ("search", "Find messages by words, times, and what is in their JSON."),
         "show": ("show", "Show one message: its body, and how it came."),
-        "export": ("export", "Write a topic's messages to a file: NDJSON or CSV."),
+        "export": ("export", "Write messages to a file: NDJSON or CSV."),
+        "delete": ("delete", "Delete messages for good, by id or by topic."),
         "dead": ("dead", "List dead letters; send them again or discard them."),
         "schema": ("schema", "Say what a topic's messages must look like (JSON Schema)."),
         "inbox": ("inbox", "Make secret addresses for webhooks, forms and devices."),
@@ -73,8 +75,8 @@ _COMMANDS: Final = {
 #: Commands that only talk to the API.
 _CLIENTS: Final = frozenset(
     {
-        *("publish", "tail", "topics", "show", "export", "dead", "inbox", "schema", "status"),
-        *("token", "audit"),
+        *("publish", "tail", "topics", "search", "show", "export", "delete", "dead", "inbox"),
+        *("schema", "status", "token", "audit"),
     }
 )
 

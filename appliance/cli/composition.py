@@ -18,6 +18,7 @@ from appliance.broker.base import BrokerState
 from appliance.cli import verifying
 from appliance.config import Config
 from appliance.config.shown import shown
+from appliance.deletion import DeletionDesk
 from appliance.model.wire import Envelope
 from appliance.operations.backup_desk import BackupDesk
 from appliance.operations.chore import Chore, Report
@@ -37,12 +38,14 @@ def api_services(
     broker: Callable[[], BrokerState],
     publish: Callable[[Envelope], None],
     *,
+    mark: Callable[[str], None],
     stopping: threading.Event,
     authorizer: Authorizer,
 ) -> Services:
     """Build the parts; nothing is opened or connected until one of them is used.
 
-    `publish` returns when the broker has an envelope on disk, or raises BrokerError.
+    `publish` returns when the broker has an envelope on disk, `mark` when it has the mark of a
+    deletion with this id; or they raise BrokerError.
     """
     reader, dead_letters = store.reader, store.dead_letters
     book = SchemaBook(lambda: authorizer.snapshot.schemas)
@@ -55,6 +58,7 @@ def api_services(
         redriver=Redriver(
             config, dead_letters, publish, store.access.record, recheck=rechecker.check
         ),
+        deletions=DeletionDesk(store.deletions, mark),
         access=store.access,
         schemas=store.schemas,
         book=book,

@@ -1,4 +1,4 @@
-"""Contents of a delivery: an envelope, a dead letter, an envelope that died, a ledger report.
+"""Contents of a delivery: an envelope, a dead letter, an envelope that died, a report, a mark.
 
 Each has `body`, `received_at` and `ledger`: the text of the ledger entry that came with it
 (`ledger.read` reads it), empty where there was none.
@@ -12,6 +12,8 @@ from appliance.model.wire import Envelope, Message, as_bytes, unpack
 
 #: The AMQP `type` of a ledger report.
 REPORT: Final = "appliance.report"
+#: The AMQP `type` of a deletion's mark.
+MARK: Final = "appliance.deletion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +106,18 @@ class LedgerReport:
         return self.body
 
 
-Content = Envelope | DeadLetter | DeadEnvelope | LedgerReport
+@dataclass(frozen=True, slots=True)
+class DeletionMark:
+    """The place of a deletion in the queue: what was sent before the deletion is before the mark.
+
+    The mark says only which deletion. What it deletes is in the store, put there by the API:
+    another AMQP client can publish a mark too, and can delete nothing by it.
+    """
+
+    id: str
+    body: bytes = b""
+    received_at: str = ""
+    ledger: str = ""
+
+
+Content = Envelope | DeadLetter | DeadEnvelope | LedgerReport | DeletionMark

@@ -18,9 +18,10 @@ binds a queue of its own to the exchange can read it:
     worker hands such a body to the database as it is. The headers `content_type` and `meta` are
     those of every line.
 
-Two more types are no envelopes. `appliance.report` is a ledger report (`contents.LedgerReport`), in
-our own queue only. An AMQP message of any other type is one message of another program; its
-`message_id`, if it has one, is its idempotency key.
+Three more types are no envelopes. `appliance.report` is a ledger report (`contents.LedgerReport`),
+`appliance.deletion` a deletion's mark (`contents.DeletionMark`), both in our own queue only. An
+AMQP message of any other type is one message of another program; its `message_id`, if it has one,
+is its idempotency key.
 """
 
 import base64

@@ -26,6 +26,7 @@ from appliance.store.access_rows import (
     SessionRow,
     TokenRow,
 )
+from appliance.store.deletion_rows import Counted, DeletionRow, Selection
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.rows import (
     PAGE_BYTES,
@@ -308,6 +309,34 @@ class Schemas(Protocol):
         """Remove a topic's schema; return whether there was one."""
 
 
+class Deletions(Protocol):
+    """Orders to delete messages, which the API writes and the worker works on; any thread.
+
+    An order is worked on once its mark (`contents.DeletionMark`) was stored by a `Writer`.
+    """
+
+    def ask(self, row: DeletionRow, deed: Deed) -> None:
+        """Add an order, and its entry in the audit trail. Raises LimitError."""
+
+    def cancel(self, deletion_id: str) -> None:
+        """Remove an order whose mark is not in the queue."""
+
+    def find(self, deletion_id: str) -> DeletionRow | None:
+        """Return the deletion with this id, or None."""
+
+    def newest(self, limit: int) -> list[DeletionRow]:
+        """Return up to `limit` deletions, the newest first."""
+
+    def count(self, selection: Selection, seconds: float) -> Counted:
+        """Return how many stored messages are selected; counting ends after some seconds."""
+
+    def work(self, rest: Rest) -> None:
+        """Do what is to be done, in short transactions, until it is done.
+
+        `rest` is called now and then, and says whether to stop; a later call goes on there.
+        """
+
+
 # --- upkeep
 
 
@@ -477,6 +506,10 @@ class Store(Protocol):
     @property
     def schemas(self) -> Schemas:
         """The store's JSON Schemas."""
+
+    @property
+    def deletions(self) -> Deletions:
+        """The store's orders to delete messages."""
 
     @property
     def backup(self) -> Backups:

@@ -13,7 +13,13 @@ from typing import Any, Final
 import structlog
 
 from appliance.errors import StoreError, UnstorableError
-from appliance.model.contents import Content, DeadEnvelope, DeadLetter, LedgerReport
+from appliance.model.contents import (
+    Content,
+    DeadEnvelope,
+    DeadLetter,
+    DeletionMark,
+    LedgerReport,
+)
 from appliance.model.wire import Envelope
 from appliance.store.base import Writer
 
@@ -41,7 +47,7 @@ def _store(open_writer: Callable[[], Writer], content: Content) -> int:
         for form in _lesser_forms(content, str(refusal)):
             with contextlib.suppress(UnstorableError):
                 return _attempt(open_writer, form)
-        if isinstance(content, LedgerReport):
+        if isinstance(content, LedgerReport | DeletionMark):
             return 0  # it holds no message
         raise StoreError(f"not even a dead letter can be stored: {refusal}") from refusal
 
@@ -56,7 +62,7 @@ def _attempt(open_writer: Callable[[], Writer], content: Content) -> int:
 
 def _lesser_forms(content: Content, error: str) -> Iterator[Content]:
     """Yield other forms of a content that was refused, the one that loses least first."""
-    if isinstance(content, LedgerReport):
+    if isinstance(content, LedgerReport | DeletionMark):
         return
     if content.ledger:
         yield _without_ledger(content)

@@ -1,4 +1,4 @@
-"""`appliance topics`, `show` and `export` against a real API."""
+"""`appliance topics`, `search`, `show` and `export` against a real API."""
 
 import csv
 import io
@@ -75,6 +75,44 @@ def test_topics_as_json_are_one_object_a_line(appliance):
     assert [(row["topic"], row["messages"]) for row in rows][2] == ("many", 100_000)
 
 
+# --- search
+
+
+def test_search_finds_words_in_every_topic_newest_first(appliance):
+    done = appliance.cli("search", "line")
+    found = text(done).splitlines()
+    assert len(found) == 10
+    assert found[0].endswith('quoted  line "9"')
+    assert done.stderr == b"10 messages found\n"
+
+
+def test_search_takes_conditions_and_shows_as_many_as_asked(appliance):
+    done = appliance.cli("search", "--where", "temp=-1.5", "--topic", "json", "--json")
+    assert [json.loads(line)["id"] for line in text(done).splitlines()] == [JSON_ID]
+    done = appliance.cli("search", "--topic", "many", "-n", "3")
+    assert [line.split()[-1] for line in text(done).splitlines()] == ["99,999", "99,998", "99,997"]
+    assert done.stderr == b"3 messages found; there may be more: -n or --all\n"
+    done = appliance.cli("search", "--topic", "many", "--until", "2027-01-01", "--all", "--json")
+    assert len(text(done).splitlines()) == 100_000
+
+
+def test_search_that_finds_nothing_says_so_by_its_status(appliance):
+    done = appliance.cli("search", "nosuchword")
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"0 messages found\n")
+
+
+def test_a_hit_is_coloured_on_a_terminal_only(appliance):
+    assert "\x1b[33mline\x1b[0m" in on_a_terminal(appliance, "search", "line")
+    assert "\x1b" not in text(appliance.cli("search", "line"))
+
+
+@pytest.mark.parametrize("words", ['"', "*", "AND", "a AND (", "\ud800", "'; DROP TABLE x", "-"])
+def test_any_words_are_a_search_or_an_error_in_words(appliance, words):
+    done = appliance.cli("search", "--", words.encode("utf-8", "surrogatepass"))
+    assert done.returncode in (0, 1)
+    assert b"Traceback" not in done.stderr
+
+
 # --- show
 
 
@@ -121,6 +159,20 @@ def test_show_of_what_is_not_there_is_an_error_in_words(appliance, name):
 
 
 # --- export
+
+
+def test_an_export_of_all_topics_has_every_message(appliance):
+    topics = [json.loads(line)["topic"] for line in text(appliance.cli("export")).splitlines()]
+    assert {topic: topics.count(topic) for topic in set(topics)} == {
+        "json": 2, "binary": 1, "many": 100_000, "quoted": 10,
+    }  # fmt: skip
+
+
+def test_an_export_takes_conditions_and_words(appliance):
+    done = appliance.cli("export", "--where", "a exists", "--kind", "json", "--columns", "n")
+    assert text(done).splitlines()[1].endswith(",12345678901234567890123")
+    done = appliance.cli("export", "quoted", "--q", "line")
+    assert len(text(done).splitlines()) == 10
 
 
 def test_an_export_as_ndjson_has_each_message_in_order(appliance):

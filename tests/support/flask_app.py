@@ -29,6 +29,7 @@ def services_of(config, broker=lambda: AWAY, **changes):
         open_store(config),
         broker,
         lambda _: None,
+        mark=lambda _: None,
         stopping=threading.Event(),
         authorizer=Authorizer("t" * 32),
     )

@@ -114,7 +114,7 @@ def test_a_request_to_publish_is_admitted_with_its_options(gate):
         ([b"ce-id: 1"], {}, 400),
         ([b"Content-Length: 99999999"], {}, 413),
         ([b"Content-Length: " + b"9" * 18], {}, 413),
-        ([], {"method": b"DELETE"}, 405),
+        ([], {"method": b"PATCH"}, 405),
     ],
 )
 def test_a_request_that_would_be_refused_is_refused_before_its_body(gate, headers, how, status):

@@ -71,7 +71,7 @@ def test_every_address_is_described_and_every_description_has_an_address(app, de
     for rule in app.url_map.iter_rules():
         if rule.rule.startswith("/console"):
             continue  # pages for people
-        path = re.sub(r"<(?:int:)?(?:message_|letter_)?(\w+)>", r"{\1}", rule.rule)
+        path = re.sub(r"<(?:int:)?(?:message_|letter_|deletion_)?(\w+)>", r"{\1}", rule.rule)
         served |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert set(operations(description)) | ICON == served | PUBLISHING
 

@@ -12,7 +12,7 @@ from appliance.model.ids import IdSource
 from appliance.model.retention import Rule, parse_rules
 from appliance.model.timestamps import timestamp
 from appliance.model.wire import Message, pack
-from appliance.store.sqlite import sweeper
+from appliance.store.sqlite import short_deletes, sweeper
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.sweeper import Sweeper
 from appliance.store.sqlite.writer import SqliteWriter
@@ -187,7 +187,7 @@ def test_a_sweep_stops_between_two_transactions_and_goes_on_later(path):
 
 
 def test_a_transaction_deletes_less_when_the_last_one_was_slow():
-    pace = sweeper._Pace(200, 10, 2000)
+    pace = short_deletes.Pace(200, 10, 2000)
     pace.learn(0.5)
     assert pace.size == 100
     for _ in range(10):

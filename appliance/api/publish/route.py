@@ -44,7 +44,7 @@ class PublishRoute:
         return (
             path.startswith(_PREFIX)
             and path.endswith(_SUFFIX)
-            and head.method not in (b"GET", b"HEAD")
+            and head.method not in (b"GET", b"HEAD", b"DELETE")
         )
 
     def admit(self, head: Head, principal: Principal) -> Admission | Problem:

@@ -21,12 +21,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import pika
 import pika.exceptions
 import structlog
 
-from appliance.broker.base import QUEUE
 from appliance.broker.link import Link
+from appliance.broker.publish import direct
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import BrokerError
 from appliance.machine import locks
@@ -162,45 +161,8 @@ class LedgerRecord:
         return True
 
     async def _send(self, entries: Iterable[LedgerEntry]) -> None:
-        """Send reports to our queue and no other; return when all are on the broker's disk.
-
-        On a channel of its own: the publisher counts what it sends on its own. Raises BrokerError.
-        """
-        channel: Any = await self._link.open_channel()
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        unconfirmed: set[int] = set()
-
-        def end(trouble: str) -> None:
-            if not done.done():
-                done.set_result(trouble)
-
-        def answered(frame: Any) -> None:
-            method = frame.method
-            if isinstance(method, pika.spec.Basic.Nack):
-                end("refused")
-            first = 1 if method.multiple else method.delivery_tag
-            unconfirmed.difference_update(range(first, method.delivery_tag + 1))
-            if not unconfirmed:
-                end("")
-
-        try:
-            channel.add_on_return_callback(lambda *_: end("there is no queue"))
-            await self._link.call(channel.confirm_delivery, answered)
-            for tag, entry in enumerate(entries, 1):
-                unconfirmed.add(tag)
-                channel.basic_publish(
-                    "",
-                    QUEUE,
-                    entry.encode().encode(),
-                    pika.BasicProperties(delivery_mode=2, type=REPORT),
-                    mandatory=True,
-                )
-            trouble = await self._link.wait(done)
-        finally:
-            if channel.is_open:
-                channel.close()
-        if trouble:
-            raise BrokerError(f"broker: {trouble}")
+        """Send reports; return when all are on the broker's disk. Raises BrokerError."""
+        await direct.send(self._link, REPORT, [entry.encode().encode() for entry in entries])
 
 
 def ended(place: Path) -> list[tuple[Path, LedgerEntry]]:

@@ -11,6 +11,7 @@ import structlog
 
 from appliance.broker.base import DEAD, EXCHANGE, QUEUE, BrokerState
 from appliance.broker.link import Link
+from appliance.broker.publish import direct
 from appliance.broker.publish.frames import FrameWriter
 from appliance.broker.publish.last_words import LedgerRecord
 from appliance.broker.publish.numbering import Numbering
@@ -20,6 +21,7 @@ from appliance.broker.topology import Topology
 from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError, TooLargeError
 from appliance.machine.allowance import allowance
+from appliance.model.contents import MARK
 from appliance.model.wire import Envelope, Kind, Message
 
 #: Seconds between two looks for parcels past their deadline.
@@ -149,6 +151,22 @@ class AmqpPublisher:
         except (TimeoutError, CancelledError) as error:  # the loop is ending, or far behind
             sent.cancel()
             raise DeadlineError("not confirmed: it may have been kept or not") from error
+
+    def mark_and_wait(self, deletion_id: str) -> None:
+        """Put a deletion's mark into the queue, from any other thread; return when it is confirmed.
+
+        Raises RefusedError where it certainly isn't kept, DeadlineError where it may be.
+        """
+        loop = self._loop
+        if loop is None or not self.state().accepting:
+            raise RefusedError(f"{self.state().reason or 'not connected'}; nothing was deleted")
+        sending = direct.send(self._link, MARK, [deletion_id.encode()])
+        sent = asyncio.run_coroutine_threadsafe(sending, loop)
+        try:
+            sent.result(self._config.publish_timeout)
+        except (BrokerError, pika.exceptions.AMQPError, TimeoutError, CancelledError) as error:
+            sent.cancel()
+            raise DeadlineError("not confirmed: the deletion may have been kept or not") from error
 
     def _waiter(self) -> asyncio.Future[None]:
         if self.refusal:

@@ -4,11 +4,10 @@ import json
 import sys
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode
 
 import click
 
-from appliance.cli import options
+from appliance.cli import filter_options, options
 from appliance.cli.exporting import Tally, copied, opened
 from appliance.client import Client
 from appliance.config import Config
@@ -19,7 +18,7 @@ _PATIENCE: Final = 30.0
 
 
 @click.command()
-@click.argument("topic", callback=options.topic)
+@click.argument("topic", required=False, callback=options.topic)
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), show_default="by --output's ending, or ndjson",
     help="The form: ndjson is exact, csv is for spreadsheets.",
@@ -28,8 +27,8 @@ _PATIENCE: Final = 30.0
     "--columns", help="For csv: paths in the JSON bodies, such as device,data.temperature."
 )
 @click.option("--excel", is_flag=True, help="A csv that Excel opens without changing a digit.")
-@click.option("--since", help="Begin at this time: 10m, 2h, 1d or an ISO 8601 time.")
-@click.option("--until", help="End before this time, written as in --since.")
+@filter_options.chosen
+@click.option("--q", "words", help="Only messages with these words in their bodies.")
 @click.option("-n", "--limit", type=click.IntRange(1), help="This many at most.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, allow_dash=True),
@@ -42,17 +41,20 @@ _PATIENCE: Final = 30.0
 def export(
     config: Config,
     *,
-    topic: str,
+    topic: str | None,
     form: str | None,
     columns: str | None,
     excel: bool,
     since: str | None,
     until: str | None,
+    where: tuple[str, ...],
+    kind: str | None,
+    words: str | None,
     limit: int | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Write TOPIC's messages to a file or to standard output, oldest first.
+    r"""Write messages to a file or to standard output, oldest first: TOPIC's, or those of all.
 
     Messages that are stored meanwhile are left out. A file appears when it is whole: an export that
     fails leaves the one before as it was. It takes the same little memory however long it is.
@@ -62,7 +64,8 @@ def export(
       appliance export orders --output orders.ndjson
       appliance export readings --columns device,data.temperature --since 1d -o readings.csv
       appliance export orders --excel -o orders.csv
-      appliance export logs --since 2026-01-01 --until 2026-02-01 | gzip > january.ndjson.gz
+      appliance export --since 2026-01-01 --until 2026-02-01 | gzip > january.ndjson.gz
+      appliance export orders --where 'customer.id=42' --where 'total>100'
     """
     target = None if output is None or str(output) == "-" else output
     form = form or _form_of(target, columns, excel=excel)
@@ -70,17 +73,19 @@ def export(
         raise click.UsageError(f"{'--columns' if columns else '--excel'} needs --format csv")
     if as_json and target is None:
         raise click.UsageError("--json needs --output: standard output is the export's")
-    wanted = {
-        "format": form, "after": "0", "for": "excel" if excel else None, "columns": columns,
-        "since": since, "until": until, "limit": limit,
-    }  # fmt: skip
-    query = urlencode(
-        {name: value for name, value in wanted.items() if value is not None},
-        errors="surrogateescape",
+    query = filter_options.query_of(
+        **{"format": form, "for": "excel" if excel else None, "columns": columns, "after": "0"},
+        since=since,
+        until=until,
+        where=where,
+        kind=kind,
+        q=words,
+        limit=limit,
     )
     tally = Tally()
     with Client.of(config) as client:
-        pieces = client.download(f"/v1/topics/{topic}/messages?{query}", patience=_PATIENCE)
+        path = f"/v1/topics/{topic}/messages" if topic else "/v1/messages"
+        pieces = client.download(f"{path}?{query}", patience=_PATIENCE)
         try:
             with opened(target) as file:
                 copied(pieces, file, tally, table=form == "csv")

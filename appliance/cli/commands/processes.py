@@ -97,6 +97,7 @@ def api(config: Config) -> None:
         store,
         publisher.state,
         publisher.publish_and_wait,
+        mark=publisher.mark_and_wait,
         stopping=stopping,
         authorizer=authorizer,
     )
@@ -131,6 +132,7 @@ def worker(config: Config) -> None:
     import uvloop
 
     from appliance.broker.consumer import AmqpConsumer
+    from appliance.deletion import Deleter
     from appliance.machine.allowance import allowance
     from appliance.machine.pulse import Pulse
     from appliance.metrics import board, series
@@ -143,8 +145,9 @@ def worker(config: Config) -> None:
     async def run() -> None:
         with Pulse(config, "worker", CONSUMING, STORING) as pulse:
             consumer, fitter = AmqpConsumer(config), ForeignFitter(store)
+            deleter = Deleter(store.deletions.work)
             working = Worker(
-                pulse, consumer, store.open_writer, allowance(config), fitter.fitted_all
+                pulse, consumer, store.open_writer, allowance(config), fitter.fitted_all, deleter
             )
             with board.shown(
                 config, "worker", lambda: series.of_worker(store.tally, working.holding_seconds)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any, Final
 
 from appliance.cli.text.words import coloured, printable, size
@@ -10,6 +11,9 @@ from appliance.model.json_pretty import pretty
 #: Bytes of a binary body that are shown, and bytes of a line.
 _SHOWN_BYTES: Final = 512
 _LINE_BYTES: Final = 16
+_SPACE: Final = re.compile(r"\s+")
+#: Characters of a body in a list.
+_SHOWN_CHARACTERS: Final = 120
 
 
 def whole_message(message: dict[str, Any]) -> str:
@@ -39,6 +43,28 @@ def whole_message(message: dict[str, Any]) -> str:
     else:
         lines.append(printable(pretty(body) or body))
     return "\n".join(lines)
+
+
+def message_line(message: dict[str, Any]) -> str:
+    """Return the line of one message in a list: its time, id and topic, and where it was found."""
+    if message["encoding"] == "base64":
+        text = f"{len(_bytes(message['body'], 'base64')):,} bytes that are no text"
+    elif message.get("excerpt"):
+        text = "".join(
+            coloured(_flat(part["text"]), "yellow") if part["hit"] else _flat(part["text"])
+            for part in message["excerpt"]
+        )
+    else:
+        text = _flat(message["body"][: _SHOWN_CHARACTERS + 1])
+        if len(message["body"]) > _SHOWN_CHARACTERS:
+            text = f"{text[:_SHOWN_CHARACTERS]}…"
+    topic = coloured(message["topic"], "cyan")
+    return f"{message['received_at']}  {message['id']}  {topic}  {text}"
+
+
+def _flat(text: str) -> str:
+    """Return text as it fits into a line."""
+    return printable(_SPACE.sub(" ", text))
 
 
 def _bytes(body: str, encoding: str) -> bytes:

@@ -346,6 +346,30 @@ def m009_sessions(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m010_deletions(db: "Database") -> None:
+    """Add the orders to delete messages, and how far each has come."""
+    db.execute(
+        """
+        CREATE TABLE deletions (                    -- orders to delete messages
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            selection TEXT NOT NULL,                -- JSON: which messages
+            asked_at TEXT NOT NULL,                 -- messages received later stay
+            who TEXT NOT NULL,
+            address TEXT NOT NULL,
+            until_seq INTEGER,                      -- the last row; NULL: its mark has not come yet
+            reached INTEGER NOT NULL DEFAULT 0,     -- rows up to here are done
+            messages INTEGER NOT NULL DEFAULT 0,    -- how many are gone
+            bytes INTEGER NOT NULL DEFAULT 0,
+            kept INTEGER NOT NULL DEFAULT 0,        -- rows that a trigger kept from being deleted
+            ended_at TEXT                           -- NULL: it is not done yet
+        )
+        """
+    )
+    db.execute("CREATE INDEX deletions_open ON deletions (seq) WHERE ended_at IS NULL")
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

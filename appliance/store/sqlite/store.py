@@ -13,6 +13,7 @@ from appliance.store.base import (
     Backups,
     Commits,
     DeadLetters,
+    Deletions,
     Duty,
     Health,
     Progress,
@@ -82,6 +83,13 @@ class SqliteStore:
         from appliance.store.sqlite.schemas import SqliteSchemas
 
         return SqliteSchemas(self.path, self.reader)
+
+    @cached_property
+    def deletions(self) -> Deletions:
+        """The store's orders to delete messages, read through its reader."""
+        from appliance.store.sqlite.deletions import SqliteDeletions
+
+        return SqliteDeletions(self.path, self.reader)
 
     @cached_property
     def backup(self) -> Backups:

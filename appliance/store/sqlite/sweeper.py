@@ -1,22 +1,16 @@
 """Retention: deletes messages in transactions so short that the worker hardly notices.
 
 What is deleted is decided by the rows that are there, never by the counters in `topics`, which
-other programs can write. The rows are counted and searched for without a lock. Each transaction
-deletes some of them, and triggers of ours subtract them from their topic's counters; the time for
-which it held the writer decides how many rows the next one deletes. Then the freed pages are given
-back to the file system, also in small steps.
+other programs can write. The rows are counted and searched for without a lock.
 
 A row that a trigger of someone else's keeps from being deleted stays, and stops nothing: the rows
 beside it are deleted, and the next sweep goes on behind it.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import structlog
 
@@ -24,38 +18,12 @@ from appliance.machine.complaint import Complaint
 from appliance.model import timestamps
 from appliance.model.retention import Rule, Rules
 from appliance.store.base import Rest
-from appliance.store.sqlite import paths, refusal
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.short_deletes import Deletable, ShortDeletes, within
 
-#: Seconds for which a transaction should hold the writer at most.
-_HOLD: Final = 0.010
-#: Rows of one transaction: of the first one, at least, at most. And bytes of bodies, because each
-#: page of a large body is freed on its own.
-_FIRST_ROWS: Final = 200
-_LEAST_ROWS: Final = 10
-_MOST_ROWS: Final = 2000
-_MOST_BYTES: Final = 4 * 2**20
-#: Pages given back by one transaction: by the first one, at least, at most.
-_FIRST_PAGES: Final = 64
-_LEAST_PAGES: Final = 8
-_MOST_PAGES: Final = 1024
-#: The writer is left alone for this many times as long as it was held, and for these seconds at
-#: least.
-_PAUSE_FACTOR: Final = 2.0
-_LEAST_PAUSE: Final = 0.005
 #: Seconds for which a message is never deleted: it can be delivered again, and would be stored
 #: again.
 _FRESH: Final = 60.0
-#: Rows among which a topic's first and last time are searched for: the order of storing is nearly
-#: the order of times.
-_NEAR: Final = 1000
-#: Free pages that are left in the file for new messages: this part of the pages in use, and this
-#: number at least.
-_SPARE_PART: Final = 0.1
-_SPARE_PAGES: Final = 1024
-#: Bytes of WAL after which it is moved into the database between two transactions.
-_WAL_BYTES: Final = 32 * 2**20
-
 #: Rows of a topic that are looked at first: where none is too old, most rules are kept.
 _PEEK: Final = 100
 #: Rows of one topic that triggers may refuse to delete in one sweep.
@@ -86,28 +54,6 @@ _CANDIDATES: Final = """
     SELECT seq, octet_length(body), received_at FROM messages INDEXED BY messages_topic
     WHERE topic = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?
 """
-_DELETE: Final = """
-    DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?)) AND topic = ?
-    RETURNING octet_length(body), received_at
-"""
-#: A topic's first time is searched for only where its message was deleted: a message that was sent
-#: again is old and was stored late, and its time stays the first one. The same holds for the last.
-_SET_FIRST: Final = f"""
-    UPDATE topics SET first_at = coalesce((
-        SELECT min(received_at) FROM (
-            SELECT received_at FROM messages INDEXED BY messages_topic
-            WHERE topic = topics.topic ORDER BY seq LIMIT {_NEAR}
-        )
-    ), last_at) WHERE topic = ? AND first_at >= ?
-"""  # noqa: S608  # a number of ours
-_SET_LAST: Final = f"""
-    UPDATE topics SET last_at = coalesce((
-        SELECT max(received_at) FROM (
-            SELECT received_at FROM messages INDEXED BY messages_topic
-            WHERE topic = topics.topic ORDER BY seq DESC LIMIT {_NEAR}
-        )
-    ), last_at) WHERE topic = ? AND last_at <= ?
-"""  # noqa: S608  # a number of ours
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -121,21 +67,6 @@ class Swept:
     pages: int = 0
     seconds: float = 0.0
     longest_hold: float = 0.0
-
-
-class _Pace:
-    """The size of the next transaction: larger after quick ones, smaller after a slow one."""
-
-    def __init__(self, first: int, least: int, most: int) -> None:
-        self.size = first
-        self._least = least
-        self._most = most
-
-    def learn(self, held: float) -> None:
-        if held > _HOLD:
-            self.size = max(self._least, self.size // 2)
-        elif held < _HOLD / 2:
-            self.size = min(self._most, self.size + self.size // 4 + 1)
 
 
 class _Excess:
@@ -162,12 +93,6 @@ class _Excess:
         return True
 
 
-class _Candidate(NamedTuple):
-    seq: int
-    size: int
-    received_at: str
-
-
 class Sweeper:
     """Holds the database at `path` to `rules`; used by one thread."""
 
@@ -175,19 +100,16 @@ class Sweeper:
         self._path = path
         self._rules = rules
         self._rest = rest
-        self._rows = _Pace(_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS)
-        self._pages = _Pace(_FIRST_PAGES, _LEAST_PAGES, _MOST_PAGES)
-        self._swept = Swept()
+        self._deletes = ShortDeletes(path, rest)
         self._stopped = False
         self._count_at: dict[str, float] = {}  # when a topic is counted again
         self._after: dict[str, int] = {}  # where a sweep goes on, behind rows that can't be deleted
-        self._refused = 0  # rows of the present topic
-        self._refusal = ""
         self._hindered = Complaint(_log, "retention hindered", "retention no longer hindered")
 
     def sweep(self) -> Swept:
         """Delete the messages that the rules don't keep, and shrink the file. Raises StoreError."""
-        began, self._swept, self._refusal = time.monotonic(), Swept(), ""
+        began, deletes = time.monotonic(), self._deletes
+        deletes.begin()
         try:
             connection = connect(self._path, readonly=False)
             try:
@@ -195,18 +117,18 @@ class Sweeper:
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
                 connection.set_progress_handler(self._look_up, _STEPS)
                 self._sweep_topics(connection)
-                self._shrink(connection)
+                deletes.shrink(connection)
             finally:
                 connection.close()
         except sqlite3.Error as error:
             if not self._stopped:
                 raise store_error(error, self._path) from error
-        if self._refusal:
-            self._hindered.fails(error=self._refusal)
+        if deletes.refusal:
+            self._hindered.fails(error=deletes.refusal)
         else:
             self._hindered.works()
-        self._swept.seconds = time.monotonic() - began
-        return self._swept
+        seconds = time.monotonic() - began
+        return Swept(deletes.rows, deletes.bytes, deletes.pages, seconds, deletes.longest_hold)
 
     def _look_up(self) -> int:
         """Beat during a long statement; end it where the janitor stops."""
@@ -243,104 +165,17 @@ class Sweeper:
         self, connection: Any, topic: str, excess: _Excess, after: int, until: int
     ) -> bool:
         """Delete a topic's excess, oldest first; return whether to stop."""
-        self._refused = 0
+        refused_before = self._deletes.refused
         while True:
-            size = self._rows.size
+            size = self._deletes.chunk
             rows = connection.execute(_CANDIDATES, (topic, after, until, size)).fetchall()
-            chunk = _within(map(_Candidate._make, rows))
+            chunk = within(map(Deletable._make, rows))
             seqs = [row.seq for row in chunk if excess.has(row.size, row.received_at)]
             if not seqs:
                 return False
-            if self._delete(connection, topic, seqs, learn=len(rows) == size):
+            if self._deletes.delete(connection, topic, seqs, learn=len(rows) == size):
                 return True
             after = chunk[-1].seq
-            if self._refused > _MOST_REFUSED:
+            if self._deletes.refused - refused_before > _MOST_REFUSED:
                 self._after[topic] = after
                 return False
-
-    def _delete(self, connection: Any, topic: str, seqs: list[int], *, learn: bool = False) -> bool:
-        """Delete the rows, but for those that a trigger keeps; return whether to stop."""
-        try:
-            held = self._hold(connection, partial(self._delete_all, connection, topic, seqs))
-        except sqlite3.Error as error:
-            if not refusal.can_be_of_a_trigger(connection, error):
-                raise
-            if refusal.compile_error(connection, _DELETE):
-                raise
-            if len(seqs) == 1:
-                self._refused += 1
-                self._refusal = f"topic {topic}, seq {seqs[0]}: {error}"
-                return self._rest(0)
-            half = len(seqs) // 2
-            parts = seqs[:half], seqs[half:]
-            return any(self._delete(connection, topic, part) for part in parts)
-        if learn:
-            self._rows.learn(held)
-        return self._pause(connection, held)
-
-    def _delete_all(self, connection: Any, topic: str, seqs: list[int]) -> None:
-        rows = connection.execute(_DELETE, (json.dumps(seqs), topic)).fetchall()
-        if not rows:
-            return  # another process was quicker
-        size = sum(row[0] for row in rows)
-        times = [row[1] for row in rows]
-        # In this order: in a topic without messages both become the last time.
-        connection.execute(_SET_LAST, (topic, max(times)))
-        connection.execute(_SET_FIRST, (topic, min(times)))
-        self._swept.rows += len(rows)
-        self._swept.bytes += size
-
-    def _shrink(self, connection: Any) -> None:
-        """Give free pages back, except for some that will be used again soon."""
-        while True:
-            pages, free = (
-                connection.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("page_count", "freelist_count")
-            )
-            over = free - max(_SPARE_PAGES, int((pages - free) * _SPARE_PART))
-            if over <= 0:
-                return
-            count = min(over, self._pages.size)
-            vacuum = f"PRAGMA incremental_vacuum({count})"
-            held = self._hold(connection, partial(_run, connection, vacuum))
-            self._swept.pages += count
-            self._pages.learn(held)
-            if self._pause(connection, held):
-                return
-
-    def _hold(self, connection: Any, work: Callable[[], object]) -> float:
-        """Do `work` in one transaction; return the seconds for which the writer was held."""
-        connection.execute("BEGIN IMMEDIATE")
-        began = time.monotonic()
-        try:
-            work()
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        held = time.monotonic() - began
-        self._swept.longest_hold = max(self._swept.longest_hold, held)
-        return held
-
-    def _pause(self, connection: Any, held: float) -> bool:
-        """Leave the writer to the worker for a while; return whether to stop."""
-        if paths.size(paths.wal(self._path)) > _WAL_BYTES:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        return self._rest(max(_LEAST_PAUSE, _PAUSE_FACTOR * held))
-
-
-def _run(connection: Any, statement: str, *values: object) -> None:
-    connection.execute(statement, values).fetchall()
-
-
-def _within(candidates: Iterable[_Candidate]) -> list[_Candidate]:
-    """Return the first candidates whose bodies fit into one transaction; at least one."""
-    chunk: list[_Candidate] = []
-    size = 0
-    for row in candidates:
-        size += row.size
-        if chunk and size > _MOST_BYTES:
-            break
-        chunk.append(row)
-    return chunk

@@ -20,13 +20,14 @@ from appliance.model.contents import (
     Content,
     DeadEnvelope,
     DeadLetter,
+    DeletionMark,
     LedgerReport,
     dead_letter,
 )
 from appliance.model.ids import PREFIX_LENGTH
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Kind, Message, as_bytes, as_text, unpack
-from appliance.store.sqlite import refusal
+from appliance.store.sqlite import deletion_table, refusal
 from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.tables import (
     ADD_TO_TOPIC,
@@ -113,6 +114,7 @@ class Transaction:
         self._unstored = 0  # messages that were to be rows, and are dead letters
         self._dead: list[_Dead] = []
         self._given_up: list[DeadEnvelope] = []
+        self._marks: list[DeletionMark] = []
         last = connection.execute(
             "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
         ).fetchone()
@@ -128,13 +130,8 @@ class Transaction:
         for content in contents:
             if content.ledger:
                 entries.append((content.ledger, content.received_at))
-            if isinstance(content, LedgerReport):
-                continue
-            if isinstance(content, DeadLetter):
-                self._dead.append(_Dead(content, 0, content))
-                continue
-            if isinstance(content, DeadEnvelope):
-                self._given_up.append(content)
+            if not isinstance(content, Envelope):
+                self._set_aside(content)
                 continue
             try:
                 self._add(content)
@@ -149,12 +146,22 @@ class Transaction:
             self._dead += [_Dead(given_up, place, each) for place, each in enumerate(letters)]
         if self._dead:
             self._store_dead(contents)
+        for mark in self._marks:  # once all that came before them are rows
+            deletion_table.place(self._connection, mark.id)
         return entries
 
     @property
     def dead(self) -> Iterator[tuple[str, str | None]]:
         """Reason and meta of each dead letter."""
         return ((each.letter.reason, each.letter.meta) for each in self._dead)
+
+    def _set_aside(self, content: DeadLetter | DeadEnvelope | LedgerReport | DeletionMark) -> None:
+        if isinstance(content, DeadLetter):
+            self._dead.append(_Dead(content, 0, content))
+        elif isinstance(content, DeadEnvelope):
+            self._given_up.append(content)
+        elif isinstance(content, DeletionMark):
+            self._marks.append(content)
 
     def _add(self, envelope: Envelope) -> None:
         kind, topic, at = envelope.kind, envelope.topic, envelope.received_at

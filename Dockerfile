@@ -58,6 +58,17 @@ ENV PATH=/opt/appliance/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
     APPLIANCE_RUN=/run/appliance \
     APPLIANCE_HTTP=0.0.0.0:8080
 
+USER appliance
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 \
+  CMD ["appliance-health"]
+ENTRYPOINT ["appliance"]
+CMD ["run"]
+
+# At the end: they are others each time, and nothing behind them is made again.
 ARG VERSION=0
 ARG REVISION=unknown
 ARG CREATED=unknown
@@ -72,13 +83,3 @@ LABEL org.opencontainers.image.title="Queue Appliance" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.base.name="${BASE}" \
       org.opencontainers.image.base.digest="${BASE_DIGEST}"
-
-USER appliance
-WORKDIR /data
-VOLUME /data
-EXPOSE 8080
-STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 \
-  CMD ["appliance-health"]
-ENTRYPOINT ["appliance"]
-CMD ["run"]

@@ -7,7 +7,7 @@ PYTHON ?= python3
 # On a terminal pip shows how far it is.
 PIP := $(VENV)/bin/pip --disable-pip-version-check install $(if $(MAKE_TERMOUT),,--quiet) --require-hashes
 # Files of tests that run side by side; most of the time each waits for what it has started. Those
-# that count messages under load, and times, leave more of two cores to each.
+# that cut the power, and start other people's programs, leave more of two cores to each.
 JOBS ?= 4
 LOAD_JOBS ?= 3
 SIDE_BY_SIDE = --dist loadfile --no-loadscope-reorder --numprocesses
@@ -79,10 +79,10 @@ test-browser: need-broker-browser $(VENV)/dev.stamp ## look at the console in Ch
 	$(VENV)/bin/pytest tests/browser $(BROWSER)
 
 test-faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## break every part under load and count what is stored; as root
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/faults -m 'not long' $(FAULTS)
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(JOBS) tests/faults -m 'not long' $(FAULTS)
 
 faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## the same with the long storms
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/faults $(FAULTS)
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(JOBS) tests/faults $(FAULTS)
 
 test-powercut: need-broker-disks-containers $(VENV)/dev.stamp image-for-tests ## cut the power under load, CUTS=16 times, and count; as root
 	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/powercut --cuts $(CUTS)
@@ -141,7 +141,8 @@ images-for-tests: need-containers-package-vm image-for-tests systemd-images-for-
 
 test-systemd: need-package-containers $(VENV)/dev.stamp image-for-tests systemd-images-for-tests build/deb.stamp ## install the package on Debian 12 and 13 (systemd in containers) and use it
 	IMAGE=$(IMAGE) SYSTEMD_IMAGE=$(SYSTEMD_IMAGE) PREVIOUS_DEB=$$(ls build/deb/*_0.0.1_*) \
-	  CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) $(VENV)/bin/pytest tests/systemd $(SYSTEMD)
+	  CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) $(VENV)/bin/pytest --dist loadgroup \
+	  --no-loadscope-reorder --numprocesses 2 tests/systemd $(SYSTEMD)
 
 test-vm: need-package-vm $(VENV)/dev.stamp build/deb.stamp build/guest-bookworm.tar ## install the package on a whole machine (QEMU): reboot it, cut its power
 	GUEST_ROOT=build/guest-bookworm.tar CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) \

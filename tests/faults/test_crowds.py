@@ -1,13 +1,14 @@
 """More of something than anyone planned for, and all of it at once."""
 
+import contextlib
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
-import httpx
 import pytest
 from harness import START_SECONDS, wait_until
-from load import wait_drained
+from load import connect, post, wait_drained
 from test_killed import kill_all
 
 pytestmark = pytest.mark.slow
@@ -20,13 +21,12 @@ CLIENTS = 8
 def test_ten_thousand_topics_made_at_once_are_all_stored(appliance):
     one = appliance().start().wait_ready()
     topics = [f"crowd-{number}" for number in range(TOPICS)]
-    headers = {"Authorization": f"Bearer {one.token}"}
+    target = SimpleNamespace(url=one.url, token=one.token)  # read once
 
     def send(mine):
-        with httpx.Client(base_url=one.url, headers=headers, trust_env=False) as client:
+        with contextlib.closing(connect(target)) as link:
             for topic in mine:
-                path = f"/v1/topics/{topic}/messages"
-                assert client.post(path, content=topic.encode()).status_code == 202
+                assert post(link, target, topic, topic.encode())[0] == 202
 
     began = time.monotonic()
     with ThreadPoolExecutor(CLIENTS) as clients:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import uuid
 
 import pytest
 from engine import IMAGE, Container, docker, wait_until
@@ -9,18 +10,25 @@ from host import PATIENCE
 
 pytestmark = pytest.mark.timeout(600)
 
-VOLUME = "appliance-test-moving"
 #: The image's RabbitMQ is Debian 13's; Debian 12's can't read what it has written.
 SAME_RABBITMQ = {"bookworm": False, "trixie": True}
 
 
 @pytest.fixture(scope="module")
-def container():
-    docker("volume", "create", VOLUME)
-    made = Container(VOLUME)
-    yield made.wait_ready()
-    made.remove()
-    docker("volume", "rm", "--force", VOLUME, check=False)
+def volume():
+    name = f"appliance-test-{uuid.uuid4().hex[:12]}"
+    docker("volume", "create", name)
+    yield name
+    docker("volume", "rm", "--force", name, check=False)
+
+
+@pytest.fixture(scope="module")
+def container(volume):
+    made = Container(volume)
+    try:
+        yield made.wait_ready()
+    finally:
+        made.remove()
 
 
 def test_from_a_container_to_a_host(host, container, current, suite, tmp_path):
@@ -46,16 +54,16 @@ def test_from_a_container_to_a_host(host, container, current, suite, tmp_path):
     wait_until(lambda: host.bodies("moved") == expected, "all are rows", PATIENCE)
 
 
-def test_from_a_host_to_a_container(host, container, suite):
+def test_from_a_host_to_a_container(host, container, volume, suite):
     host.store("moved", "from the host")
     expected = host.bodies("moved")
     stop(host)
-    volume = (f"--volume={VOLUME}:/data", "--entrypoint")
-    docker("run", "--rm", "--user=0", *volume, "find", IMAGE, "/data", "-mindepth", "1", "-delete")
+    mount = (f"--volume={volume}:/data", "--entrypoint")
+    docker("run", "--rm", "--user=0", *mount, "find", IMAGE, "/data", "-mindepth", "1", "-delete")
     left_out = () if SAME_RABBITMQ[suite] else ("--exclude=./broker",)
     pack = ["docker", "exec", host.name, "tar", "-C", "/var/lib/appliance", "--owner=10001",
             "--group=10001", *left_out, "-c", "."]  # fmt: skip
-    lay = ["docker", "run", "--rm", "-i", "--user=0", *volume, "tar", IMAGE, "-C", "/data", "-x"]
+    lay = ["docker", "run", "--rm", "-i", "--user=0", *mount, "tar", IMAGE, "-C", "/data", "-x"]
     archive = subprocess.run(pack, stdout=subprocess.PIPE, check=True).stdout
     subprocess.run(lay, input=archive, check=True)
     container.start_again().wait_ready()

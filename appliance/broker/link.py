@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import copy
 import random
-import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -25,6 +24,7 @@ from appliance.broker.base import USER
 from appliance.broker.pika_patches import FrameConnection
 from appliance.config import Config
 from appliance.errors import BrokerError
+from appliance.machine import names
 from appliance.machine.complaint import Complaint
 
 #: Seconds between attempts: doubled from the first to the last, and jittered.
@@ -59,7 +59,8 @@ def parameters(config: Config) -> list[pika.connection.Parameters]:
         password = credentials.broker_password(config)
         host, port = config.amqp
         identity = pika.PlainCredentials(USER, password)
-        each = [pika.ConnectionParameters(host=host, port=port, credentials=identity)]
+        here = names.without_lookup(host)
+        each = [pika.ConnectionParameters(host=here, port=port, credentials=identity)]
     for one in each:
         one.heartbeat = _HEARTBEAT
         one.socket_timeout = _CONNECT_TIMEOUT
@@ -71,18 +72,20 @@ def parameters(config: Config) -> list[pika.connection.Parameters]:
 async def resolve(each: list[pika.connection.Parameters]) -> list[pika.connection.Parameters]:
     """Return how to connect to each IP address that the hosts' names stand for, in order.
 
-    Raises BrokerError where none of the names has an address.
+    All names are looked up at once. Raises BrokerError where none of them has an address.
     """
-    loop = asyncio.get_running_loop()
+    looked_up = await asyncio.gather(
+        *(names.addresses(one.host, one.port) for one in each), return_exceptions=True
+    )
     resolved: list[pika.connection.Parameters] = []
     reason = ""
-    for one in each:
-        try:
-            records = await loop.getaddrinfo(one.host, one.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            reason = f"{one.host} has no address ({error.strerror or error})"
+    for one, found in zip(each, looked_up, strict=True):
+        if isinstance(found, OSError):
+            reason = f"{one.host} has no address ({found.strerror or found})"
             continue
-        for host in dict.fromkeys(str(target[0]) for *_, target in records):
+        if isinstance(found, BaseException):
+            raise found
+        for host in found:
             at_address = copy.copy(one)
             at_address.host = host
             if one.ssl_options is not None:  # the certificate is the name's
@@ -276,7 +279,11 @@ class Link:
                 self._on_blocked(now)
 
         if not self._addresses:
-            self._addresses.extend(await resolve(parameters(self._config)))
+            looking = asyncio.ensure_future(resolve(parameters(self._config)))
+            try:
+                self._addresses.extend(await self.wait(looking))
+            finally:
+                looking.cancel()
         self._connection = connection = FrameConnection(
             self._addresses.popleft(),
             on_open_callback=opened.set_result,

@@ -6,6 +6,7 @@ import socket
 from typing import Final
 
 from appliance.config import Address
+from appliance.machine.names import without_lookup
 
 #: Added to, or taken from, the AMQP port, as RabbitMQ does.
 _DISTRIBUTION_DISTANCE: Final = 20_000
@@ -36,10 +37,11 @@ def is_open_to_others(address: Address) -> bool:
 
 def resolve(address: Address) -> Address:
     """Return the address with an IP address as its host. Raises OSError where there is none."""
+    host = without_lookup(address.host)
     try:
-        host = str(ipaddress.ip_address(address.host))
+        host = str(ipaddress.ip_address(host))
     except ValueError:
-        records = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        records = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
         host = str(records[0][4][0])
     return Address(host, address.port)
 
@@ -48,7 +50,10 @@ def problem(address: Address) -> str:
     """Try to listen on the address; return why that can't be done, or an empty text."""
     try:
         records = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            without_lookup(address.host),
+            address.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )
     except OSError as error:
         return f"unknown host ({error.strerror})"

@@ -36,6 +36,7 @@ class Appliance(Folder):
         }
         #: One for all requests: to make one takes far longer than to ask.
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.command = [APPLIANCE, "run"]
         self.popen: subprocess.Popen | None = None
         self.session: int | None = None
 
@@ -51,7 +52,7 @@ class Appliance(Folder):
     def start(self, **options: object) -> "Appliance":
         with self.log_path.open("ab") as output, self.errors_path.open("ab") as errors:
             self.popen = subprocess.Popen(
-                [APPLIANCE, "run"],
+                self.command,
                 env=self.env,
                 **{
                     "stdin": subprocess.DEVNULL,
@@ -118,8 +119,7 @@ class Appliance(Folder):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
-            **options,
+            **{"timeout": 60, **options},
         )
 
     def ctl(self, *arguments: str) -> str:

@@ -42,6 +42,8 @@ class WatchedLoad(Load):
     """
 
     dying: frozenset[str] = frozenset()
+    #: Seconds for `appliance verify`.
+    patience = 60.0
 
     def __init__(self, target: Folder, name: str, **options) -> None:
         super().__init__(target, name, **{"styles": MIXED, **options})
@@ -78,7 +80,7 @@ class WatchedLoad(Load):
         )
         wait_drained(folder)
         findings = self.verify_at_rest(folder)
-        said = folder.cli("verify")
+        said = folder.cli("verify", timeout=self.patience)
         assert said.returncode == 0, f"{said.stdout}\n{said.stderr}"
         return findings
 

@@ -17,6 +17,7 @@ from appliance.api.http.request import HeadPolicy
 from appliance.api.http.tls import Certificate, Encrypted
 from appliance.config import Address
 from appliance.errors import ConfigError, OccupiedError
+from appliance.machine.names import without_lookup
 
 #: Connections at once; for one more, one that does nothing is closed. Each costs some kilobytes
 #: and a file.
@@ -160,7 +161,7 @@ def listen(setting: str, address: Address) -> socket.socket:
     Raises OccupiedError where another program listens there, else ConfigError; both name the
     setting.
     """
-    host, port = address
+    host, port = without_lookup(address.host), address.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server(

@@ -66,6 +66,10 @@ BROKER_LOG_LEVELS: Final = {
     "error": "error",
 }
 
+#: Erlang asks for the name `localhost` of the node, and for the one that belongs to 127.0.0.1. No
+#: name server and no file of the machine need know them: a silent one would cost ten seconds each.
+_NAMES: Final = '{lookup, [file]}.\n{host, {127,0,0,1}, ["localhost"]}.\n'
+
 #: Variables that the node gets from our environment; any other could change how it behaves.
 _PASSED_ON: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "TZ")
 
@@ -171,6 +175,7 @@ def environment(
         "HOME": str(layout.home),
         # The start script then becomes the VM instead of waiting for it: one process to supervise.
         "RUNNING_UNDER_SYSTEMD": "true",
+        "ERL_INETRC": str(layout.names),
         "ERL_CRASH_DUMP_SECONDS": "0",  # none: a dump holds messages and secrets, and takes minutes
         "RABBITMQ_NODENAME": NODE_NAME,
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",  # else /etc/rabbitmq/rabbitmq-env.conf
@@ -214,5 +219,6 @@ def write_all(layout: Layout, config: str, imported: Mapping[str, Any]) -> None:
     if not layout.cookie.exists():
         write_private(layout.cookie, secrets.token_hex(32), 0o400)
     write_private(layout.plugins, "[].\n")
+    write_private(layout.names, _NAMES)
     write_private(layout.definitions, json.dumps(imported, indent=1) + "\n")
     write_private(layout.config, config)

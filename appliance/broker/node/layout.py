@@ -35,6 +35,11 @@ class Layout:
         return self.home / "enabled_plugins"
 
     @property
+    def names(self) -> Path:
+        """How Erlang looks up hosts' names."""
+        return self.home / "erl_inetrc"
+
+    @property
     def version(self) -> Path:
         """Which RabbitMQ wrote the database last."""
         return self.home / "version"

@@ -118,6 +118,11 @@ class Config:
         "30d", parsers.span(60, 3660 * 86400),
         "How long a letter stays in the quarantine, for example 30d; off: until it is pushed out",
     )  # fmt: skip
+    search_index: bool = _setting(
+        "on", parsers.switch,
+        "Keep a full-text index of the messages, in a file beside the database; off: searches read "
+        "the messages themselves",
+    )  # fmt: skip
     min_free_bytes: int = _setting(
         "256MiB", parsers.size(0, 2**50),
         "Free space to keep on the data's disk; below it, requests are answered 503",

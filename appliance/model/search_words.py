@@ -1,7 +1,8 @@
 """A full-text search as people type it, and where its words are in a text. Pure.
 
-A text is cut into words as SQLite's tokenizer unicode61 cuts it: letters and digits belong to a
-word, case and accents don't count. Any text that a person types is a valid search.
+Letters and digits belong to a word, case and accents don't count: much as SQLite's tokenizer
+unicode61 has it, but with the tables of this Python, so that a search in the index and one in the
+messages themselves find the same. Any text that a person types is a valid search.
 """
 
 import re
@@ -14,6 +15,8 @@ import orjson
 
 #: Characters of a body that are searched, from its beginning.
 SEARCHED_CHARS: Final = 256 * 2**10
+#: Characters of a body from which on it is not read as JSON: escapes in it stay as they are.
+LONGEST_JSON: Final = 4 * 2**20
 #: Terms of a search, and words of one term; the rest of what was typed is left out.
 _MOST_TERMS: Final = 32
 _MOST_WORDS: Final = 64
@@ -63,7 +66,7 @@ class SearchWords:
 
     def matches(self, text: str) -> bool:
         """Whether a text, as `searchable` returns it, has what is searched."""
-        words = " " + _BETWEEN.sub(" ", fold(text)).strip() + " "
+        words = f" {plain_words(text)} "
         return all(_is_in(term, words, text) != term.is_excluded for term in self.terms)
 
     def excerpt(self, text: str) -> list[ExcerptPart]:
@@ -148,13 +151,18 @@ def searchable(body: str) -> str:
     In a JSON body `\u00df` is the letter that it stands for, and `\n` no letter.
     """
     text = body[:SEARCHED_CHARS]
-    if "\\" not in text or text.lstrip()[:1] not in ("{", "[", '"'):
+    if "\\" not in text or len(body) >= LONGEST_JSON or text.lstrip()[:1] not in ("{", "[", '"'):
         return text
     try:
         orjson.loads(body)
     except ValueError:
         return text
     return _ESCAPE.sub(_unescaped, text)
+
+
+def plain_words(text: str) -> str:
+    """Return the words of a text, folded, with a space between two."""
+    return _BETWEEN.sub(" ", fold(text)).strip()
 
 
 def fold(text: str) -> str:

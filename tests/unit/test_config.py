@@ -115,6 +115,7 @@ VALUES = {
     "QUARANTINE_BYTES": ({"1MiB": 2**20, "1g": 10**9}, ["1023KiB", "0", "off", "2000GiB"]),
     "QUARANTINE_RATE": ({"1": 1, "1000000": 10**6}, ["0", "1000001", "60/m", ""]),
     "QUARANTINE_AGE": ({"1m": 60, "30d": 2_592_000, "off": 0}, ["59s", "11y", "long"]),
+    "SEARCH_INDEX": ({"on": True, "off": False}, ["yes", "1", ""]),
     "MIN_FREE_BYTES": ({"0": 0, "1g": 10**9}, ["-1", "lots"]),
     "HANG_TIMEOUT": ({"5": 5.0, "3600": 3600.0}, ["4.9", "0", "3601", "30s"]),
     "RETENTION": (

@@ -9,8 +9,8 @@ there.
 
 import heapq
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final, NamedTuple
 
 from appliance.errors import SlowReadError
@@ -19,6 +19,7 @@ from appliance.store.filters import Found, MessageFilter
 from appliance.store.rows import StoredMessage
 from appliance.store.sqlite import where_sql
 from appliance.store.sqlite.database import sqlite3
+from appliance.store.sqlite.search_index import IndexTrouble, Lookup, SearchIndex
 
 #: Seconds after which a search answers with what it has.
 FIND_SECONDS: Final = 2.0
@@ -37,10 +38,13 @@ COLUMNS: Final = (
 
 
 class Candidate(NamedTuple):
-    """A row that may be what is searched, if `fits`; `is_sure`: its words are as searched."""
+    """A row that may be wanted. `fits`: it fulfils all but the words; None: not known yet.
+
+    `is_sure` says that its words are as searched.
+    """
 
     seq: int
-    fits: int
+    fits: int | None
     is_sure: bool = True
 
 
@@ -59,6 +63,7 @@ class Range(NamedTuple):
 
 def find(
     connection: Any,
+    index: SearchIndex,
     wanted: MessageFilter,
     bounds: Range,
     newest: int,
@@ -67,22 +72,35 @@ def find(
 ) -> Found:
     """Return a page of the rows within `bounds` that a filter wants.
 
-    `newest` is the last row that is stored.
-
-    Raises SlowReadError where not even one row could be looked at in time.
+    `newest` is the last row that is stored. Raises SlowReadError where not even one row could be
+    looked at in time.
     """
-    search = _Search(connection, wanted, bounds, newest)
     with _bounded(connection, FIND_SECONDS + _PATIENCE):
+        try:
+            with index.lookup(wanted.words, wanted.topic, connection) as lookup:
+                search = _Search(connection, lookup, wanted, bounds, newest)
+                return search.run(limit, max_bytes, time.monotonic() + FIND_SECONDS)
+        except IndexTrouble as trouble:
+            index.fails(trouble.__cause__ or trouble)
+        search = _Search(connection, None, wanted, bounds, newest)
         return search.run(limit, max_bytes, time.monotonic() + FIND_SECONDS)
 
 
 class _Search:
-    def __init__(self, connection: Any, wanted: MessageFilter, bounds: Range, newest: int) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        lookup: Lookup | None,
+        wanted: MessageFilter,
+        bounds: Range,
+        newest: int,
+    ) -> None:
         self._connection = connection
+        self._lookup = lookup
         self._wanted = wanted
         self._bounds = bounds
         self._newest = newest
-        self._values: dict[str, Any] = {"low": bounds.low, "high": bounds.high}
+        self._values: dict[str, Any] = where_sql.topic_values(wanted)
         self._conditions = where_sql.of_filter(wanted, self._values)
         for name, sign in (("since", ">="), ("until", "<")):
             if (moment := getattr(wanted, name)) is not None:
@@ -95,17 +113,18 @@ class _Search:
         reached = self._bounds.high if self._bounds.descending else self._bounds.low
         looked = 0
         try:
-            for candidate in self._candidates():
-                looked += 1
-                if looked % _LOOK_EVERY == 0 and time.monotonic() > deadline:
-                    return Found(rows, True, reached, self._newest, is_complete=False)
-                row = self._row(candidate)
-                if row is not None:
-                    size += len(row.body)
-                    if len(rows) == limit or (rows and size > max_bytes):
-                        return Found(rows, True, rows[-1].seq, self._newest)
-                    rows.append(row)
-                reached = candidate.seq
+            with closing(self._candidates()) as candidates:
+                for candidate in candidates:
+                    looked += 1
+                    if looked % _LOOK_EVERY == 0 and time.monotonic() > deadline:
+                        return Found(rows, True, reached, self._newest, is_complete=False)
+                    row = self._row(candidate)
+                    if row is not None:
+                        size += len(row.body)
+                        if len(rows) == limit or (rows and size > max_bytes):
+                            return Found(rows, True, rows[-1].seq, self._newest)
+                        rows.append(row)
+                    reached = candidate.seq
         except sqlite3.OperationalError as error:
             if not looked or getattr(error, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
                 raise
@@ -113,30 +132,77 @@ class _Search:
         return Found(rows, False, reached, self._newest)
 
     def _row(self, candidate: Candidate) -> StoredMessage | None:
-        if not candidate.fits:
+        """Return the row of a candidate that is wanted; None for any other."""
+        if candidate.fits == 0:
             return None
-        values = self._connection.execute(
-            f"SELECT {COLUMNS} FROM messages WHERE seq = ?",
-            (candidate.seq,),
-        ).fetchone()
-        if values is None:
+        query, values = f"SELECT {COLUMNS} FROM messages WHERE seq = :seq", {"seq": candidate.seq}
+        if candidate.fits is None:
+            query += f" AND {_all_of([*self._conditions, where_sql.TOPIC])}"
+            values |= self._values
+        found = self._connection.execute(query, values).fetchone()
+        if found is None:
             return None
-        row = StoredMessage._make(values)
+        row = StoredMessage._make(found)
         words = self._wanted.words
         return row if words is None or candidate.is_sure or _has(words, row) else None
 
-    def _candidates(self) -> Iterator[Candidate]:
-        """Yield every row of the bounds that can be what is searched, in order."""
+    def _candidates(self) -> Generator[Candidate]:
+        """Yield every row of the bounds that can be what is searched, in order.
+
+        Of a search for words, the newest rows are not in the index yet, and perhaps the oldest.
+        """
+        lookup, bounds = self._lookup, self._bounds
+        if lookup is None:
+            yield from self._scan(bounds)
+            return
+        parts = [
+            (self._scan, bounds._replace(low=max(bounds.low, lookup.high))),
+            (
+                self._indexed,
+                bounds._replace(
+                    low=max(bounds.low, lookup.low - 1), high=min(bounds.high, lookup.high + 1)
+                ),
+            ),
+            (self._scan, bounds._replace(high=min(bounds.high, lookup.low))),
+        ]
+        for read, part in parts if bounds.descending else reversed(parts):
+            if part.high - part.low > 1:
+                yield from read(part)
+
+    def _indexed(self, part: Range) -> Iterator[Candidate]:
+        """Yield the rows that have the words by the index, and those that were changed since."""
+        lookup, words = self._lookup, self._wanted.words
+        if lookup is None or words is None:
+            return
+        changed = [seq for seq in lookup.changed if part.low < seq < part.high]
+        left_out = frozenset(changed)
+        is_sure = all(term.words for term in words.terms)
+        others = [
+            Candidate(seq, None, is_sure=False)
+            for seq in (reversed(changed) if part.descending else changed)
+        ]
+        with closing(lookup.seqs(part.low, part.high, part.order)) as seqs:
+            found = (Candidate(seq, None, is_sure=is_sure) for seq in seqs if seq not in left_out)
+            yield from heapq.merge(found, others, key=_place, reverse=part.descending)
+
+    def _scan(self, part: Range) -> Iterator[Candidate]:
+        """Yield every row of the topics that can be wanted."""
         names = self._topics()
         if names is None:
-            yield from self._every_row()
-        elif len(names) == 1:
-            yield from self._rows_of(names[0])
+            tests = list(self._conditions)
+            if self._wanted.topics is not None or self._wanted.patterns is not None:
+                tests.append(where_sql.TOPIC)
+            yield from self._select("messages", "1", tests, part)
         else:
-            sources = [self._rows_of(name) for name in names]
-            yield from heapq.merge(
-                *sources, key=lambda each: each.seq, reverse=self._bounds.descending
-            )
+            source = "messages INDEXED BY messages_topic"
+            with ExitStack() as stack:
+                sources = [
+                    self._select(source, "topic = :topic", self._conditions, part, topic=name)
+                    for name in names
+                ]
+                for each in sources:
+                    stack.enter_context(closing(each))
+                yield from heapq.merge(*sources, key=_place, reverse=part.descending)
 
     def _topics(self) -> list[str] | None:
         """Return the topics to look into; None: into all messages."""
@@ -145,40 +211,39 @@ class _Search:
             return [wanted.topic]
         if wanted.topics is None and wanted.patterns is None:
             return None
-        values = where_sql.topic_values(wanted)
         names = self._connection.execute(
             f"SELECT topic FROM topics WHERE {where_sql.TOPIC} LIMIT {_MOST_TOPICS + 1}",
-            values,
+            where_sql.topic_values(wanted),
         ).fetchall()
         return None if len(names) > _MOST_TOPICS else [name for (name,) in names]
 
-    def _every_row(self) -> Iterator[Candidate]:
-        tests = list(self._conditions)
-        if self._wanted.topics is not None or self._wanted.patterns is not None:
-            tests.append(where_sql.TOPIC)
-            self._values |= where_sql.topic_values(self._wanted)
-        return self._select("messages", [], tests, self._values)
-
-    def _rows_of(self, topic: str) -> Iterator[Candidate]:
-        values = self._values | {"topic": topic}
-        source = "messages INDEXED BY messages_topic"
-        return self._select(source, ["topic = :topic"], self._conditions, values)
-
     def _select(
-        self, source: str, place: list[str], tests: list[str], values: dict[str, Any]
-    ) -> Iterator[Candidate]:
+        self, source: str, place: str, tests: list[str], part: Range, **values: object
+    ) -> Generator[Candidate]:
         """Yield each row of a place, and whether it fulfils the tests."""
-        fits = " AND ".join(f"({test})" for test in tests) or "1"
-        where = " AND ".join([*place, "seq > :low", "seq < :high"])
         cursor = self._connection.execute(
-            f"SELECT seq, {fits}, :sure FROM {source} WHERE {where} "
-            f"ORDER BY seq {self._bounds.order}",
-            {**values, "sure": self._wanted.words is None},
+            f"SELECT seq, {_all_of(tests)}, :sure FROM {source} "
+            f"WHERE {place} AND seq > :low AND seq < :high ORDER BY seq {part.order}",
+            {
+                **self._values,
+                **values,
+                "sure": self._wanted.words is None,
+                "low": part.low,
+                "high": part.high,
+            },
         )
         try:
             yield from map(Candidate._make, cursor)
         finally:
             cursor.close()  # a statement that is not at its end keeps its snapshot
+
+
+def _place(candidate: Candidate) -> int:
+    return candidate.seq
+
+
+def _all_of(tests: list[str]) -> str:
+    return " AND ".join(f"({test})" for test in tests) or "1"
 
 
 def _has(words: SearchWords, row: StoredMessage) -> bool:

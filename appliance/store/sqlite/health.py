@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from appliance.errors import SchemaError, StoreError
 from appliance.store.base import HealthCheck
-from appliance.store.sqlite import integrity, migrations, paths, upkeep
+from appliance.store.sqlite import index_check, integrity, migrations, paths, upkeep
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.tables import check_tables
 
@@ -41,11 +41,12 @@ class SqliteHealth:
         )
 
     def database(self) -> Iterator[HealthCheck]:
-        """Check the schema, the tables, the structure and the write-ahead log."""
+        """Check the schema, the tables, the structure, the write-ahead log and the search index."""
         yield self._schema()
         yield self._tables()
         yield self._structure()
         yield self._wal()
+        yield self._search_index()
 
     def newest(self) -> float | None:
         """Return when the message stored last was received, as Unix time; None if unknown."""
@@ -100,6 +101,17 @@ class SqliteHealth:
         except StoreError as error:
             advice = "stop the appliance, keep a copy of the folder, and restore a backup"
             return HealthCheck("database", "error", str(error), f"{advice}: appliance restore")
+
+    def _search_index(self) -> HealthCheck:
+        state = index_check.look(self._path)
+        if not state.fault:
+            return HealthCheck("search index", "ok", state.text)
+        return HealthCheck(
+            "search index",
+            "warning",
+            f"{state.text}: {state.fault}",
+            "none: searches read the messages themselves, and the janitor makes a damaged one anew",
+        )
 
     def _wal(self) -> HealthCheck:
         size = upkeep.wal_size(self._path)

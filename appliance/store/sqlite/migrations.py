@@ -370,6 +370,42 @@ def m010_deletions(db: "Database") -> None:
     db.execute("CREATE INDEX deletions_open ON deletions (seq) WHERE ended_at IS NULL")
 
 
+@_migrations()
+def m011_search(db: "Database") -> None:
+    """Add what the full-text index needs to know: whose it is, and which rows were changed.
+
+    The index is a file of its own (see search_index); an insertion costs what it did before.
+    """
+    for statement in (
+        """
+        CREATE TABLE search_identity (              -- one row
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            identity TEXT NOT NULL                  -- random; another one after a restore
+        )
+        """,
+        "INSERT INTO search_identity VALUES (1, hex(randomblob(16)))",
+        """
+        CREATE TABLE search_changes (               -- rows that the index has as they were
+            number INTEGER PRIMARY KEY,
+            seq INTEGER NOT NULL,
+            is_deleted INTEGER NOT NULL
+        )
+        """,
+        "CREATE INDEX search_changes_seq ON search_changes (seq) WHERE is_deleted = 0",
+        """
+        CREATE TRIGGER appliance_search_deleted AFTER DELETE ON messages BEGIN
+            INSERT INTO search_changes (seq, is_deleted) VALUES (old.seq, 1);
+        END
+        """,
+        """
+        CREATE TRIGGER appliance_search_updated AFTER UPDATE OF seq, topic, body ON messages BEGIN
+            INSERT INTO search_changes (seq, is_deleted) VALUES (old.seq, 0), (new.seq, 0);
+        END
+        """,
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

@@ -30,3 +30,13 @@ def size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def search_index(database: Path) -> Path:
+    """Return the path of the full-text index, which holds nothing that is not in the database."""
+    return database.with_name(f"{database.stem}-search.db")
+
+
+def damaged_mark(index: Path) -> Path:
+    """Return the path of the file that says that the index is damaged."""
+    return with_suffix(index, "-damaged")

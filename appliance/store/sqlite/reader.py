@@ -5,14 +5,12 @@ export of everything is a series of small reads, each going on where the last on
 """
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import StoreError
 from appliance.model import timestamps
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.paging import found_pieces, pieces, take
@@ -26,13 +24,12 @@ from appliance.store.rows import (
     Totals,
     Window,
 )
-from appliance.store.sqlite import finder, migrations, paths, where_sql
-from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite import finder, migrations, paths
+from appliance.store.sqlite.connections import ThreadConnections
+from appliance.store.sqlite.database import sqlite3, store_error
+from appliance.store.sqlite.search_index import SearchIndex
 from appliance.store.sqlite.tables import check_tables
 
-#: KiB of page cache for each connection. Each thread that reads has a connection, and the operating
-#: system caches the file anyway.
-_CACHE_KIB: Final = 2000
 #: The most by which the order of `received_at` differs from that of `seq`: longer than any message
 #: waits between being received and being put into the queue.
 _DISORDER: Final = timedelta(minutes=10)
@@ -55,17 +52,13 @@ class SqliteReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._open: list[Any] = []
+        self._connections = ThreadConnections(path)
+        self._index = SearchIndex(path)
 
     def close(self) -> None:
         """Close every thread's connection; no thread may be reading."""
-        with self._lock:
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
-            self._local = threading.local()
+        self._connections.close()
+        self._index.close()
 
     def check(self) -> None:
         """Read one row, and see whether the tables are as storing needs them.
@@ -148,7 +141,7 @@ class SqliteReader:
             if wanted.until is not None:
                 high = min(high, _last_before(connection, wanted.until, _DISORDER) + 1)
             bounds = finder.Range(low, high, descending=span.after is None)
-            return finder.find(connection, wanted, bounds, newest, limit, max_bytes)
+            return finder.find(connection, self._index, wanted, bounds, newest, limit, max_bytes)
 
     def find_pieces(
         self, wanted: MessageFilter, span: Span, limit: int | None = None
@@ -211,47 +204,12 @@ class SqliteReader:
     @contextmanager
     def reading(self) -> Iterator[Any]:
         """Lend this thread's connection to a short read, whose errors become StoreError."""
-        connection = self._connection()
+        connection = self._connections.get()
         try:
             yield connection
         except sqlite3.Error as error:
-            self._drop(connection)
+            self._connections.drop(connection)
             raise store_error(error, self._path) from error
-
-    def _connection(self) -> Any:
-        """Return this thread's connection to the file that is at the path now.
-
-        A restored backup is another file of the same name; an open connection would go on reading
-        the old one.
-        """
-        try:
-            status = self._path.stat()
-        except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror}") from error
-        identity = (status.st_dev, status.st_ino)
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            if self._local.identity == identity:
-                return connection
-            self._drop(connection)
-        connection = connect(self._path, readonly=True)
-        with self._lock:
-            self._open.append(connection)
-        self._local.connection, self._local.identity = connection, identity
-        try:
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            where_sql.add_functions(connection)
-        except sqlite3.Error as error:
-            self._drop(connection)
-            raise store_error(error, self._path) from error
-        return connection
-
-    def _drop(self, connection: Any) -> None:
-        self._local.connection = None
-        with self._lock:
-            if connection in self._open:
-                self._open.remove(connection)
-        connection.close()
 
 
 def _last_seq(connection: Any) -> int:

@@ -96,6 +96,9 @@ class PreparedCopy:
                 "INSERT INTO restores VALUES (?, ?, ?, ?, ?)",
                 (timestamps.now(), str(self.source), replaced, *left),
             )
+            # The full-text index is of the replaced database; the janitor makes another one.
+            link.execute("UPDATE search_identity SET identity = hex(randomblob(16))")
+            link.execute("DELETE FROM search_changes")
 
     def _go_on_from_present(self) -> None:
         """Let the copy continue the row numbers and the ledger of the present database.

@@ -127,13 +127,18 @@ class SqliteStore:
         return SqliteWriter(self.path, self.tally)
 
     def duties(self, rest: Rest) -> Sequence[Duty]:
-        """Return the duties of checkpoints, of retention and of the quarantine."""
+        """Return the duties of checkpoints, of retention, of the quarantine and of the index."""
+        from appliance.store.sqlite.indexer import Indexer
         from appliance.store.sqlite.quarantine import QuarantineBounds
         from appliance.store.sqlite.upkeep import Upkeep
 
         config = self._config
         bounds = QuarantineBounds(self.path, config.quarantine_bytes, config.quarantine_age, rest)
-        return [*Upkeep(self.path, config.retention, rest).duties(), bounds.duty()]
+        indexer = Indexer(
+            self.path, is_on=config.search_index, floor=config.min_free_bytes, rest=rest
+        )
+        upkeep = Upkeep(self.path, config.retention, rest)
+        return [*upkeep.duties(), bounds.duty(), indexer.duty()]
 
     def verify(self, *, quick: bool, alone: bool, progress: StepTimer) -> Verification:
         """Check the whole database; only reads."""
@@ -146,19 +151,20 @@ class SqliteStore:
 
         Returns in words what was done. Raises InUseError where the janitor is doing it.
         """
-        from appliance.store.sqlite import recount, schema_check
+        from appliance.store.sqlite import index_check, recount, schema_check
 
         connection = connect(self.path, readonly=False)
         try:
-            made = schema_check.repair(connection)
+            made = [f"made anew: the {each}" for each in schema_check.repair(connection)]
+            if index_check.compare(self.path, connection):
+                paths.damaged_mark(paths.search_index(self.path)).touch()
+                made.append("to be made anew by the janitor: the search index")
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
         finally:
             connection.close()
         topics = recount.recount(self.path, rest)
-        return [f"made anew: the {each}" for each in made] + [
-            f"corrected: the counters of the topic {topic}" for topic in topics
-        ]
+        return made + [f"corrected: the counters of the topic {topic}" for topic in topics]
 
     def unaccounted(self, entry: LedgerEntry) -> int:
         """Return how many envelopes a source calls settled and kept that are not stored yet."""

@@ -11,7 +11,14 @@ from typing import Any, Final
 from appliance.errors import StoreError
 from appliance.model import ledger
 from appliance.store.base import StepTimer
-from appliance.store.sqlite import integrity, ledger_table, migrations, paths, schema_check
+from appliance.store.sqlite import (
+    index_check,
+    integrity,
+    ledger_table,
+    migrations,
+    paths,
+    schema_check,
+)
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.recount import agree
 from appliance.store.verification import (
@@ -124,6 +131,12 @@ class _Verifier:
                 f"discard them: {result.dead_letters.also_stored:,}"
             )
         result.notes += self._restores()
+        self._begin("search index")
+        if fault := index_check.compare(self._path, self._connection):
+            result.notes.append(
+                f"the search index is damaged ({fault}); no message is: "
+                "`appliance verify --repair` has the janitor make it anew"
+            )
         result.sources = self._sources(result.problems)
         _judge(result, result.sources)
 

@@ -1,0 +1,67 @@
+"""Connections for reading a file, one for each thread, to the file that is there now."""
+
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import StoreError
+from appliance.store.sqlite import where_sql
+from appliance.store.sqlite.database import connect, sqlite3, store_error
+
+#: KiB of page cache for each connection. Each thread that reads has a connection, and the operating
+#: system caches the file anyway.
+_CACHE_KIB: Final = 2000
+
+
+class ThreadConnections:
+    """A connection for each thread to the file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[Any] = []
+
+    def close(self) -> None:
+        """Close every thread's connection; no thread may be reading."""
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+            self._local = threading.local()
+
+    def get(self) -> Any:
+        """Return this thread's connection to the file that is at the path now.
+
+        A restored backup is another file of the same name; an open connection would go on reading
+        the old one. Raises StoreError.
+        """
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+        identity = (status.st_dev, status.st_ino)
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            if self._local.identity == identity:
+                return connection
+            self.drop(connection)
+        connection = connect(self._path, readonly=True)
+        with self._lock:
+            self._open.append(connection)
+        self._local.connection, self._local.identity = connection, identity
+        try:
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            where_sql.add_functions(connection)
+        except sqlite3.Error as error:
+            self.drop(connection)
+            raise store_error(error, self._path) from error
+        return connection
+
+    def drop(self, connection: Any) -> None:
+        """Close this thread's connection, which failed."""
+        self._local.connection = None
+        with self._lock:
+            if connection in self._open:
+                self._open.remove(connection)
+        connection.close()

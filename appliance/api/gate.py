@@ -20,6 +20,7 @@ from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
 from appliance.api.slow_refusal import MAX_BODY_BYTES, SlowRefusal
+from appliance.api.stream.stream_route import StreamRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ANONYMOUS, Principal, Right
 from appliance.auth.rates import Buckets
@@ -52,6 +53,7 @@ class Gate:
         open_addresses: OpenAddresses,
         publishing: PublishRoute,
         inboxes: InboxRoute,
+        streams: StreamRoute,
         application: WsgiBridge,
         prefix: str = "",
     ) -> None:
@@ -59,6 +61,7 @@ class Gate:
         self._open_addresses = open_addresses
         self._publishing = publishing
         self._inboxes = inboxes
+        self._streams = streams
         self._application = application
         self._prefix = prefix
         self._known = KnownHeads()
@@ -152,6 +155,8 @@ class Gate:
     def _admit_known(self, head: Head, principal: Principal) -> Admission | Problem:
         if self._publishing.serves(head):
             return self._publishing.admit(head, principal)
+        if self._streams.serves(head):
+            return self._streams.admit(head, principal)
         if not principal.may(_right(head)):
             return problems.forbidden(f"{principal.name} has no right to do this")
         return Admission(self._application, principal, self._application.max_body_bytes)

@@ -21,6 +21,8 @@ from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
 from appliance.api.quarantine.door import QuarantineDoor
+from appliance.api.stream.hub import StreamHub
+from appliance.api.stream.stream_route import StreamRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.refusal_counts import REPORT_SECONDS, Refusals
 from appliance.broker.base import Publisher
@@ -55,6 +57,7 @@ def serve(
     app: Flask,
     book: SchemaBook,
     door: QuarantineDoor,
+    streams: StreamHub,
     *,
     pulse: Pulse,
     stopping: threading.Event,
@@ -66,11 +69,11 @@ def serve(
     # What is loaded now stays; the collector need not look at it again and again under load.
     gc.freeze()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    uvloop.run(
-        _serve(
-            config, authorizer, publisher, commits, app, book, door, pulse=pulse, stopping=stopping
-        )
-    )
+    serving = _serve(
+        config, authorizer, publisher, commits, app, book, door, streams,
+        pulse=pulse, stopping=stopping,
+    )  # fmt: skip
+    uvloop.run(serving)
 
 
 async def _serve(
@@ -81,6 +84,7 @@ async def _serve(
     app: Flask,
     book: SchemaBook,
     door: QuarantineDoor,
+    streams: StreamHub,
     *,
     pulse: Pulse,
     stopping: threading.Event,
@@ -92,6 +96,7 @@ async def _serve(
         OpenAddresses(WsgiBridge(app, 1), WsgiBridge(app, 1).ask),
         PublishRoute(config, intake, book),
         InboxRoute(config, intake, authorizer),
+        StreamRoute(streams),
         WsgiBridge(app, _FLASK_THREADS, authorizer.holds),
         proxies.prefix,
     )
@@ -113,6 +118,7 @@ async def _serve(
         asyncio.create_task(_live(publisher, pulse)),
         asyncio.create_task(_watch_space(config, publisher)),
         asyncio.create_task(_report(authorizer.refusals)),
+        asyncio.create_task(_stop_streams(stop, streams)),
     ]
     if certificate:
         living.append(asyncio.create_task(_renew(certificate)))
@@ -132,7 +138,14 @@ async def _serve(
     authorizer.refusals.report()
     await publisher.stop()
     await publishing
+    streams.close()
     commits.close()
+
+
+async def _stop_streams(stop: asyncio.Event, streams: StreamHub) -> None:
+    """End the streams at once when the process is to stop: they would not end by themselves."""
+    await stop.wait()
+    streams.stop()
 
 
 async def _renew(certificate: Certificate) -> None:

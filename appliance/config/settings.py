@@ -91,6 +91,10 @@ class Config:
         "64MiB", parsers.size(2**20, 2**40),
         "Largest size of all bodies under way together; above it, requests are answered 503",
     )  # fmt: skip
+    max_streams: int = _setting(
+        "256", parsers.whole(1, 4000),
+        "Largest number of streams open at once; above it, requests for one are answered 503",
+    )  # fmt: skip
     publish_timeout: float = _setting(
         "5", parsers.seconds(0.1, 300),
         "How long to wait for the broker's confirmation before answering 503, in seconds",

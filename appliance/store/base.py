@@ -33,11 +33,14 @@ from appliance.store.rows import (
     Choice,
     EarlierMessage,
     Engine,
+    Followed,
+    Glance,
     Letter,
     Page,
     QuarantineTotals,
     Span,
     StoredMessage,
+    Stretch,
     Topic,
     Totals,
     Window,
@@ -152,6 +155,33 @@ class Commits(Protocol):
 
     def close(self) -> None:
         """Stop, after the question under way."""
+
+
+class Follower(Protocol):
+    """Reads what is stored behind a place, for those who follow; used by one thread at a time.
+
+    A place is a `seq`. Every read is bounded in rows and bytes, whatever lies behind the place.
+    """
+
+    def end(self) -> int:
+        """Return the greatest `seq` that a message ever had; 0 where there was none.
+
+        A message that is committed after this read has a greater one: there is one writer at a
+        time, and no `seq` is used again. So whoever was shown everything up to the end misses
+        nothing by going on behind it.
+        """
+
+    def begin(self, since: str) -> int:
+        """Return a place before every message that was received at `since` or later."""
+
+    def topics(self, after: int, upto: int) -> frozenset[str] | None:
+        """Return the topics of the messages behind `after`, up to `upto`; None: too many rows."""
+
+    def part(self, followed: Followed, after: int, upto: int) -> Stretch:
+        """Return the first messages behind `after`, up to `upto`, oldest first."""
+
+    def glance(self, followed: Followed, after: int, upto: int, most: int) -> Glance:
+        """Return how many messages lie behind `after`, up to `upto`, and the `most` newest."""
 
 
 class DeadLetters(Protocol):
@@ -494,6 +524,10 @@ class Store(Protocol):
     @property
     def commits(self) -> Commits:
         """The store's answers for the event loop."""
+
+    @property
+    def follower(self) -> Follower:
+        """The store's reads for those who follow what is stored."""
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -1,6 +1,7 @@
 """Rows and pages, as every engine of the store returns them."""
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 #: Bytes of bodies on one page. They bound the memory that one request can make the API hold.
@@ -143,6 +144,57 @@ class Choice(Span):
     reason: str | None = None
     topic: str | None = None
     patterns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Messages that are followed: of this topic (None: of any), whose topic matches the patterns.
+
+    `patterns` are groups; a topic must match one of each. A pattern is a text in which `*` is any
+    characters. `since` leaves out what was received before it.
+    """
+
+    topic: str | None = None
+    patterns: tuple[tuple[str, ...], ...] = ()
+    since: str | None = None
+
+    @property
+    def is_any(self) -> bool:
+        """Whether messages of every topic are followed."""
+        return self.topic is None and not self.patterns
+
+    def takes(self, topic: str) -> bool:
+        """Whether messages of this topic are followed."""
+        if self.topic is not None and topic != self.topic:
+            return False
+        return all(any(fnmatchcase(topic, pattern) for pattern in group) for group in self.patterns)
+
+
+class Stretch(NamedTuple):
+    """Messages in the order of storing, and the place up to which they are all that there is."""
+
+    rows: list[StoredMessage]
+    end: int
+
+
+class Preview(NamedTuple):
+    """The begin of a message: `kind` is `json`, `text` or `binary`, `size` the body's in bytes."""
+
+    seq: int
+    id: str
+    topic: str
+    received_at: str
+    kind: str
+    size: int
+    start: bytes
+
+
+class Glance(NamedTuple):
+    """How many messages of each topic there are up to a place, and the newest, newest first."""
+
+    counts: dict[str, int]
+    newest: list[Preview]
+    end: int
 
 
 @dataclass(frozen=True, slots=True)

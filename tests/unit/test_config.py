@@ -108,6 +108,7 @@ VALUES = {
         ["~nobody-has-it/cert.pem"],
     ),
     "TLS_KEY": ({"/a/key.pem": Path("/a/key.pem"), "": None}, ["~nobody-has-it/key.pem"]),
+    "MAX_STREAMS": ({"1": 1, "4000": 4000}, ["0", "4001", "many"]),
     "MAX_BODIES_BYTES": ({"8MiB": 2**23, "1TiB": 2**40}, ["0", "1023k", "1PiB", "many"]),
     "PUBLISH_TIMEOUT": ({"0.1": 0.1, "5": 5.0, "300": 300.0}, ["0", "0.05", "301", "5s", "nan"]),
     "QUEUE_MAX_BYTES": ({"1MiB": 2**20, "1024GiB": 2**40}, ["1023KiB", "0", "2000GiB"]),

@@ -12,11 +12,14 @@ from appliance.api.known_heads import _MAX_HEADS
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
+from appliance.api.stream.hub import StreamHub
+from appliance.api.stream.stream_route import StreamRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS, Principal, Right
 from appliance.auth.snapshot import AccessSnapshot, hashed
 from appliance.config import load
 from appliance.model.grants import Rate
+from appliance.model.tallies import StreamTally
 from appliance.schemas.book import SchemaBook
 from appliance.store.access_rows import AccessRows, InboxKey, InboxRow
 
@@ -46,12 +49,9 @@ def gate(keys):
     open_addresses = OpenAddresses(application, application.ask)
     inboxes = InboxRoute(load({}), None, keys)
     return Gate(
-        keys,
-        open_addresses,
-        PublishRoute(load({}), None, SchemaBook(lambda: keys.snapshot.schemas)),
-        inboxes,
-        application,
-    )
+        keys, open_addresses, PublishRoute(load({}), None, SchemaBook(lambda: keys.snapshot.schemas)), inboxes,
+        StreamRoute(StreamHub(256, None, keys, StreamTally())), application,
+    )  # fmt: skip
 
 
 def bytes_of(*headers, method=b"POST", target=MESSAGES, token=b"t"):
@@ -241,7 +241,8 @@ def test_a_path_may_begin_with_the_prefix_of_our_own_address(keys, target, path)
     open_addresses = OpenAddresses(application, application.ask)
     inboxes = InboxRoute(load({}), None, keys)
     route = PublishRoute(load({}), None, SchemaBook(lambda: keys.snapshot.schemas))
-    gate = Gate(keys, open_addresses, route, inboxes, application, prefix="/inbox")
+    streams = StreamRoute(StreamHub(256, None, keys, StreamTally()))
+    gate = Gate(keys, open_addresses, route, inboxes, streams, application, prefix="/inbox")
     request_head = head.parse(bytes_of(method=b"GET", target=target))
     gate.admit(request_head)
     assert request_head.path == path

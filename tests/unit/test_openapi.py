@@ -25,6 +25,8 @@ PUBLISHING = {
     ("/in/{secret}", "post"),
     ("/in/{secret}", "put"),
     ("/in/{secret}", "get"),
+    ("/v1/stream", "get"),
+    ("/v1/topics/{topic}/stream", "get"),
 }
 #: Browsers ask for it by themselves; it is no part of the interface.
 ICON = {("/favicon.ico", "get")}

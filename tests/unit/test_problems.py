@@ -100,6 +100,7 @@ def test_types_are_those_of_the_errors_and_of_the_functions():
         problems.not_found("x"),
         problems.bad_request("x"),
         problems.rate_limited(3),
+        problems.too_many_streams("x"),
     ]
     made += [problems.method_not_allowed(["GET"]), problems.internal()]
     listed = {(t.status, f"urn:queue-appliance:problem:{t.name}", t.title) for t in problems.TYPES}

@@ -24,6 +24,8 @@ from appliance.auth.principal import ANONYMOUS
 from appliance.errors import TooLargeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.api.http.acceptor import Acceptor
 
 #: Seconds for a head to arrive, from its first byte or the connection's begin.
@@ -83,6 +85,8 @@ class Connection(asyncio.Protocol):
         self._write_deadline = math.inf
         self._writable: asyncio.Future[None] | None = None
         self.has_gone = False
+        #: called once where the client goes, or sends nothing more, while a request is under way
+        self.on_leave: Callable[[], None] | None = None
         #: the address of the other side, which may be a proxy's
         self.peer = ""
         self.is_proxied = False  # the other side is a proxy that is trusted
@@ -105,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._hold(0)
         self._data, self._body = b"", None
         self._wake_writer()
+        self._tell_leave()
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sends."""
@@ -125,8 +130,12 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """Keep the way back open: a client that ends its sending still reads its answer."""
+        """Keep the way back open: a client that ends its sending still reads its answer.
+
+        But for an answer without an end.
+        """
         self._ended = True
+        self._tell_leave()
         if self._drains:
             return False
         self._close_if_ended()
@@ -378,6 +387,16 @@ class Connection(asyncio.Protocol):
         return self._request is None and not self._data and self._writable is None
 
     @property
+    def has_left(self) -> bool:
+        """Whether the client has gone, or sends nothing more."""
+        return self.has_gone or self._ended
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be written without waiting."""
+        return self._writable is None
+
+    @property
     def is_tls(self) -> bool:
         """Whether the connection is encrypted."""
         return self.transport.get_extra_info("sslcontext") is not None
@@ -416,7 +435,7 @@ class Connection(asyncio.Protocol):
 
     def end_request(self) -> None:
         """Go on with the next request: the one under way is answered."""
-        self._request = None
+        self._request, self.on_leave = None, None
         if self._closes or self.transport.is_closing():
             self._close()
             return
@@ -461,6 +480,11 @@ class Connection(asyncio.Protocol):
         is_answered = self._request is None or self._body is not None
         if is_answered and self._writable is None and not self._is_scheduled:
             self._close()
+
+    def _tell_leave(self) -> None:
+        if self.on_leave is not None:
+            leave, self.on_leave = self.on_leave, None
+            leave()
 
     def _wake_writer(self) -> None:
         if self._writable is not None:

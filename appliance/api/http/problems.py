@@ -59,6 +59,8 @@ RETRY_BUSY_SECONDS: Final = 5
 RETRY_QUARANTINE_SECONDS: Final = 60
 #: The same for a message that isn't stored yet: storing takes milliseconds when all is well.
 RETRY_MESSAGE_SECONDS: Final = 1
+#: The same for a stream where there are as many as there can be: until somebody closes a page.
+RETRY_STREAM_SECONDS: Final = 10
 
 
 #: Problems that this process has answered, by type; metrics show them.
@@ -123,6 +125,9 @@ _FORBIDDEN: Final = ProblemType(403, "forbidden", "Not allowed")
 _NOT_FOUND: Final = ProblemType(404, "not-found", "Not found")
 _RATE_LIMITED: Final = ProblemType(429, "rate-limited", "Too many requests")
 _METHOD_NOT_ALLOWED: Final = ProblemType(405, "method-not-allowed", "Method not allowed")
+_TOO_MANY_STREAMS: Final = ProblemType(
+    503, "too-many-streams", "Too many streams", RETRY_STREAM_SECONDS
+)
 _INTERNAL: Final = ProblemType(500, "internal", "Internal error")
 
 #: How a client can say who it is; a browser asks its user where it sees the first one.
@@ -180,6 +185,7 @@ TYPES: Final[Sequence[ProblemType]] = sorted(
         _NOT_FOUND,
         _RATE_LIMITED,
         _METHOD_NOT_ALLOWED,
+        _TOO_MANY_STREAMS,
         _INTERNAL,
     }
 )
@@ -244,6 +250,11 @@ def method_not_allowed(allow: list[str]) -> Problem:
     """Return a 405 that names the allowed methods."""
     methods = ", ".join(sorted(allow))
     return _METHOD_NOT_ALLOWED.problem(f"this address allows {methods}", {"Allow": methods})
+
+
+def too_many_streams(detail: str) -> Problem:
+    """Return the 503 of a stream for which there is no room."""
+    return _TOO_MANY_STREAMS.problem(detail)
 
 
 def bad_request(detail: str) -> Problem:

@@ -122,6 +122,16 @@ class Request:
         """What stands before the path of each address that an answer names: `/inbox`, or empty."""
         return self._connection.prefix_of(self.head)
 
+    def on_leave(self, leave: Callable[[], None]) -> None:
+        """Have `leave` called once, where the client goes or sends nothing more.
+
+        For an answer that has no end: whoever closes a connection first ends its own side.
+        """
+        if self._connection.has_left:
+            leave()
+        else:
+            self._connection.on_leave = leave
+
     def be_last(self) -> None:
         """Have the connection closed after the answer."""
         self._connection.stop()
@@ -173,6 +183,30 @@ class Request:
             if self._chunked:
                 piece = b"%x\r\n%b\r\n" % (len(piece), piece)
             self._connection.write(piece)
+        await self._connection.drained()
+
+    def write(self, piece: bytes) -> bool:
+        """Write a piece of the body without waiting; whether there is room for the next.
+
+        Where there is none, nothing may be written until `drained` returns.
+        """
+        if self._chunked:
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        self._connection.write(piece)
+        return self._connection.has_room
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be written without waiting."""
+        return self._connection.has_room
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and have not gone out."""
+        return self._connection.transport.get_write_buffer_size()
+
+    async def drained(self) -> None:
+        """Return when there is room for the next piece, or nobody to read it."""
         await self._connection.drained()
 
     def finish(self) -> None:

@@ -50,6 +50,7 @@ def blueprint(services: Services) -> Blueprint:
                 "store": _store(services.reader),
                 "quarantine": _quarantine(services),
                 "disk": _disk(services.config),
+                "streams": {"open": services.streams.open, "most": services.config.max_streams},
                 "refusals": {word: services.refusals.totals[word] for word in _REFUSALS},
                 services.reader.engine.name: services.reader.engine.version,
             }
@@ -79,6 +80,7 @@ def _restricted(
         "store": store,
         "quarantine": None,
         "disk": None,
+        "streams": None,
         "refusals": None,
         services.reader.engine.name: services.reader.engine.version,
     }

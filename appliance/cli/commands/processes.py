@@ -82,6 +82,7 @@ def api(config: Config) -> None:
     from appliance.api.app import create_app
     from appliance.api.http import problems
     from appliance.api.server import serve
+    from appliance.api.stream.hub import StreamHub
     from appliance.auth.authorizer import Authorizer
     from appliance.broker.publish.publisher import AmqpPublisher
     from appliance.cli.composition import api_services
@@ -102,6 +103,7 @@ def api(config: Config) -> None:
         authorizer=authorizer,
     )
     app = create_app(services)
+    streams = StreamHub(config.max_streams, store.follower, authorizer, services.streams)
 
     def count_messages() -> dict[str, int]:
         topics = services.reader.topics(limit=_TOPICS_WATCHED)
@@ -121,7 +123,7 @@ def api(config: Config) -> None:
     ):
         serve(
             config, authorizer, publisher, store.commits, app, services.book, services.door,
-            pulse=pulse, stopping=stopping,
+            streams, pulse=pulse, stopping=stopping,
         )  # fmt: skip
 
 

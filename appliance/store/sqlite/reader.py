@@ -32,7 +32,7 @@ from appliance.store.sqlite.tables import check_tables
 
 #: The most by which the order of `received_at` differs from that of `seq`: longer than any message
 #: waits between being received and being put into the queue.
-_DISORDER: Final = timedelta(minutes=10)
+DISORDER: Final = timedelta(minutes=10)
 
 #: A condition: the topic matches one of the patterns, or there are none. A pattern has no character
 #: but `*` that means something to GLOB.
@@ -101,11 +101,11 @@ class SqliteReader:
         where, values = ["topic = :topic"], {"topic": window.topic, "limit": limit + 1}
         with self.reading() as connection:
             if window.since is not None:
-                floor = _last_before(connection, window.since, -_DISORDER)
+                floor = last_before(connection, window.since, -DISORDER)
                 where += ["seq > :floor", "received_at >= :since"]
                 values |= {"floor": floor, "since": window.since}
             if window.until is not None:
-                ceiling = _last_before(connection, window.until, _DISORDER)
+                ceiling = last_before(connection, window.until, DISORDER)
                 where += ["seq <= :ceiling", "received_at < :until"]
                 values |= {"ceiling": ceiling, "until": window.until}
             if window.before is not None:
@@ -137,9 +137,9 @@ class SqliteReader:
             low = -(2**63) if span.after is None else span.after
             high = newest + 1 if span.before is None else min(span.before, newest + 1)
             if wanted.since is not None:
-                low = max(low, _last_before(connection, wanted.since, -_DISORDER))
+                low = max(low, last_before(connection, wanted.since, -DISORDER))
             if wanted.until is not None:
-                high = min(high, _last_before(connection, wanted.until, _DISORDER) + 1)
+                high = min(high, last_before(connection, wanted.until, DISORDER) + 1)
             bounds = finder.Range(low, high, descending=span.after is None)
             return finder.find(connection, self._index, wanted, bounds, newest, limit, max_bytes)
 
@@ -221,12 +221,12 @@ def pattern_text(patterns: Sequence[str] | None) -> str | None:
     return None if patterns is None else json.dumps(list(patterns))
 
 
-def _last_before(connection: Any, time: str, distance: timedelta) -> int:
+def last_before(connection: Any, time: str, distance: timedelta) -> int:
     """Return the `seq` of the last message that was received before `time` + `distance`.
 
-    Where the two orders differ by at most _DISORDER, all messages stored before one that was
-    received before `time - _DISORDER` were received before `time`; and all that are stored after
-    the last one that was received before `time + _DISORDER` were not.
+    Where the two orders differ by at most DISORDER, all messages stored before one that was
+    received before `time - DISORDER` were received before `time`; and all that are stored after
+    the last one that was received before `time + DISORDER` were not.
     """
     moved = datetime.fromisoformat(time).timestamp() + distance.total_seconds()
     bound = timestamps.timestamp(min(max(0.0, moved), timestamps.LAST_SECOND))

@@ -15,6 +15,7 @@ from appliance.store.base import (
     DeadLetters,
     Deletions,
     Duty,
+    Follower,
     Health,
     Progress,
     Rest,
@@ -62,6 +63,13 @@ class SqliteStore:
         from appliance.store.sqlite.commits import CommitWatch
 
         return CommitWatch(self.path)
+
+    @cached_property
+    def follower(self) -> Follower:
+        """The store's reads for those who follow, through its reader."""
+        from appliance.store.sqlite.following import SqliteFollower
+
+        return SqliteFollower(self.reader)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:

@@ -1,0 +1,1 @@
+"""Streams: messages are shown as they are stored, by Server-Sent Events."""

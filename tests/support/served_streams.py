@@ -90,19 +90,25 @@ class Reader:
         if buffer:
             self.link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.link.settimeout(20)
-        self.link.connect(("127.0.0.1", port))
+        self.last_id = None
+        self.rest = b""
+        self.headers = {}
         lines = [f"GET {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in (headers or {}).items()]
-        self.link.sendall("\r\n".join([*lines, "", ""]).encode())
         self.file = self.link.makefile("rb")
+        try:
+            self.link.connect(("127.0.0.1", port))
+            self.link.sendall("\r\n".join([*lines, "", ""]).encode())
+            self._read_head()
+        except (OSError, ValueError, IndexError):
+            self.close()
+            raise
+
+    def _read_head(self):
         self.status = int(self.file.readline().split()[1])
-        self.headers = {}
         while line := self.file.readline().strip():
             name, _, value = line.decode().partition(": ")
             self.headers[name] = value
-        self.last_id = None
-        self.rest = b""
-        self.raw = b""
 
     def body(self):
         """Return the body of an answer that is no stream."""

@@ -48,10 +48,9 @@ def gate(keys):
     application = WsgiBridge(None, 1)
     open_addresses = OpenAddresses(application, application.ask)
     inboxes = InboxRoute(load({}), None, keys)
-    return Gate(
-        keys, open_addresses, PublishRoute(load({}), None, SchemaBook(lambda: keys.snapshot.schemas)), inboxes,
-        StreamRoute(StreamHub(256, None, keys, StreamTally())), application,
-    )  # fmt: skip
+    publishing = PublishRoute(load({}), None, SchemaBook(lambda: keys.snapshot.schemas))
+    streams = StreamRoute(StreamHub(256, None, keys, StreamTally()))
+    return Gate(keys, open_addresses, publishing, inboxes, streams, application)
 
 
 def bytes_of(*headers, method=b"POST", target=MESSAGES, token=b"t"):

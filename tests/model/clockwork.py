@@ -147,8 +147,14 @@ class StrandEvent:
     def set(self) -> None:
         self._is_set = True
 
-    def wait(self, timeout: float) -> bool:
-        until = self._clock.now + max(timeout, TICK)
+    def clear(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until = FOREVER if timeout is None else self._clock.now + max(timeout, TICK)
         while not self._is_set and self._clock.now < until:
             park(until, lambda: self._is_set)
         return self._is_set

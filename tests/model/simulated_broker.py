@@ -34,12 +34,14 @@ NAME_IN_MEMORY = 0.5
 
 @dataclass
 class Stored:
-    """A message in a queue. `settling`: its acknowledgement is not on disk yet."""
+    """A message in a queue. `settling`: its acknowledgement is not on disk yet. `delivered`: once
+    at least."""
 
     key: str
     properties: Any
     body: bytes
     settling: bool = False
+    delivered: bool = False
     holder: "Channel | None" = None
 
 
@@ -245,8 +247,11 @@ class Broker:
                     channel.delivered += 1
                     channel.unacknowledged[channel.delivered] = (queue, uid)
                     method = SimpleNamespace(
-                        routing_key=message.key, delivery_tag=channel.delivered
+                        routing_key=message.key,
+                        delivery_tag=channel.delivered,
+                        redelivered=message.delivered,
                     )
+                    message.delivered = True
                     channel.connection.tell(
                         callback, channel, method, message.properties, message.body
                     )

@@ -27,6 +27,7 @@ from appliance.broker import link, topology
 from appliance.broker.consumer import AmqpConsumer
 from appliance.broker.envelopes import EnvelopeReader
 from appliance.broker.publish import last_words, publisher
+from appliance.deletion import Deleter
 from appliance.errors import ApplianceError, DeadlineError, RefusedError
 from appliance.machine.allowance import allowance
 from appliance.model import ledger, ledger_accounting
@@ -34,6 +35,7 @@ from appliance.model.ids import IdSource, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Message, batch, pack, unpack
 from appliance.redrive import Redriver
+from appliance.schemas.foreign_fitter import ForeignFitter
 from appliance.store import open_store
 from appliance.store.rows import Choice
 from appliance.store.sqlite.database import sqlite3
@@ -144,8 +146,15 @@ class Worker(Process):
         super().__init__(world)
         self._writers: list[Any] = []
         self._consumer = world.parts.consumer(world.config)
+        self._deleter = Deleter(world.store.deletions.work)
+        self._deleter._awake, self._deleter._stopping = (StrandEvent(world.clock) for _ in range(2))
         self._worker = world.parts.worker(
-            _Pulse(), self._consumer, self._open_writer, allowance(world.config)
+            _Pulse(),
+            self._consumer,
+            self._open_writer,
+            allowance(world.config),
+            ForeignFitter(world.store).fitted_all,
+            self._deleter,
         )
         self.arrived = StrandQueue(world.clock)
         self._worker._deliveries = self.arrived

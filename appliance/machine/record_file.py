@@ -20,11 +20,16 @@ _DRAFT: Final = "."
 class RecordFile:
     """One record of constant length at `path`; used by one thread at a time.
 
-    `before` is called before the file is made: it removes what dead processes left.
+    `before` is called before the file is made: it removes what dead processes left. Without a
+    `complaint` it fails in silence.
     """
 
     def __init__(
-        self, path: Path, size: int, complaint: Complaint, before: Callable[[], None]
+        self,
+        path: Path,
+        size: int,
+        complaint: Complaint | None = None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
         self._size = size
@@ -44,9 +49,11 @@ class RecordFile:
             else:
                 os.pwrite(self._descriptor, content, 0)
         except OSError as error:
-            self._complaint.fails(file=str(self._path), error=str(error))
+            if self._complaint:
+                self._complaint.fails(file=str(self._path), error=str(error))
         else:
-            self._complaint.works(file=str(self._path))
+            if self._complaint:
+                self._complaint.works(file=str(self._path))
 
     def close(self, *, keep: bool = False) -> None:
         """End the lock; the file stays only if it is to be kept."""

@@ -24,7 +24,6 @@ import structlog
 from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import files, locks, record_file
-from appliance.machine.complaint import Complaint
 from appliance.machine.record_file import RecordFile
 
 #: Bytes of a record's file: one page, so that no process that is killed leaves half of a record.
@@ -85,13 +84,13 @@ class BoardTotals:
 
 @contextlib.contextmanager
 def shown(config: Config, process: str, read: Callable[[], Numbers]) -> Iterator[None]:
-    """Show this process's numbers within the block."""
-    file = RecordFile(
-        _folder(config) / f"{process}-{os.getpid()}-{time.time_ns()}",
-        FILE_BYTES,
-        Complaint(_log, "metrics not written", "metrics written again"),
-        lambda: None,
-    )
+    """Show this process's numbers within the block.
+
+    Where they can't be written, the pulse can't be either: its file is in the same folder, and it
+    says so.
+    """
+    name = f"{process}-{os.getpid()}-{time.time_ns()}"
+    file = RecordFile(_folder(config) / name, FILE_BYTES)
     stop = threading.Event()
 
     def write() -> None:

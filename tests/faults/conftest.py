@@ -89,7 +89,6 @@ def pytest_collection_modifyitems(items):
             "test_full_disk.py",
             "test_starved.py",
             "test_killed.py",
-            "test_senders_through_faults.py",
             "test_listening.py",
             "test_lost_names.py",
             "test_hanging.py",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from engine import HARDENED, START_SECONDS, Container, docker
 from harness import Folder, environment, free_port, wait_until
+from watched import WatchedLoad
 
 
 class Boxed(Container):
@@ -23,12 +24,15 @@ class Boxed(Container):
     def logs_now(self) -> str:
         return "\n".join(self.logs.splitlines()[-60:])
 
-    def drained(self, accepted: int) -> None:
-        """Wait until all of it is stored, as the API sees it."""
+    def drained(self, *loads: WatchedLoad) -> None:
+        """Wait until all that these loads sent is stored, as the API sees it."""
+        accepted = sum(load.sending.journal.accepted for load in loads)
+        dead = sum(load.dead_accepted for load in loads)
 
         def empty() -> bool:
             status = self.http.get("/v1/status").json()
-            return status["broker"]["depth"] == 0 and status["store"]["messages"] >= accepted
+            store, depth = status["store"], status["broker"]["depth"]
+            return depth == 0 and store["messages"] >= accepted and store["dead_letters"] >= dead
 
         wait_until(empty, "all is stored", 120, self.logs_now)
 
@@ -65,7 +69,7 @@ def boxed():
 def settle(boxed, load, folder):
     """Let it store everything, look at all of it, and end it."""
     boxed.wait_ready()
-    boxed.drained(load.sending.journal.accepted)
+    boxed.drained(load)
     boxed.exec("appliance", "verify")
     boxed.stop()
     load.verify_at_rest(boxed.copy(folder))

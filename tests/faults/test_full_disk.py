@@ -25,7 +25,7 @@ from appliance.machine.signs import signs
 FULL = 5.0
 #: Lines that our own processes may log from a disk's being full to its being ready again. What
 #: RabbitMQ's own crash says is about a hundred lines, once.
-OUR_LINES = 40
+OUR_LINES = 45
 ALL_LINES = 400
 
 #: User and group of the image.
@@ -80,7 +80,8 @@ class OnSmallDisks:
 
     def check_log(self, lines: list[str]) -> None:
         assert "Traceback" not in "".join(lines)
-        ours = [line for line in lines if '"process"' in line]
+        quarantined = '"message quarantined"'  # by the load, whatever the disk does
+        ours = [line for line in lines if '"process"' in line and quarantined not in line]
         assert len(ours) <= OUR_LINES, "\n".join(ours)
         assert len(lines) <= ALL_LINES, len(lines)
         refusing = [line for line in ours if '"refusing messages"' in line]
@@ -237,7 +238,7 @@ def test_a_container_whose_volume_fills_up_recovers_by_itself(under_load, tmp_pa
                     load.wait_accepted(100, START_SECONDS)
                     load.note(**{f"healed_after_{number}": round(time.monotonic() - freed, 1)})
             boxed.wait_ready()
-            boxed.drained(load.sending.journal.accepted)
+            boxed.drained(load)
             assert boxed.logs.count('"refusing messages"') <= 4
             assert boxed.stop()[1] == 0
             load.verify_at_rest(folder)

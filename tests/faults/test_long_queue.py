@@ -26,7 +26,7 @@ class Beside(WatchedLoad):
     patience = 600.0
 
     def rows(self, folder):
-        return folder.stored_rows(self.topics)
+        return self.rows_of(folder, self.topics)
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,16 @@ class Load:
         self.styles = {f"{name}-{n}": styles[n % len(styles)] for n in range(senders)}
         self.sending = self.make_sending(
             stack.url, stack.token, name, senders=senders, pause=pause, most=most, styles=styles,
-            rate=rate, watch=self.journal.append,
+            rate=rate, watch=self.saw,
         )  # fmt: skip
 
     def make_sending(self, *arguments: Any, **options: Any) -> drill.Load:
         """Make what sends; a subclass may send something else."""
         return drill.Load(*arguments, **options)
+
+    def saw(self, attempt: Attempt) -> None:
+        """Note an attempt; called in the senders' threads."""
+        self.journal.append(attempt)
 
     def __enter__(self) -> Self:
         self.sending.__enter__()

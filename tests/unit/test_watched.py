@@ -104,6 +104,25 @@ def test_a_wrong_counter_or_a_dead_letter_fails(load, folder, statement):
         load.verify_at_rest(folder)
 
 
+LETTER = (
+    "INSERT INTO dead_letters (id, topic, body, reason, error, received_at, dead_at) "
+    "VALUES ('{}', 'load-5', '{}', 'bad-signature', 'x', 'x', 'x')"
+)
+
+
+def test_letter_that_was_promised_and_is_missing_or_doubled_fails(load, folder):
+    message, body = str(uuid.uuid4()), text("load-5", 0)
+    load.sending.journal.note(Attempt("load-5", 0, 1, 202, (message,), 0.0, 0.1))
+    with pytest.raises(AssertionError, match="dead: 1 answered 202 and missing: load-5 0"):
+        load.verify_at_rest(folder)
+    change(folder, LETTER.format(message, body))
+    load.verify_at_rest(folder)
+    assert load.figures.dead == 1
+    change(folder, LETTER.format(uuid.uuid4(), body))
+    with pytest.raises(AssertionError, match="dead: 1 stored twice: load-5 0"):
+        load.verify_at_rest(folder)
+
+
 def test_a_damaged_file_fails(load, folder):
     change(folder, "PRAGMA wal_checkpoint(TRUNCATE)")
     with folder.database.open("r+b") as file:

@@ -36,6 +36,7 @@ KNOWN_TO = {
     "msgspec": {"api.bodies"},
     "supervisor": {"supervision", "cli.commands.ctl"},
     "click": {"cli"},
+    "pyarrow": {"cli.parquet"},
     "yaml": {"api.openapi"},
 }
 

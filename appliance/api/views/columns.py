@@ -18,14 +18,17 @@ _COMMA: Final = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*\Z)')
 
 
 class JsonColumns:
-    """The columns that `columns=device,data.temperature` asks for."""
+    """The columns that `columns=device,data.temperature` asks for.
+
+    `named` are their names and paths, `titles` the titles of the whole table.
+    """
 
     def __init__(self, text: str) -> None:
         """Read the paths. Raises InputError, in words."""
         names = [name.strip() for name in _COMMA.split(text, _MOST)]
         if len(names) > _MOST:
             raise InputError(f"columns: expected {_MOST} at most")
-        self._paths = [_path(name) for name in names]
+        self.named = [(name, _path(name)) for name in names]
         self.titles: Sequence[str] = (*FIRST, *names)
 
     def cells(self, row: StoredMessage, to_cell: Callable[[str], str]) -> Iterable[object]:
@@ -40,7 +43,7 @@ class JsonColumns:
             document = exact(row.body.decode()) if row.text else None
         except ValueError:
             document = None
-        for path in self._paths:
+        for _, path in self.named:
             yield to_cell(_text(path.find(document)))
 
 

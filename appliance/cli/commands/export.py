@@ -2,17 +2,21 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
+from appliance.api.views.columns import JsonColumns
 from appliance.cli import filter_options, options
 from appliance.cli.exporting import Tally, copied, opened
 from appliance.client import Client
 from appliance.config import Config
+from appliance.model import timestamps
 
-FORMATS: Final = ("ndjson", "csv")
+FORMATS: Final = ("ndjson", "csv", "parquet")
 #: Seconds of retrying while the appliance is unreachable or busy, until the export begins.
 _PATIENCE: Final = 30.0
 
@@ -21,10 +25,11 @@ _PATIENCE: Final = 30.0
 @click.argument("topic", required=False, callback=options.topic)
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), show_default="by --output's ending, or ndjson",
-    help="The form: ndjson is exact, csv is for spreadsheets.",
+    help="The form: ndjson is exact, csv is for spreadsheets, parquet is both, and needs pyarrow.",
 )  # fmt: skip
 @click.option(
-    "--columns", help="For csv: paths in the JSON bodies, such as device,data.temperature."
+    "--columns",
+    help="For csv and parquet: paths in the JSON bodies, such as device,data.temperature.",
 )
 @click.option("--excel", is_flag=True, help="A csv that Excel opens without changing a digit.")
 @filter_options.chosen
@@ -64,31 +69,33 @@ def export(
       appliance export orders --output orders.ndjson
       appliance export readings --columns device,data.temperature --since 1d -o readings.csv
       appliance export orders --excel -o orders.csv
+      appliance export readings -o readings.parquet
       appliance export --since 2026-01-01 --until 2026-02-01 | gzip > january.ndjson.gz
       appliance export orders --where 'customer.id=42' --where 'total>100'
     """
     target = None if output is None or str(output) == "-" else output
     form = form or _form_of(target, columns, excel=excel)
-    if form != "csv" and (columns or excel):
-        raise click.UsageError(f"{'--columns' if columns else '--excel'} needs --format csv")
+    if excel and form != "csv":
+        raise click.UsageError("--excel needs --format csv")
+    if columns and form == "ndjson":
+        raise click.UsageError("--columns needs --format csv or parquet")
+    if form == "parquet" and target is None and sys.stdout.isatty():
+        raise click.UsageError("parquet is nothing for a terminal; give --output FILE")
     if as_json and target is None:
         raise click.UsageError("--json needs --output: standard output is the export's")
-    query = filter_options.query_of(
-        **{"format": form, "for": "excel" if excel else None, "columns": columns, "after": "0"},
-        since=since,
-        until=until,
-        where=where,
-        kind=kind,
-        q=words,
-        limit=limit,
-    )
+    chosen = {"since": since, "until": until, "where": where, "kind": kind, "q": words}
+    path = f"/v1/topics/{topic}/messages" if topic else "/v1/messages"
     tally = Tally()
     with Client.of(config) as client:
-        path = f"/v1/topics/{topic}/messages" if topic else "/v1/messages"
-        pieces = client.download(f"{path}?{query}", patience=_PATIENCE)
+        source = _Source(client, path, {**chosen, "limit": limit})
         try:
-            with opened(target) as file:
-                copied(pieces, file, tally, table=form == "csv")
+            if form == "parquet":
+                _write_parquet(source, target, columns, tally)
+            else:
+                style = {"columns": columns, "for": "excel" if excel else None}
+                pieces = source.pieces(form, **style)
+                with opened(target) as file:
+                    copied(pieces, file, tally, table=form == "csv")
         finally:
             tally.end()
     if as_json:
@@ -96,6 +103,44 @@ def export(
         click.echo(json.dumps({**report, "file": str(target)}))
     elif target is not None or sys.stderr.isatty():
         click.echo(f"{tally.words()}{f' in {target}' if target else ''}", err=True)
+
+
+@dataclass
+class _Source:
+    """The messages that are asked for, as often as they are read."""
+
+    client: Client
+    path: str
+    query: dict[str, Any]
+
+    def pieces(self, form: str, **style: str | None) -> Iterator[bytes]:
+        """Yield the answer in this form, piece by piece."""
+        query = filter_options.query_of(**self.query, **style, format=form, after="0")
+        return self.client.download(f"{self.path}?{query}", patience=_PATIENCE)
+
+
+def _write_parquet(source: _Source, target: Path | None, columns: str | None, tally: Tally) -> None:
+    """Write the messages as Parquet.
+
+    With `columns` they are read twice: the types follow from all values. What is stored meanwhile
+    is left out both times.
+    """
+    from appliance.cli import parquet  # an extra
+
+    arrow = parquet.require()
+    named = JsonColumns(columns).named if columns else []
+    types: list[Any] = []
+    if named:
+        source.query["until"] = source.query["until"] or timestamps.now()
+        kinds = parquet.Kinds([path for _, path in named])
+        for row in parquet.rows_of(source.pieces("ndjson")):
+            kinds.look_at(row)
+        types = kinds.types(arrow)
+    pieces = source.pieces("ndjson")
+    with opened(target) as file:
+        writer = parquet.ParquetWriter(file, named, types)
+        writer.write(parquet.rows_of(pieces), tally)
+        writer.close()
 
 
 def _form_of(target: Path | None, columns: str | None, *, excel: bool) -> str:

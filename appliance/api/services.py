@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 
 from appliance.api.quarantine.door import QuarantineDoor
+from appliance.auth.inbox_desk import InboxDesk
 from appliance.auth.refresher import AccessRefresher
 from appliance.auth.refusal_counts import Refusals
 from appliance.auth.sign_in import SignIn
@@ -41,6 +42,7 @@ class Services:
     door: QuarantineDoor
     refusals: Refusals
     tokens: TokenDesk
+    inboxes: InboxDesk
     #: Sessions of the console.
     sign_in: SignIn
     #: Returns the broker's state as this process sees it.

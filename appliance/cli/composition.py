@@ -11,6 +11,7 @@ from appliance.api.quarantine.door import QuarantineDoor
 from appliance.api.quarantine.recheck import Rechecker
 from appliance.api.services import Services
 from appliance.auth.authorizer import Authorizer
+from appliance.auth.inbox_desk import InboxDesk
 from appliance.auth.refresher import AccessRefresher
 from appliance.auth.sign_in import SignIn
 from appliance.auth.token_desk import TokenDesk
@@ -66,6 +67,7 @@ def api_services(
         refresher=refresher,
         refusals=authorizer.refusals,
         tokens=TokenDesk(store.access, refresher.refresh),
+        inboxes=InboxDesk(store.access, refresher.refresh),
         sign_in=SignIn(store.access, authorizer, refresher),
         broker=broker,
         processes=lambda: processes.read(config),

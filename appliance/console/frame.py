@@ -13,7 +13,16 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.console import assets, page_errors, page_words, session_cookie
 from appliance.console.page_errors import PageError
-from appliance.console.pages import dead_letters, help_page, overview, send, sign_in, system
+from appliance.console.pages import (
+    access,
+    dead_letters,
+    help_page,
+    overview,
+    send,
+    sign_in,
+    system,
+    topics,
+)
 from appliance.console.parts import ConsoleParts
 from appliance.console.rights import check, is_signed_in, needed, needs
 from appliance.console.shell import HUES, Shell, here
@@ -22,7 +31,7 @@ from appliance.console.shell import HUES, Shell, here
 PREFIX: Final = "/console"
 
 #: The pages, each a module with `add(views, parts)`.
-_PAGES: Final = (sign_in, overview, dead_letters, send, system, help_page)
+_PAGES: Final = (sign_in, overview, topics, dead_letters, send, system, access, help_page)
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'none'; "

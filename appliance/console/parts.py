@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from appliance.auth.inbox_desk import InboxDesk
 from appliance.auth.sign_in import SignIn
+from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.operations.operations import Operations
@@ -35,6 +37,14 @@ class ConsoleParts(Protocol):
     @property
     def access(self) -> Access:
         """The store's tokens, inbox addresses and audit trail."""
+
+    @property
+    def tokens(self) -> TokenDesk:
+        """Makes tokens and revokes them."""
+
+    @property
+    def inboxes(self) -> InboxDesk:
+        """Makes inbox addresses and revokes them."""
 
     @property
     def operations(self) -> Operations:

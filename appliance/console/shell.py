@@ -93,6 +93,7 @@ class Shell:
         host = own_host(self._parts.config.http.port)
         context: dict[str, Any] = {
             "asset": asset_url,
+            "topic_url": topic_url,
             "version": self._parts.version,
             "host": host,
             "hue": hashlib.sha256(host.encode()).digest()[0] % HUES,
@@ -115,6 +116,13 @@ class Shell:
             "menu": _places(_MENU, who.may, {"show_dead_letters": letters}),
             "more": _places(_MORE, who.may, {}),
         }
+
+
+def topic_url(topic: str) -> str:
+    """Return the address of a topic's messages."""
+    if "console.show_topic" in current_app.view_functions:
+        return url_for("console.show_topic", topic=topic)
+    return url_for("console.show_topics", part=topic)
 
 
 def here() -> str:

@@ -42,6 +42,7 @@ from appliance.store.rows import (
     StoredMessage,
     Stretch,
     Topic,
+    TopicChoice,
     Totals,
     Window,
 )
@@ -104,6 +105,9 @@ class Reader(Protocol):
 
         With `patterns`, those that match one of them: a text in which `*` is any characters.
         """
+
+    def topic_list(self, choice: TopicChoice, limit: int) -> list[Topic]:
+        """Return up to `limit` topics of the choice, in its order."""
 
     def has_topic(self, topic: str) -> bool:
         """Whether a message of the topic was ever stored; it may be deleted since."""
@@ -204,6 +208,9 @@ class DeadLetters(Protocol):
 
         With `patterns`, those of topics that match one of them.
         """
+
+    def of_topics(self, topics: Sequence[str]) -> dict[str, int]:
+        """Return how many letters each of these topics has; those without any are left out."""
 
     def find(self, seq: int) -> Letter | None:
         """Return the letter with this `seq`, or None."""

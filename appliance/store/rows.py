@@ -146,6 +146,21 @@ class Choice(Span):
     patterns: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicChoice:
+    """Topics in an order: by `topic`, `messages`, `bytes` or `last`, and by name where equal.
+
+    `after` is the value and the name after which they begin, `part` a part of each name. With
+    `patterns`, those that match one of them.
+    """
+
+    sort: str = "topic"
+    descending: bool = False
+    after: tuple[str | int, str] | None = None
+    part: str = ""
+    patterns: tuple[str, ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Followed:
     """Messages that are followed: of this topic (None: of any), whose topic matches the patterns.

@@ -1,6 +1,7 @@
 """Messages of every kind for pages to show, and the addresses of all pages."""
 
 import json
+from typing import Any
 
 from harness import wait_until
 from supervised import Appliance
@@ -8,6 +9,21 @@ from supervised import Appliance
 #: Every page that is shown to who is signed in: its name, and its address with names of `fill`.
 PAGES = {
     "overview": "/console/",
+    "topics": "/console/topics",
+    "addresses": "/console/topics/{topic}/addresses",
+    "dead-letters": "/console/dead-letters",
+    "dead-letter": "/console/dead-letters/{letter}",
+    "send": "/console/send?topic={topic}",
+    "system": "/console/system",
+    "logs": "/console/system/logs?process=api",
+    "checks": "/console/system/checks",
+    "backups": "/console/system/backups",
+    "settings": "/console/system/settings",
+    "storage": "/console/system/storage",
+    "access": "/console/access",
+    "inboxes": "/console/access/inboxes",
+    "sessions": "/console/access/sessions",
+    "audit": "/console/access/audit",
     "help": "/console/help",
     "nothing": "/console/no-such-page",
 }
@@ -40,9 +56,21 @@ def fill(inbox: Appliance) -> dict[str, str]:
     send("backups", b"backup ok", "text")
     send("pictures", bytes(range(256)) * 3, "binary")
     send("webhooks.github", b'{"action":"opened","number":1}', **{"X-GitHub-Event": "issues"})
+    bad = b'{"fine": 1}\nnot json <script>alert(1)</script>\n"fine too"'
+    query = "?split=ndjson&on-bad=dead-letter"
+    inbox.client.post(f"/v1/topics/hostile/messages{query}", content=bad).raise_for_status()
+    wait_until(lambda: _letters(inbox), "a dead letter")
     for each in set(ids.values()):
         wait_until(
             lambda each=each: inbox.client.get(f"/v1/messages/{each}").status_code == 200,
             f"{each} is stored",
         )
-    return {**ids, "topic": "readings"}
+    return {**ids, "topic": "readings", "letter": str(_letters(inbox)[0]["seq"])}
+
+
+def _letters(inbox: Appliance) -> list[dict[str, Any]]:
+    query = {"topic": "hostile"}
+    found: list[dict[str, Any]] = inbox.client.get("/v1/dead-letters", params=query).json()[
+        "dead_letters"
+    ]
+    return found

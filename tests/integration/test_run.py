@@ -145,6 +145,23 @@ def test_a_program_that_is_killed_comes_back_as_a_new_process(running, program):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("program", ["worker:worker_0", "api", "broker"])
+def test_a_program_that_is_restarted_over_http_comes_back_and_its_log_can_be_read(running, program):
+    token = {"Authorization": f"Bearer {running.token}"}
+    wait_until(lambda: running.states()[program] == "RUNNING", "it runs", START_SECONDS)
+    before = running.pid(program)
+    answer = running.client.post(f"/v1/processes/{program}/restart", headers=token)
+    assert answer.status_code == 202
+    wait_until(lambda: running.pid(program) not in (None, before), "a new process", START_SECONDS)
+    running.wait_ready()
+    topic = f"restarted.{program.replace(':', '.')}"
+    running.publish(topic, "a")
+    running.stored(topic, "a")
+    log = running.client.get(f"/v1/logs/{program}?lines=20", headers=token).json()
+    assert (log["process"], log["source"]) == (program, "file")
+    assert log["lines"]
+
+
 def test_reading_the_configuration_anew_keeps_the_lock_and_the_logs(running):
     """A hang-up without a terminal: supervisord restarts every program, RabbitMQ too."""
     before = running.pid("api")

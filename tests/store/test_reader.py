@@ -9,7 +9,7 @@ from store_contents import IDS, TIME, letter, many, one
 from appliance.errors import StoreError
 from appliance.model.timestamps import timestamp
 from appliance.model.wire import Message, pack
-from appliance.store.rows import PAGE_BYTES, Window
+from appliance.store.rows import PAGE_BYTES, TopicChoice, Window
 
 
 @pytest.fixture
@@ -184,3 +184,32 @@ def test_a_database_that_is_not_made_yet_is_read_once_it_is(new_store):
     new_store.migrate()
     reader.check()
     assert reader.topics() == []
+
+
+@pytest.mark.parametrize("sort", ["topic", "messages", "bytes", "last"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_topics_come_in_the_order_that_is_asked_for_and_go_on_where_they_ended(
+    store, writer, sort, descending
+):
+    writer.store([one(b"x" * (n % 4 + 1), f"t{n % 7}") for n in range(40)])
+    key = {"topic": 0, "messages": 1, "bytes": 2, "last": 4}[sort]
+    every = store.reader.topic_list(TopicChoice(sort=sort, descending=descending), 100)
+    assert [each[key] for each in every] == sorted((t[key] for t in every), reverse=descending)
+    seen = []
+    after = None
+    while page := store.reader.topic_list(
+        TopicChoice(sort=sort, descending=descending, after=after), 2
+    ):
+        seen += page
+        after = page[-1][key], page[-1].topic
+    assert seen == every
+    assert len(every) == 7
+
+
+def test_topics_are_found_by_a_part_of_their_name_and_by_patterns(store, writer):
+    writer.store([one(b"x", name) for name in ("a.b", "a_b", "c")])
+    names = [t.topic for t in store.reader.topic_list(TopicChoice(part="_"), 9)]
+    assert names == ["a_b"]
+    assert store.reader.topic_list(TopicChoice(part="%"), 9) == []
+    names = [t.topic for t in store.reader.topic_list(TopicChoice(patterns=("a*",)), 9)]
+    assert names == ["a.b", "a_b"]

@@ -3,7 +3,6 @@
 The secret in an address is shown once, when it is made: only its hash is kept.
 """
 
-import secrets
 import time
 from typing import Any, Final
 
@@ -16,14 +15,12 @@ from appliance.api.views.actors import actor
 from appliance.api.views.answers import json_answer, problem_answer
 from appliance.api.views.json_body import read_object
 from appliance.auth import inbox_settings
-from appliance.auth.snapshot import hashed
+from appliance.auth.inbox_desk import new_secret
 from appliance.errors import InputError
 from appliance.model import grants, timestamps
 from appliance.model.topics import check_topic
 from appliance.store.access_rows import Deed, InboxRow, SigningSecret
 
-#: Bytes of the secret in an address.
-_SECRET_BYTES: Final = 32
 #: For how long an address is good after a new one was made.
 _OLD_FOR: Final = "1d"
 
@@ -43,23 +40,16 @@ def blueprint(services: Services) -> Blueprint:
         given = read_object(
             {"topic": str, "kind": str, "name": str, "secrets": list, "settings": dict}
         )
-        topic = check_topic(given.get("topic", ""))
-        kind, settings = given.get("kind", "open"), _merged({}, given.get("settings", {}))
-        rules = inbox_settings.rules(kind, settings)
-        signing = rules.check_secrets(_texts(given.get("secrets", [])))
-        inbox = InboxRow(
-            name=grants.check_name(given.get("name", topic[: grants.MAX_NAME])),
-            topic=topic,
-            kind=rules.kind.name,
-            settings=settings,
-            created_at=timestamps.now(),
+        made, secret = services.inboxes.create(
+            given.get("topic", ""),
+            given.get("kind", "open"),
+            actor(),
+            name=given.get("name"),
+            secrets=_texts(given.get("secrets", [])),
+            settings=_merged({}, given.get("settings", {})),
         )
-        secret, digest = _new_secret()
-        access.create_inbox(inbox, digest, signing, _deed("inbox-create", inbox.name, inbox))
-        services.refresher.refresh()
-        made = access.inbox(inbox.name) or inbox
         answer = json_answer({**_shown(made), "address": _address(secret)}, 201)
-        answer.headers["Location"] = pages.address(f"/v1/inboxes/{inbox.name}")
+        answer.headers["Location"] = pages.address(f"/v1/inboxes/{made.name}")
         return answer
 
     @views.get("/v1/inboxes/<name>")
@@ -76,9 +66,8 @@ def blueprint(services: Services) -> Blueprint:
     @views.delete("/v1/inboxes/<name>")
     def revoke_inbox(name: str) -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        if not access.revoke_inbox(name, Deed(actor(), "inbox-revoke", name)):
+        if not services.inboxes.revoke(name, actor()):
             return _unknown(name)
-        services.refresher.refresh()
         return Response(status=204)
 
     _serve_secrets(views, services)
@@ -92,7 +81,7 @@ def _serve_secrets(views: Blueprint, services: Services) -> None:
     @views.post("/v1/inboxes/<name>/rotate")
     def rotate_inbox(name: str) -> Response:
         old_until = _old_until(read_object({"old_for": str}).get("old_for", _OLD_FOR))
-        secret, digest = _new_secret()
+        secret, digest = new_secret()
         deed = Deed(actor(), "inbox-rotate", name, f"the address before it ends at {old_until}")
         if not access.rotate_inbox(name, digest, old_until, deed):
             return _unknown(name)
@@ -200,11 +189,6 @@ def _current(inbox: InboxRow) -> list[str]:
 
 def _deed(action: str, name: str, inbox: InboxRow) -> Deed:
     return Deed(actor(), action, name, f"{inbox.kind} into {inbox.topic}")
-
-
-def _new_secret() -> tuple[str, bytes]:
-    secret = secrets.token_urlsafe(_SECRET_BYTES)
-    return secret, hashed(secret.encode())
 
 
 def _address(secret: str) -> str:

@@ -4,6 +4,7 @@ A letter is named by its `seq`: several letters can carry the same message's id,
 idempotency key that comes with a third body makes a second conflict.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,16 @@ class SqliteDeadLetters:
             )
             rows = connection.execute(query, {"patterns": pattern_text(patterns)}).fetchall()
         return [(reason, count) for reason, count in rows]
+
+    def of_topics(self, topics: Sequence[str]) -> dict[str, int]:
+        """Return how many letters each of these topics has; those without any are left out."""
+        with self._reader.reading() as connection:
+            rows = connection.execute(
+                "SELECT topic, count(*) FROM dead_letters "
+                "WHERE topic IN (SELECT value FROM json_each(?)) GROUP BY topic",
+                (json.dumps(list(topics)),),
+            ).fetchall()
+        return dict(rows)
 
     def find(self, seq: int) -> Letter | None:
         """Return the letter with this `seq`, or None."""

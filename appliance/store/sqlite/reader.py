@@ -21,13 +21,11 @@ from appliance.store.rows import (
     Span,
     StoredMessage,
     Topic,
+    TopicChoice,
     Totals,
     Window,
 )
-from appliance.store.sqlite import finder, migrations, paths
-from appliance.store.sqlite.connections import ThreadConnections
-from appliance.store.sqlite.database import sqlite3, store_error
-from appliance.store.sqlite.search_index import SearchIndex
+from appliance.store.sqlite import finder, migrations, paths, topic_list, where_sql
 from appliance.store.sqlite.tables import check_tables
 
 #: The most by which the order of `received_at` differs from that of `seq`: longer than any message
@@ -82,6 +80,11 @@ class SqliteReader:
                 {"after": after, "limit": limit, "patterns": pattern_text(patterns)},
             ).fetchall()
         return [Topic._make(row) for row in rows]
+
+    def topic_list(self, choice: TopicChoice, limit: int) -> list[Topic]:
+        """Return up to `limit` topics of the choice, in its order."""
+        with self.reading() as connection:
+            return topic_list.topic_list(connection, choice, limit)
 
     def has_topic(self, topic: str) -> bool:
         """Whether a message of the topic was ever stored; it may be deleted since."""

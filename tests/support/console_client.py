@@ -33,6 +33,7 @@ class ConsoleClient:
             lambda _: None,
             stopping=threading.Event(),
             authorizer=self.authorizer,
+            mark=lambda _: None,
         )
         self.services = dataclasses.replace(services, **{"processes": list, **changes})
         self.services.refresher.refresh()

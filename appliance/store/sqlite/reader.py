@@ -25,7 +25,10 @@ from appliance.store.rows import (
     Totals,
     Window,
 )
-from appliance.store.sqlite import finder, migrations, paths, topic_list, where_sql
+from appliance.store.sqlite import finder, migrations, paths, topic_list
+from appliance.store.sqlite.connections import ThreadConnections
+from appliance.store.sqlite.database import sqlite3, store_error
+from appliance.store.sqlite.search_index import SearchIndex
 from appliance.store.sqlite.tables import check_tables
 
 #: The most by which the order of `received_at` differs from that of `seq`: longer than any message

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from appliance.model.json_path import JsonPath
@@ -28,7 +28,8 @@ class Condition:
     """One condition: the value at `path` compared with `value`.
 
     An unquoted value that reads as a number, or is `true`, `false` or `null`, also means that JSON
-    value, and not only the text. `in_meta` asks the message's meta instead of its body.
+    value, and not only the text. A value that means only the text has no need of quotes, and is not
+    `is_quoted`. `in_meta` asks the message's meta instead of its body.
     """
 
     path: JsonPath
@@ -74,7 +75,10 @@ def parse_condition(text: str) -> Condition:
         return Condition(path, "exists", in_meta=in_meta)
     sign = found[1] or "contains"
     value, is_quoted = _value(text[found.end() :])
-    return Condition(path, _SIGNS.get(sign, sign), value, is_quoted, in_meta)
+    condition = Condition(path, _SIGNS.get(sign, sign), value, in_meta=in_meta)
+    if is_quoted and (condition.number is not None or condition.word is not None):
+        condition = replace(condition, is_quoted=True)
+    return condition
 
 
 def json_path(text: str) -> JsonPath:

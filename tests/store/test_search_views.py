@@ -141,3 +141,16 @@ def test_hostile_text_is_a_search_like_any_other(get):
         for name, value in (("q", text), ("where", f"a={text[:500]}")):
             quoted = "".join(f"%{byte:02x}" for byte in value.encode(errors="surrogatepass"))
             assert get(f"/v1/messages?{name}={quoted}").status_code == 200, (name, text[:20])
+
+
+def test_the_shape_of_a_topic_is_that_of_its_newest_messages(get):
+    shape = get("/v1/topics/orders.eu/shape").json
+    assert (shape["looked_at"], shape["json"], shape["left_out"]) == (30, 30, False)
+    assert shape["keys"] == [
+        {"path": "n", "share": 1.0, "kinds": {"integer": 30}},
+        {"path": "text", "share": 1.0, "kinds": {"text": 30}},
+    ]
+    assert get("/v1/topics/notes/shape").json["keys"] == []
+    assert get("/v1/topics/never-seen/shape").status_code == 404
+    assert get("/v1/topics/orders.eu/shape", "notes").status_code == 403
+    assert get("/v1/topics/orders.eu/shape?x=1").status_code == 400

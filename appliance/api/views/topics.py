@@ -1,4 +1,4 @@
-"""Topics, and the messages of one topic."""
+"""Topics, the messages of one topic, and the shape that these have."""
 
 from flask import Blueprint, Response, request
 
@@ -6,13 +6,15 @@ from appliance.api.http import problems
 from appliance.api.services import Services
 from appliance.api.views import pages, parameters, searches, visible
 from appliance.api.views.answers import json_answer, problem_answer
+from appliance.model.shape import shape_of
 from appliance.model.topics import check_topic
+from appliance.store.samples import newest_bodies
 
 TOPIC_PARAMETERS = ("after", "limit")
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Serve /v1/topics and the messages of one topic."""
+    """Serve /v1/topics, and of one topic the messages and their shape."""
     views = Blueprint("topics", __name__)
     reader = services.reader
 
@@ -46,5 +48,35 @@ def blueprint(services: Services) -> Blueprint:
                 )
             )
         return answer()
+
+    @views.get("/v1/topics/<topic>/shape")
+    def show_shape(topic: str) -> Response:
+        parameters.read(request.args.to_dict(flat=False), ())
+        check_topic(topic)
+        if not visible.sees(topic):
+            return problem_answer(problems.forbidden("the token has no right to read this topic"))
+        if not reader.has_topic(topic):
+            return problem_answer(
+                problems.not_found(
+                    f"the topic {topic} has never had a message", problems.RETRY_MESSAGE_SECONDS
+                )
+            )
+        shape = shape_of(newest_bodies(reader, topic))
+        return json_answer(
+            {
+                "topic": topic,
+                "looked_at": shape.bodies,
+                "json": shape.json,
+                "keys": [
+                    {
+                        "path": key.path,
+                        "share": round(key.bodies / shape.bodies, 4),
+                        "kinds": key.kinds,
+                    }
+                    for key in shape.keys.values()
+                ],
+                "left_out": shape.left_out,
+            }
+        )
 
     return views

@@ -243,6 +243,42 @@ def test_tail_follows_what_comes_and_ends_at_ctrl_c(appliance, topic):
     assert [message["body"] for message in found] == ["0", "1", "2"]
 
 
+def test_tail_without_a_topic_prints_the_messages_of_all_with_their_topics(appliance, topic):
+    for n in range(3):
+        appliance.publish(f"{topic}.{n}", b"all %d" % n, {"split": "lines"})
+        appliance.wait_rows(1, f"{topic}.{n}")
+    done = appliance.cli("tail", "-n", "3", "--no-follow")
+    assert [line.split("  ")[1:] for line in done.stdout.decode().splitlines()] == [
+        [f"{topic}.{n}", f"all {n}"] for n in range(3)
+    ]
+    since = appliance.cli("tail", "--since", "1h", "--no-follow", "--json").stdout.splitlines()
+    assert [json.loads(line)["body"] for line in since[-3:]] == ["all 0", "all 1", "all 2"]
+
+
+def test_tail_goes_on_across_a_restart_of_the_api_with_words(stack):
+    appliance = stack()
+    tail = start(appliance, "tail", "--json")
+    found = []
+    reading = threading.Thread(target=lambda: found.extend(map(json.loads, tail.stdout)))
+    reading.start()
+    for n in range(6):
+        if n in (2, 4):
+            appliance.api.kill() if n == 2 else appliance.api.stop()
+            appliance.api.start()
+            appliance.wait_ready()
+        appliance.publish(f"t{n % 3}", b"%d" % n)
+        wait_until(lambda n=n: len(found) > n, f"message {n} is printed", 30, appliance.logs)
+    tail.send_signal(signal.SIGINT)
+    assert tail.wait(10) == 0
+    reading.join()
+    assert [message["body"] for message in found] == [str(n) for n in range(6)]
+    words = tail.stderr.read()
+    for stream in (tail.stdin, tail.stdout, tail.stderr):
+        stream.close()
+    assert words.count("connecting again ...") == words.count("nothing was missed") == 2
+    assert "Traceback" not in words
+
+
 def test_tail_of_a_topic_that_never_was_ends_with_1(appliance):
     done = appliance.cli("tail", "never-was", "--no-follow")
     assert done.returncode == 1

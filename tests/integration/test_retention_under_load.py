@@ -1,4 +1,4 @@
-"""The janitor beside a worker under load: rows deleted, the WAL kept small, readers named."""
+"""The janitor beside a worker under load: rows deleted, copied and indexed, the WAL kept small."""
 
 import os
 import random
@@ -38,9 +38,16 @@ def store_old(database, count):
     """Store messages of two hours ago."""
     writer, ids, moment = SqliteWriter(database), IdSource(), timestamp(time.time() - 7200)
     for _ in range(count // 1000):
-        found = [Message(ids.new(), moment, random.randbytes(300)) for _ in range(1000)]
+        bodies = (b"forgotten %s" % random.randbytes(145).hex().encode() for _ in range(1000))
+        found = [Message(ids.new(), moment, body) for body in bodies]
         writer.store([pack("old", found, 300_000)])
     writer.close()
+
+
+def found(running, topic, words):
+    """Return how many messages of a topic a search finds."""
+    parameters = {"q": words, "format": "ndjson"}
+    return len(running.get(f"/v1/topics/{topic}/messages", params=parameters).text.splitlines())
 
 
 def wal(running):
@@ -49,6 +56,7 @@ def wal(running):
 
 
 def test_messages_that_are_too_old_go_under_load_and_the_counts_stay_true(janitor):
+    """Beside a backup, checkpoints and the search index, which the janitor makes meanwhile."""
     running, keeper = janitor(100_000, retention="old: age=1h; *: rows=1000000", backup_every="1h")
     before = running.database.stat().st_size + wal(running)
     with Load(running, "new", senders=3) as load:
@@ -61,6 +69,10 @@ def test_messages_that_are_too_old_go_under_load_and_the_counts_stay_true(janito
     assert running.count("old") == 0
     (old,) = running.query("SELECT messages, bytes FROM topics WHERE topic = 'old'")
     assert tuple(old) == (0, 0)
+    wait_until(lambda: "search index complete" in keeper.log, "all is indexed", 60)
+    assert running.cli("verify").returncode == 0  # compares the index with the messages
+    assert found(running, "old", "forgotten") == 0
+    assert found(running, "new-0", "new") == running.count("new-0") > 0
     assert keeper.stop() == 0
     (copy,) = (running.data / "backups").iterdir()
     assert copy.name.startswith("scheduled-")

@@ -117,7 +117,7 @@ def singles(
 
 
 def many_topics(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
-    """Send single messages, each connection to a topic of its own: nothing can be shared."""
+    """Send single messages, each connection to a topic of its own."""
     name, topics = "single messages, 64 connections, a topic each", [f"t{n}" for n in range(64)]
 
     def turn(side: Side) -> Callable[[int], Measurement]:

@@ -89,7 +89,7 @@ class Publisher(Protocol):
         """Refuse every later message for this reason; an empty reason ends that."""
 
     def post(self, topic: str, message: Message) -> asyncio.Future[None]:
-        """Send one message whose body is bytes; it may share an envelope with others of its topic.
+        """Send one message whose body is bytes; it may share an envelope with any others.
 
         The future ends when the message is confirmed. It raises RefusedError where the message
         certainly isn't kept, DeadlineError where it may be. Raises RefusedError at once where

@@ -96,7 +96,7 @@ class EnvelopeReader:
         message_id = self._id(topic, _text(properties.message_id))
         return ForeignMessage(
             topic, Kind.MESSAGE, message_id, now(), 1, len(body), body, "",
-            content_type(_text(properties.content_type)), meta, redelivered,
+            content_type(_text(properties.content_type)), meta, redelivered=redelivered,
         )  # fmt: skip
 
     def _id(self, topic: str, key: str) -> str:

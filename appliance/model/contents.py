@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.errors import EnvelopeError
-from appliance.model.wire import Envelope, Message, as_bytes, unpack
+from appliance.model.wire import Envelope, Message, addressed, as_bytes
 
 #: The AMQP `type` of a ledger report.
 REPORT: Final = "appliance.report"
@@ -79,14 +79,14 @@ class DeadEnvelope:
         """Return a letter for each message, or one for all where they can't be told apart."""
         envelope, reason, error = self.envelope, self.reason, self.error
         try:
-            messages = unpack(envelope)
+            messages = addressed(envelope)
         except EnvelopeError as cause:
             whole = Message(
                 envelope.id, envelope.received_at, envelope.body, envelope.content_type,
                 envelope.meta,
             )  # fmt: skip
             return [dead_letter(envelope.topic, whole, cause.reason, f"{cause}; {error}")]
-        return [dead_letter(envelope.topic, m, *(m.dead or (reason, error))) for m in messages]
+        return [dead_letter(topic, m, *(m.dead or (reason, error))) for topic, m in messages]
 
 
 @dataclass(frozen=True, slots=True)

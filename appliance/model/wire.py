@@ -1,8 +1,8 @@
 """Messages and envelopes, and how an envelope is written on the wire. No I/O.
 
 A message is a body of bytes with a topic and an id. An envelope is one AMQP message: it holds 1 to
-N messages of one topic. The AMQP `type` says how its body is written, so that any program that
-binds a queue of its own to the exchange can read it:
+N messages, of one topic but for the type `appliance.mixed`. The AMQP `type` says how its body is
+written, so that any program that binds a queue of its own to the exchange can read it:
 
 `appliance.message`
     One message: the body is its bytes, unchanged. The AMQP property `content_type` is its media
@@ -17,6 +17,11 @@ binds a queue of its own to the exchange can read it:
     A batch of text lines: a JSON array of strings. Line n has the id of the envelope plus n. The
     worker hands such a body to the database as it is. The headers `content_type` and `meta` are
     those of every line.
+`appliance.mixed`
+    Messages of several topics, in the order in which they came: a JSON array of a pack's rows, each
+    with its topic in front. The routing key is the topic of the first; the header `CC` names the
+    others, by which RabbitMQ routes too, so that every queue bound to any of them gets the envelope
+    once. Whoever binds by topic leaves the other rows alone.
 
 Three more types are no envelopes. `appliance.report` is a ledger report (`contents.LedgerReport`),
 `appliance.deletion` a deletion's mark (`contents.DeletionMark`), both in our own queue only. An
@@ -25,17 +30,18 @@ is its idempotency key.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from appliance.errors import EnvelopeError
+from appliance.errors import EnvelopeError, TopicError
 from appliance.model import meta as metas
 from appliance.model.ids import ids_from, is_id
 from appliance.model.timestamps import is_time
+from appliance.model.topics import check_topic
 
 #: Elements of a row that says nothing beyond its message's body: id, time, text, base64.
 _PLAIN_ROW: Final = 4
@@ -52,6 +58,7 @@ class Kind(StrEnum):
     MESSAGE = "appliance.message"
     PACK = "appliance.pack"
     LINES = "appliance.lines"
+    MIXED = "appliance.mixed"
 
 
 class Message(NamedTuple):
@@ -69,11 +76,16 @@ class Message(NamedTuple):
     dead: tuple[str, str] | None = None
 
 
+#: A message, and before it the topic that it goes to.
+Addressed = tuple[str, Message]
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One AMQP message: `count` messages of `topic` whose bodies have `size` bytes together.
+    """One AMQP message: `count` messages whose bodies have `size` bytes together.
 
-    `id` and `received_at` are those of the first message. `ledger` is the text of its ledger entry;
+    `topic`, `id` and `received_at` are those of the first message; `further_topics` are the topics
+    of others, and none in all kinds but one. `ledger` is the text of its ledger entry;
     empty where another program published it. `content_type` and `meta` are those of each message;
     in a pack, of each one whose row says nothing of its own.
     """
@@ -88,6 +100,7 @@ class Envelope:
     ledger: str = ""
     content_type: str | None = None
     meta: str | None = None
+    further_topics: tuple[str, ...] = ()
 
 
 def as_text(body: bytes) -> str | bytes:
@@ -181,6 +194,22 @@ def pack(
     )  # fmt: skip
 
 
+def mixed(messages: Sequence[Addressed], size: int) -> Envelope:
+    """Put messages of several topics, at least one, into one envelope, in their order.
+
+    `size` is that of their bodies in bytes.
+    """
+    is_coded = _blows_up(size, (as_bytes(message.body) for _, message in messages))
+    rows = [[topic, *_packed(message, is_coded=is_coded)] for topic, message in messages]
+    topic, first = messages[0]
+    further = dict.fromkeys(topic for topic, _ in messages)
+    del further[topic]
+    return Envelope(
+        topic, Kind.MIXED, first.id, first.received_at, len(rows), size, orjson.dumps(rows),
+        further_topics=tuple(further),
+    )  # fmt: skip
+
+
 def _blows_up(size: int, bodies: Iterable[bytes]) -> bool:
     if size < _LOOKED_AT_BYTES:
         return False
@@ -207,11 +236,36 @@ def _packed(message: Message, *, is_coded: bool) -> list[Any]:
     return row
 
 
-def unpack(envelope: Envelope) -> list[Message]:
-    """Return an envelope's messages, whatever its kind.
+def addressed(envelope: Envelope) -> list[Addressed]:
+    """Return an envelope's messages, whatever its kind, each with its topic.
 
     Raises EnvelopeError (reason `undecodable`) where the body is not what its kind says.
     """
+    if envelope.kind is not Kind.MIXED:
+        topic = envelope.topic
+        return [(topic, message) for message in unpack(envelope)]
+    try:
+        return list(_addressed(envelope, _array(envelope)))
+    except (ValueError, TypeError, LookupError, TopicError) as error:
+        raise EnvelopeError("undecodable", f"{envelope.kind}: {error}") from error
+
+
+def _addressed(envelope: Envelope, rows: list[Any]) -> Iterator[Addressed]:
+    known = {envelope.topic}
+    for row in rows:
+        topic = row[0]
+        if topic not in known:
+            known.add(check_topic(topic))
+        yield topic, _row(row[1:], envelope)
+
+
+def unpack(envelope: Envelope) -> list[Message]:
+    """Return an envelope's messages, whatever its kind; `addressed` tells their topics too.
+
+    Raises EnvelopeError (reason `undecodable`) where the body is not what its kind says.
+    """
+    if envelope.kind is Kind.MIXED:
+        return [message for _, message in addressed(envelope)]
     if envelope.kind is Kind.MESSAGE:
         body = as_text(envelope.body)
         return [

@@ -423,11 +423,13 @@ BODIES = [
     b'[["01890a5d-ac96-774b-bcce-b302099a8058","2026-01-02T03:04:05.678Z",null,"AP8="]]',
     b'[["01890a5d-ac96-774b-bcce-b302099a8059","2026-01-02T03:04:05.678Z",{"a":1}]]',
     b'[["01890a5d-ac96-774b-bcce-b302099a8060","9999-99-99T99:99:99.999Z",null,7]]',
+    b'[["fuzz","01890a5d-ac96-774b-bcce-b302099a8061","2026-01-02T03:04:05.678Z","text"]]',
+    b'[["BAD","01890a5d-ac96-774b-bcce-b302099a8062","2026-01-02T03:04:05.678Z","text"]]',
     b'["a", 1e999]', b'["a", 18446744073709551616]', b"null", b'"a"', b"x" * (2**20 + 1),
 ]  # fmt: skip
 TOPICS = ["fuzz", "fuzz.other", "", "BAD", "a" * 100, "a" * 101, "\u00e4", b"\xff\xfe", "a\0b"]
 TYPES = [None, "", "theirs", b"\xff", "appliance.message", "appliance.pack", "appliance.lines",
-         "appliance.report", "appliance.other"]  # fmt: skip
+         "appliance.mixed", "appliance.report", "appliance.other"]  # fmt: skip
 LEDGERS = [
     '["0123456789abcdef",1,0,[]]',
     '["0123456789abcdef",9007199254740993,9007199254740993,[[1,9007199254740993]]]',

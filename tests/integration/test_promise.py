@@ -125,13 +125,14 @@ def test_killed_between_commit_and_acknowledgement_stores_nothing_twice(running)
     with Load(running, "between", senders=3, most=50) as load:
         load.join()
     assert len(load.accepted) == 150
-    committed = running.count()
+    committed, envelopes = running.count(), depth(running)
+    assert 0 < envelopes <= 150
     for _ in range(3):
         with worker_that(STORES_AND_DIES, running) as worker:
             assert worker.wait(30) == -signal.SIGKILL
         assert running.count() >= committed  # it did commit
         committed = running.count()
-    assert depth(running) == 150  # nothing was acknowledged
+    assert depth(running) == envelopes  # nothing was acknowledged
     assert 0 < len([r for r in running.rows() if r["topic"].startswith("between")]) <= 150
     running.workers[0].start()
     load.verify()
@@ -167,14 +168,14 @@ def test_killed_over_and_over_under_load_loses_and_doubles_nothing(running):
 
 def test_a_standby_takes_over_at_once_and_in_order(running):
     """The active one dies with many envelopes in its hands; the other goes on where it was."""
-    waiting = pile_up(running, "takeover")
+    pile_up(running, "takeover")
     before = running.count()
     with worker_that(STORES_SLOWLY, running) as slow:
         wait_until(lambda: running.count() > before, "the slow one stores", 30, running.logs)
         start_worker(running.workers[0])  # stands by
         slow.kill()
         began, stored = time.monotonic(), running.count()
-        assert stored - before < waiting / 2, "too much was stored to tell anything"
+        assert stored - before < len(running.load.accepted) / 2, "too much to tell anything"
         wait_until(lambda: running.count() > stored, "the standby stores", 10, running.logs)
         assert time.monotonic() - began < 2
     running.load.verify()
@@ -183,7 +184,7 @@ def test_a_standby_takes_over_at_once_and_in_order(running):
 def pile_up(stack, name):
     """Let more wait in the queue than one worker takes at once; returns how many envelopes."""
     stop_workers(stack)
-    with Load(stack, name, senders=4, pause=0, most=100) as stack.load:
+    with Load(stack, name, senders=2, pause=0, most=200) as stack.load:
         stack.load.join()
     assert len(stack.load.accepted) == 400
     waiting = depth(stack)

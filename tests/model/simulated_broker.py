@@ -272,7 +272,11 @@ class Broker:
         """Lose the envelope that waits longest though it was on disk: a disk that lies, say."""
         for queue in self.queues.values():
             for uid, message in queue.messages.items():
-                ours = (message.properties.type or "") in ("appliance.message", "appliance.pack")
+                ours = (message.properties.type or "") in (
+                    "appliance.message",
+                    "appliance.pack",
+                    "appliance.mixed",
+                )
                 if ours and message.properties.headers and not (message.holder or message.settling):
                     return queue.messages.pop(uid)
         return None

@@ -4,13 +4,23 @@ import random
 
 import orjson
 import pytest
-from store_contents import IDS, TIME, lines, many, one
+from store_contents import IDS, TIME, lines, many, one, scattered
 
 from appliance.errors import StoreError
 from appliance.model.contents import DeadEnvelope, DeadLetter
 from appliance.model.ids import ids_from, key_prefix
 from appliance.model.timestamps import timestamp
-from appliance.model.wire import Envelope, Kind, Message, as_text, batch, pack, single, unpack
+from appliance.model.wire import (
+    Envelope,
+    Kind,
+    Message,
+    as_text,
+    batch,
+    mixed,
+    pack,
+    single,
+    unpack,
+)
 
 
 def test_every_kind_is_stored_in_the_order_in_which_it_came(writer, contents):
@@ -104,7 +114,7 @@ def garbage(kind, body, count=1, size=1):
 
 GARBAGE = [
     pytest.param(garbage(kind, body, count), id=f"{kind.name}-{body[:20]!r}-{count}")
-    for kind in (Kind.PACK, Kind.LINES)
+    for kind in (Kind.PACK, Kind.LINES, Kind.MIXED)
     for body, count in [
         (b"", 1),
         (b"\xff", 1),
@@ -301,6 +311,37 @@ def test_message_that_is_dead_is_a_letter_and_its_neighbours_are_rows(writer, co
     assert (row.body, row.reason, row.error) == (b"{", "json", "line 2")
     assert (row.content_type, row.meta) == ("application/json", WHOLE)
     assert contents.counters() == contents.sums()
+
+
+def test_messages_of_several_topics_are_rows_in_their_order(writer, contents):
+    bodies = [b"%d" % number for number in range(10)]
+    envelope = scattered(bodies)
+    for _ in range(2):  # the second time it is a redelivery
+        writer.store([one(b"before"), envelope, one(b"behind", "u")])
+    rows = contents.messages()[:12]
+    assert [(row.topic, row.body) for row in rows] == [
+        ("t", b"before"), *zip("tuvtuvtuvt", bodies, strict=True), ("u", b"behind"),
+    ]  # fmt: skip
+    assert len(contents.messages()) == 14
+    assert contents.counters() == contents.sums()
+
+
+def test_each_message_of_several_topics_dies_under_its_own(writer, contents):
+    first = one(b"first", "v")
+    writer.store([first])
+    messages = [
+        ("t", Message(IDS.new(), TIME, "1")),
+        ("u", Message(IDS.new(), TIME, "{", dead=("json", "no"))),
+        ("v", Message(first.id, TIME, "2")),
+        ("v", Message(IDS.new(), TIME, "3")),
+    ]
+    writer.store([mixed(messages, 4), DeadEnvelope(scattered([b"x", b"y"]), "broker-expired", "")])
+    assert [(row.topic, row.body, row.reason) for row in contents.letters()] == [
+        ("u", b"{", "json"), ("v", b"2", "conflict"),
+        ("t", b"x", "broker-expired"), ("u", b"y", "broker-expired"),
+    ]  # fmt: skip
+    assert contents.counters() == contents.sums()
+    assert [topic for topic, *_ in contents.counters()] == ["t", "v"]
 
 
 def test_envelope_of_dead_messages_alone_makes_no_topic(writer, contents):

@@ -1,10 +1,11 @@
 """What a store holds, read through its seam: for tests that run on any engine."""
 
+import itertools
 from collections import defaultdict
 
 from appliance.model.contents import DeadLetter
 from appliance.model.ids import IdSource
-from appliance.model.wire import Message, batch, pack, single
+from appliance.model.wire import Message, batch, mixed, pack, single
 from appliance.store.rows import Choice, Window
 
 TIME = "2026-01-02T03:04:05.678Z"
@@ -19,6 +20,12 @@ def one(body=b"x", topic="t", time=TIME):
 def many(bodies, topic="t", time=TIME):
     """An envelope of messages that have ids of their own."""
     return pack(topic, [Message(IDS.new(), time, body) for body in bodies], sum(map(len, bodies)))
+
+
+def scattered(bodies, topics=("t", "u", "v"), time=TIME):
+    """An envelope of messages that go to these topics in turn."""
+    messages = [Message(IDS.new(), time, body) for body in bodies]
+    return mixed(list(zip(itertools.cycle(topics), messages)), sum(map(len, bodies)))
 
 
 def lines(bodies, topic="t", time=TIME):

@@ -27,6 +27,7 @@ def test_pika_reads_what_we_write(size, content_type):
         "count": 1,
         "bytes": 2**40,
         "ledger": '["é", 1]',
+        "CC": ["b.topic", "é"],
     }
     publishing = FrameWriter(7, 4096, "exchange", "an app")
     frames = list(publishing.frames("a.topic", "a.kind", "an-id", headers, body, content_type))

@@ -12,7 +12,18 @@ from appliance.errors import EnvelopeError, TopicError
 from appliance.model.ids import IdSource, ids_from, is_id, key_prefix
 from appliance.model.timestamps import is_time, now, timestamp
 from appliance.model.topics import check_topic
-from appliance.model.wire import Envelope, Kind, Message, as_text, batch, pack, single, unpack
+from appliance.model.wire import (
+    Envelope,
+    Kind,
+    Message,
+    addressed,
+    as_text,
+    batch,
+    mixed,
+    pack,
+    single,
+    unpack,
+)
 
 TIME = "2026-01-02T03:04:05.678Z"
 NASTY = [
@@ -206,6 +217,35 @@ def test_pack_keeps_what_came_with_each_message():
     assert unpack(pack("t", WHOLE, 9)) == WHOLE
 
 
+def test_mixed_keeps_each_topic_and_what_came_with_each_message():
+    pairs = [(topic, message) for topic, message in zip("abacab", WHOLE, strict=True)]
+    raw = [(topic, message._replace(body=as_bytes(message.body))) for topic, message in pairs]
+    for given in (pairs, raw):
+        envelope = mixed(given, 9)
+        assert addressed(envelope) == pairs
+        assert unpack(envelope) == WHOLE
+        assert (envelope.kind, envelope.topic, envelope.id) == (Kind.MIXED, "a", WHOLE[0].id)
+        assert (envelope.further_topics, envelope.count) == (("b", "c"), 6)
+        json.loads(envelope.body)  # anyone may read it
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_mixed_round_trips(seed):
+    source, chance = IdSource(), random.Random(seed)
+    bodies = [*NASTY[:19], *random_bodies(seed, 200)]
+    items = [
+        (chance.choice(["a", "b.c", "d-_9"]), Message(source.new(), timestamp(i), body))
+        for i, body in enumerate(bodies)
+    ]
+    found = addressed(mixed(items, sum(map(len, bodies))))
+    assert [(topic, m._replace(body=as_bytes(m.body))) for topic, m in found] == items
+
+
+def test_an_envelope_of_one_topic_is_addressed_to_it():
+    envelope = batch("lines", IdSource().prefix(), TIME, [b"a", b"b"])
+    assert [(topic, m.body) for topic, m in addressed(envelope)] == [("lines", "a"), ("lines", "b")]
+
+
 @pytest.mark.parametrize("lines", [[b"a", b"b"], [b"a", b"\xff"]])
 def test_batch_gives_each_line_the_content_type_and_the_meta(lines):
     found = unpack(batch("t", IdSource().prefix(), TIME, lines, "text/csv", '{"via":"cli"}'))
@@ -248,7 +288,7 @@ def test_nasty_text_lines_round_trip():
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
-@pytest.mark.parametrize("kind", [Kind.PACK, Kind.LINES])
+@pytest.mark.parametrize("kind", [Kind.PACK, Kind.LINES, Kind.MIXED])
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"null", b"1", b'{"a":"b"}', b"[", b"\xff", b"[1]", b"[null]", b"[[]]", b"[]",
@@ -291,6 +331,33 @@ def test_a_pack_with_a_row_that_is_none_is_undecodable(row):
     body = orjson.dumps([good, row])
     with pytest.raises(EnvelopeError):
         unpack(Envelope("t", Kind.PACK, ID, TIME, 2, 8, body))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["A", ID, TIME, "x"],
+        ["", ID, TIME, "x"],
+        ["a" * 101, ID, TIME, "x"],
+        [7, ID, TIME, "x"],
+        [None, ID, TIME, "x"],
+        [["a"], ID, TIME, "x"],
+        [{}, ID, TIME, "x"],
+        ["a", ID, TIME],
+        ["a", "not an id", TIME, "x"],
+        ["a"],
+        [],
+        ID,
+        {"a": 1},
+        7,
+    ],
+)
+def test_a_mixed_envelope_with_a_row_that_is_none_is_undecodable(row):
+    good = ["b", "01890a5d-ac96-774b-bcce-b302099a8058", TIME, "good"]
+    body = orjson.dumps([good, row])
+    with pytest.raises(EnvelopeError) as caught:
+        addressed(Envelope("b", Kind.MIXED, ID, TIME, 2, 8, body))
+    assert caught.value.reason == "undecodable"
 
 
 @pytest.mark.parametrize("kind", [Kind.PACK, Kind.LINES])

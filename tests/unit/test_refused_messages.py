@@ -6,7 +6,7 @@ And what is wrong with the tables themselves, which is nobody's death.
 import time
 
 import pytest
-from store_contents import IDS, TIME, letter, lines, many, one
+from store_contents import IDS, TIME, letter, lines, many, one, scattered
 
 from appliance.errors import StoreError, TablesError, UnstorableError
 from appliance.model.contents import DeadEnvelope, DeadLetter
@@ -91,6 +91,7 @@ KINDS = {
     "lines": lines,
     "a pack": many,
     "a pack with bytes": lambda bodies: many([*bodies[:-1], b"\xff\0", bodies[-1]]),
+    "messages of several topics": scattered,
     "messages": lambda bodies: [one(body) for body in bodies],
     "messages of another program": lambda bodies: [
         Envelope("t", Kind.MESSAGE, IDS.new(), TIME, 1, len(body), body) for body in bodies

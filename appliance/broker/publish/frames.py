@@ -6,7 +6,7 @@ which counts where few messages can share an envelope. A test has pika read the 
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 _END: Final = b"\xce"
@@ -23,6 +23,9 @@ _CONTENT_TYPE: Final = 1 << 15
 _PERSISTENT: Final = b"\x02"
 _LENGTH: Final = struct.Struct(">L")
 _NUMBER: Final = struct.Struct(">q")
+
+#: A value of a header: a text, a whole number, or several texts.
+Field = str | int | Sequence[str]
 
 
 def _short(text: str) -> bytes:
@@ -47,7 +50,7 @@ class FrameWriter:
         topic: str,
         kind: str,
         message_id: str,
-        headers: dict[str, str | int],
+        headers: Mapping[str, Field],
         body: bytes,
         content_type: str | None = None,
     ) -> Iterator[bytes]:
@@ -81,10 +84,18 @@ class FrameWriter:
         return b"".join((_HEAD.pack(kind, self._channel, len(payload)), payload, _END))
 
 
-def _field(item: tuple[str, str | int]) -> bytes:
-    """Write one field of a table: a long string, or a whole number of 64 bits."""
+def _field(item: tuple[str, Field]) -> bytes:
+    """Write one field of a table: a long string, a whole number of 64 bits, or an array."""
     name, value = item
+    if isinstance(value, str):
+        return _short(name) + _long(value)
     if isinstance(value, int):
         return _short(name) + b"l" + _NUMBER.pack(value)
-    data = value.encode()
-    return _short(name) + b"S" + _LENGTH.pack(len(data)) + data
+    data = b"".join(map(_long, value))
+    return _short(name) + b"A" + _LENGTH.pack(len(data)) + data
+
+
+def _long(text: str) -> bytes:
+    """Write a long string, with the letter of its type."""
+    data = text.encode()
+    return b"S" + _LENGTH.pack(len(data)) + data

@@ -1,9 +1,9 @@
-"""The outbox: parcels that wait to be published or are on their way, in the lanes of their topics.
+"""The outbox: parcels that wait to be published or are on their way, in the order they came.
 
-Each topic is a lane. The messages of a topic that come in one turn of the event loop share an
-envelope. Once a few requests of the lane are unconfirmed, later messages are gathered into the next
-envelope: they would have to wait for the broker's disk all the same, and the broker and the worker
-then pay once for many.
+Messages that come in one turn of the event loop share an envelope, whatever their topics. Once a
+few requests are unconfirmed, later messages are gathered into the next envelope: they would have to
+wait for the broker's disk all the same, and the broker and the worker then pay once for many.
+There is one queue for all topics, so the order within each of them holds.
 
 A lost connection refuses nothing: unconfirmed parcels are sent again, in the same order, as soon
 as there is a new connection. That is harmless, since a message that is stored already is not stored
@@ -21,21 +21,22 @@ from typing import TYPE_CHECKING, Final
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import BrokerError, DeadlineError, RefusedError
 from appliance.model.tallies import PublishTally
-from appliance.model.wire import Envelope, Message, as_bytes, pack, single
+from appliance.model.wire import Addressed, Envelope, Message, as_bytes, mixed, pack, single
 
 if TYPE_CHECKING:
     from asyncio import Future
 
     from appliance.model.ledger import Ranges
 
-#: Messages and bytes of a gathered envelope: beyond, the next one is begun.
+#: Messages, bytes and topics of a gathered envelope: beyond, the next one is begun. Topics are in
+#: the envelope's headers, which must fit into one frame (128 KiB).
 _GATHER_MESSAGES: Final = 512
 _GATHER_BYTES: Final = 256 * 1024
-#: Unconfirmed requests of one topic, from which on messages are gathered: a few that come apart
-#: don't wait for one another, and under load one envelope is on its way while the next one fills.
-_LANE_REQUESTS: Final = 4
-#: Unconfirmed envelopes and bytes over all topics.
-_WINDOW_ENVELOPES: Final = 512
+_GATHER_TOPICS: Final = 256
+#: Unconfirmed requests, from which on messages are gathered: a few that come apart don't wait for
+#: one another, and under load one envelope is on its way while the next one fills.
+_APART_REQUESTS: Final = 4
+#: Unconfirmed bytes.
 _WINDOW_BYTES: Final = 32 * 2**20
 #: Requests that can wait here in all: beyond, a message is refused at once.
 _HELD_REQUESTS: Final = 50_000
@@ -48,7 +49,6 @@ class Parcel:
         "carried",
         "deadline",
         "envelope",
-        "lane",
         "ledger",
         "messages",
         "number",
@@ -56,15 +56,16 @@ class Parcel:
         "requests",
         "sent",
         "size",
+        "topics",
         "waiters",
     )
 
-    def __init__(self, lane: "_Lane", deadline: float) -> None:
-        self.lane = lane
+    def __init__(self, deadline: float, envelope: Envelope | None = None) -> None:
         self.deadline = deadline
-        self.messages: list[Message] = []
-        self.envelope: Envelope | None = None
-        self.size = 0  # bytes
+        self.envelope = envelope
+        self.messages: list[Addressed] = []
+        self.topics: set[str] = set()  # of `messages`
+        self.size = 0 if envelope is None else len(envelope.body)  # bytes
         self.requests = 0  # counted when it was sent
         self.sent = False
         self.put_back = False  # sent on a connection that was lost before it was confirmed
@@ -76,28 +77,19 @@ class Parcel:
     def sealed(self) -> Envelope:
         """Return the envelope; nothing can be added any more."""
         if self.envelope is None:
-            topic, messages = self.lane.topic, self.messages
-            if len(messages) == 1 and messages[0].dead is None:
-                message = messages[0]
-                body = as_bytes(message.body)
+            messages = self.messages
+            topic, first = messages[0]
+            if len(messages) == 1 and first.dead is None:
+                body = as_bytes(first.body)
                 self.envelope = single(
-                    topic, message.id, message.received_at, body, message.content_type, message.meta
+                    topic, first.id, first.received_at, body, first.content_type, first.meta
                 )
+            elif len(self.topics) == 1:
+                self.envelope = pack(topic, [message for _, message in messages], self.size)
             else:
-                self.envelope = pack(topic, messages, self.size)
+                self.envelope = mixed(messages, self.size)
             self.messages = []
         return self.envelope
-
-
-class _Lane:
-    """One topic: what waits, in order, and how many requests are unconfirmed."""
-
-    __slots__ = ("topic", "unconfirmed", "waiting")
-
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
-        self.unconfirmed = 0
-        self.waiting: deque[Parcel] = deque()
 
 
 class Outbox:
@@ -122,10 +114,10 @@ class Outbox:
         self._numbering = numbering
         self._timeout = timeout
         self._clock = clock
-        self._lanes: dict[str, _Lane] = {}
-        self._ready: dict[str, _Lane] = {}
+        self._waiting: deque[Parcel] = deque()
         self._unconfirmed: dict[int, Parcel] = {}
         self._next_tag = 1
+        self._unconfirmed_requests = 0
         self._window_bytes = 0
         self.tally = PublishTally()
         #: Requests and bytes that wait for an answer.
@@ -135,77 +127,59 @@ class Outbox:
     @property
     def has_ready(self) -> bool:
         """Whether `next` may have something to yield."""
-        return bool(self._ready)
+        return bool(self._waiting) and self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return (
+            self._unconfirmed_requests < _APART_REQUESTS and self._window_bytes < self._window_limit
+        )
 
     def add(self, topic: str, message: Message, waiter: "Future[None]") -> None:
-        """Take a message whose body is bytes; it may share an envelope with others of its topic.
+        """Take a message whose body is bytes; it may share an envelope with others.
 
         Raises RefusedError where too much waits already.
         """
         size = len(message.body)
         self._hold(size)
-        lane = self._lanes.get(topic)
-        if lane is None:
-            lane = self._lanes[topic] = _Lane(topic)
-        waiting = lane.waiting
+        waiting = self._waiting
         if (
             not waiting
             or (parcel := waiting[-1]).envelope is not None
             or parcel.size + size > _GATHER_BYTES
             or len(parcel.messages) >= _GATHER_MESSAGES
+            or len(parcel.topics) >= _GATHER_TOPICS
         ):
-            parcel = Parcel(lane, self._clock() + self._timeout)
+            parcel = Parcel(self._clock() + self._timeout)
             waiting.append(parcel)
-        parcel.messages.append(message)
+        parcel.messages.append((topic, message))
+        parcel.topics.add(topic)
         parcel.size += size
         parcel.waiters.append(waiter)
-        self._ready[topic] = lane
 
     def add_envelope(self, envelope: Envelope, waiter: "Future[None]") -> None:
         """Take an envelope as it is. Raises RefusedError where too much waits already."""
-        size, topic = len(envelope.body), envelope.topic
-        self._hold(size)
-        lane = self._lanes.get(topic)
-        if lane is None:
-            lane = self._lanes[topic] = _Lane(topic)
-        parcel = Parcel(lane, self._clock() + self._timeout)
-        parcel.envelope = envelope
-        parcel.size = size
+        self._hold(len(envelope.body))
+        parcel = Parcel(self._clock() + self._timeout, envelope)
         parcel.waiters.append(waiter)
-        lane.waiting.append(parcel)
-        self._ready[topic] = lane
-
-    def all_ready(self) -> None:
-        """Have `next` look at every lane: there is a connection, or room, again."""
-        self._ready.update(self._lanes)
-
-    def not_ready(self) -> None:
-        """Have `next` look at no lane before something is added: nothing can be sent now."""
-        self._ready = {}
+        self._waiting.append(parcel)
 
     def next(self) -> Iterator[Parcel]:
         """Yield what can be sent now; each parcel counts as sent, and its tag is one more."""
-        lanes, self._ready = self._ready, {}
-        unconfirmed, numbering = self._unconfirmed, self._numbering
-        for lane in lanes.values():
-            while (
-                lane.waiting
-                and lane.unconfirmed < _LANE_REQUESTS
-                and len(unconfirmed) < _WINDOW_ENVELOPES
-                and self._window_bytes < self._window_limit
-            ):
-                parcel = lane.waiting.popleft()
-                if not parcel.number:
-                    parcel.number = numbering.next_number()
-                parcel.ledger, parcel.carried = numbering.carried(parcel.number)
-                parcel.sent = True
-                parcel.requests = len(parcel.waiters)
-                lane.unconfirmed += parcel.requests
-                unconfirmed[self._next_tag] = parcel
-                self._next_tag += 1
-                self._window_bytes += parcel.size
-                self.tally.published += 1
-                yield parcel
+        numbering = self._numbering
+        while self._waiting and self._has_room:
+            parcel = self._waiting.popleft()
+            if not parcel.number:
+                parcel.number = numbering.next_number()
+            parcel.ledger, parcel.carried = numbering.carried(parcel.number)
+            parcel.sent = True
+            parcel.requests = len(parcel.waiters)
+            self._unconfirmed_requests += parcel.requests
+            self._unconfirmed[self._next_tag] = parcel
+            self._next_tag += 1
+            self._window_bytes += parcel.size
+            self.tally.published += 1
+            yield parcel
 
     def confirm(self, tag: int, *, multiple: bool) -> None:
         """Answer the parcel of this tag, or all up to it: the broker has them on disk."""
@@ -237,29 +211,22 @@ class Outbox:
         for parcel in reversed(self._unconfirmed.values()):
             if parcel.waiters:
                 parcel.put_back = True
-                parcel.lane.waiting.appendleft(parcel)
+                self._waiting.appendleft(parcel)
             else:  # past its deadline: nobody was promised anything, so it is not sent again
                 self._numbering.settle(parcel.number, [], kept=False)
         self._unconfirmed.clear()
         self._next_tag = 1
+        self._unconfirmed_requests = 0
         self._window_bytes = 0
-        for topic, lane in list(self._lanes.items()):
-            lane.unconfirmed = 0
-            if not lane.waiting:
-                del self._lanes[topic]
 
     def expire(self, reason: str) -> None:
         """Answer each parcel past its deadline. `reason` is why the broker took nothing."""
         now = self._clock()
-        for lane in list(self._lanes.values()):
-            while lane.waiting and lane.waiting[0].deadline <= now:
-                parcel = lane.waiting.popleft()
-                if parcel.number:
-                    self._numbering.settle(parcel.number, [], kept=False)
-                self._expire(parcel, reason)
-            if not lane.waiting and not lane.unconfirmed:
-                self._lanes.pop(lane.topic, None)
-        # All of them: one that had to wait in its lane was sent after younger ones of others.
+        while self._waiting and self._waiting[0].deadline <= now:
+            parcel = self._waiting.popleft()
+            if parcel.number:
+                self._numbering.settle(parcel.number, [], kept=False)
+            self._expire(parcel, reason)
         for parcel in self._unconfirmed.values():
             if parcel.deadline <= now and parcel.waiters:
                 self._expire(parcel, reason)
@@ -275,7 +242,6 @@ class Outbox:
     def _settle(self, tag: int, *, multiple: bool, kept: bool) -> list[Parcel]:
         """Take out the parcels that the broker answered, with their fate in the ledger."""
         unconfirmed = self._unconfirmed
-        was_full = len(unconfirmed) >= _WINDOW_ENVELOPES or self._window_bytes >= self._window_limit
         tags = [each for each in unconfirmed if each <= tag] if multiple else [tag]
         parcels = []
         for each in tags:
@@ -285,14 +251,7 @@ class Outbox:
             parcels.append(parcel)
             self._window_bytes -= parcel.size
             self._numbering.settle(parcel.number, parcel.carried, kept=kept)
-            lane = parcel.lane
-            lane.unconfirmed -= parcel.requests
-            if lane.waiting:
-                self._ready[lane.topic] = lane
-            elif not lane.unconfirmed:
-                self._lanes.pop(lane.topic, None)
-        if was_full:
-            self.all_ready()
+            self._unconfirmed_requests -= parcel.requests
         return parcels
 
     def _expire(self, parcel: Parcel, reason: str) -> None:

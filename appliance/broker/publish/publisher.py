@@ -12,7 +12,7 @@ import structlog
 from appliance.broker.base import DEAD, EXCHANGE, QUEUE, BrokerState
 from appliance.broker.link import Link
 from appliance.broker.publish import direct
-from appliance.broker.publish.frames import FrameWriter
+from appliance.broker.publish.frames import Field, FrameWriter
 from appliance.broker.publish.last_words import LedgerRecord
 from appliance.broker.publish.numbering import Numbering
 from appliance.broker.publish.outbox import Outbox
@@ -108,7 +108,7 @@ class AmqpPublisher:
         self.refusal = reason
 
     def post(self, topic: str, message: Message) -> asyncio.Future[None]:
-        """Send one message; it may share an envelope with others of its topic.
+        """Send one message; it may share an envelope with any others.
 
         The future and the errors are those of `base.Publisher.post`.
         """
@@ -180,15 +180,14 @@ class AmqpPublisher:
             asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
-        """Send what the outbox yields, of all topics by one system call."""
+        """Send what the outbox yields by one system call."""
         self._is_sending_soon = False
         if self._channel is None or self._blocked:
-            self._outbox.not_ready()
             return
         frames: list[bytes] = []
         for parcel in self._outbox.next():
             envelope = parcel.sealed()
-            headers: dict[str, str | int] = {
+            headers: dict[str, Field] = {
                 "received_at": envelope.received_at,
                 "count": envelope.count,
                 "bytes": envelope.size,
@@ -200,6 +199,8 @@ class AmqpPublisher:
                 headers["content_type"], content_type = content_type, None
             if envelope.meta is not None:
                 headers["meta"] = envelope.meta
+            if envelope.further_topics:
+                headers["CC"] = envelope.further_topics
             frames += self._frames.frames(
                 envelope.topic, envelope.kind.value, envelope.id, headers, envelope.body,
                 content_type,
@@ -230,7 +231,7 @@ class AmqpPublisher:
         await link.call(channel.confirm_delivery, self._on_answer(channel))
         self._frames = FrameWriter(channel.channel_number, link.frame_max, EXCHANGE, _APP_ID)
         self._channel, self._reason = channel, None
-        self._send_all()
+        self._send_soon()
 
     def _on_answer(self, channel: Any) -> Any:
         """Ignore the answers of a lost channel: its tags are not ours any more."""
@@ -240,10 +241,6 @@ class AmqpPublisher:
                 self._answered(frame)
 
         return answered
-
-    def _send_all(self) -> None:
-        self._outbox.all_ready()
-        self._send_soon()
 
     def _give_up(self, reason: str) -> None:
         """End the link, and heed nothing more from its channel.
@@ -265,7 +262,7 @@ class AmqpPublisher:
             _log.warning("broker blocks publishers")
         else:
             _log.info("broker unblocks publishers")
-            self._send_all()
+            self._send_soon()
 
     async def _sweep(self) -> None:
         while True:

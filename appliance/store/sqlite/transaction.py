@@ -26,7 +26,16 @@ from appliance.model.contents import (
 )
 from appliance.model.ids import PREFIX_LENGTH
 from appliance.model.timestamps import now
-from appliance.model.wire import Envelope, Kind, Message, as_bytes, as_text, unpack
+from appliance.model.wire import (
+    Addressed,
+    Envelope,
+    Kind,
+    Message,
+    addressed,
+    as_bytes,
+    as_text,
+    unpack,
+)
 from appliance.store.sqlite import deletion_table, refusal
 from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.tables import (
@@ -174,25 +183,28 @@ class Transaction:
             self._flush()
             self._add_lines(envelope)
         else:
-            self._add_messages(envelope, unpack(envelope))
+            self._add_messages(envelope, addressed(envelope))
 
-    def _add_messages(self, envelope: Envelope, messages: list[Message]) -> None:
-        topic, size = envelope.topic, envelope.size
-        if any(message.dead for message in messages):
-            for place, message in enumerate(messages):
+    def _add_messages(self, envelope: Envelope, messages: list[Addressed]) -> None:
+        whole = len(messages)
+        if any(message.dead for _, message in messages):
+            for place, (topic, message) in enumerate(messages):
                 if message.dead:
                     letter = dead_letter(topic, message, *message.dead)
                     self._dead.append(_Dead(envelope, place, letter))
-            messages = [message for message in messages if not message.dead]
-            size = sum(len(as_bytes(message.body)) for message in messages)
-        if messages:
-            self._rows += [
-                (m.id, topic, m.body, m.received_at, m.content_type or "", m.meta or "")
-                for m in messages
-            ]
-            since, until = messages[0].received_at, messages[-1].received_at
-            self._added.append(_Added(topic, len(messages), size, since, until))
-            self._waiting.append(envelope)
+            messages = [each for each in messages if not each[1].dead]
+        if not messages:
+            return
+        self._rows += [
+            (m.id, topic, m.body, m.received_at, m.content_type or "", m.meta or "")
+            for topic, m in messages
+        ]
+        if envelope.kind is Kind.MIXED or len(messages) != whole:
+            self._added += _added(messages)
+        else:
+            since, until = messages[0][1].received_at, messages[-1][1].received_at
+            self._added.append(_Added(envelope.topic, whole, envelope.size, since, until))
+        self._waiting.append(envelope)
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
@@ -247,7 +259,7 @@ class Transaction:
             # A value that is no string, or JSON that is none: then this raises EnvelopeError.
             # Else a line is refused, and the lines are tried one after another.
             self._undo_lines()
-            messages = unpack(envelope)
+            messages = addressed(envelope)
             self._blame_values(error)
             if not self._connection.in_transaction:
                 raise RolledBackError("", str(error)) from error
@@ -256,14 +268,14 @@ class Transaction:
             self._connection.execute("RELEASE lines")
             self._added.append(_Added(envelope.topic, envelope.count, envelope.size, at, at))
 
-    def _add_parts(self, envelope: Envelope, messages: list[Message]) -> None:
+    def _add_parts(self, envelope: Envelope, messages: list[Addressed]) -> None:
         """Add lines of which one at least is refused: in parts, and of a small part each line."""
         if len(messages) <= _PART:
             self._add_messages(envelope, messages)
             self._flush()
             return
         for start in range(0, len(messages), _PART):
-            lines = messages[start : start + _PART]
+            lines = [line for _, line in messages[start : start + _PART]]
             part = replace(
                 envelope,
                 id=lines[0].id,
@@ -311,8 +323,7 @@ class Transaction:
         stored = self._stored_now() if self.refused else {}
         unstorable: list[tuple[str, str]] = []
         for envelope in self._unsure:
-            topic = envelope.topic
-            for place, message in enumerate(_unpacked(envelope)):
+            for place, (topic, message) in enumerate(_addressed(envelope)):
                 this = (topic, message.body)
                 if message.dead or stored.get(message.id) == this:
                     continue
@@ -423,14 +434,28 @@ def _is_known_event(row: tuple[str, Any] | None, topic: str, message: Message) -
     return row is not None and row[0] == topic and metas.is_of_event(message.meta)
 
 
-def _unpacked(envelope: Envelope) -> list[Message]:
+def _added(messages: Iterable[Addressed]) -> Iterable[_Added]:
+    """Return the sums of each topic."""
+    sums: dict[str, list[Any]] = {}
+    for topic, message in messages:
+        size, at = len(as_bytes(message.body)), message.received_at
+        if (of_topic := sums.get(topic)) is None:
+            sums[topic] = [1, size, at, at]
+        else:
+            of_topic[0] += 1
+            of_topic[1] += size
+            of_topic[3] = at  # they are in the order in which they came
+    return [_Added(topic, *of_topic) for topic, of_topic in sums.items()]
+
+
+def _addressed(envelope: Envelope) -> list[Addressed]:
     """Return the messages of an envelope that is stored; none where we can't read it.
 
     SQLite reads some JSON (single quotes, comments) that we never write and don't read. Lines
     written so are stored, and can't conflict with any message of ours.
     """
     try:
-        return unpack(envelope)
+        return addressed(envelope)
     except EnvelopeError:
         return []
 

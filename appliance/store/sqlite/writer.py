@@ -10,7 +10,7 @@ from appliance.errors import EnvelopeError, StoreError, TablesError, UnstorableE
 from appliance.model.contents import Content, LedgerReport
 from appliance.model.tallies import StoreTally
 from appliance.model.timestamps import now, seconds_between
-from appliance.model.wire import Envelope, Kind, as_bytes, pack, unpack
+from appliance.model.wire import Envelope, Kind, addressed, as_bytes, mixed, pack
 from appliance.store.sqlite import migrations
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.ledger_table import LedgerTable, accept_missing
@@ -192,13 +192,17 @@ def _pieces(contents: Sequence[Content]) -> Iterator[Content]:
             yield content
             continue
         try:
-            messages = unpack(content)
+            messages = addressed(content)
         except EnvelopeError:
             yield content
             continue
         for start in range(0, len(messages), _PIECE):
             part = messages[start : start + _PIECE]
-            yield pack(content.topic, part, sum(len(as_bytes(each.body)) for each in part))
+            size = sum(len(as_bytes(each.body)) for _, each in part)
+            if content.kind is Kind.MIXED:
+                yield mixed(part, size)
+            else:
+                yield pack(content.topic, [each for _, each in part], size)
 
 
 def _failure(error: Exception, path: Path) -> StoreError:

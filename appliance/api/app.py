@@ -68,6 +68,7 @@ def create_app(services: Services) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False  # //v1 is another address: no redirect from it
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     for view in _VIEWS:
         app.register_blueprint(view.blueprint(services))
     app.register_blueprint(console.blueprint(services))

@@ -17,6 +17,8 @@ from appliance.console.pages import (
     access,
     dead_letters,
     help_page,
+    message,
+    messages,
     overview,
     send,
     sign_in,
@@ -31,7 +33,18 @@ from appliance.console.shell import HUES, Shell, here
 PREFIX: Final = "/console"
 
 #: The pages, each a module with `add(views, parts)`.
-_PAGES: Final = (sign_in, overview, topics, dead_letters, send, system, access, help_page)
+_PAGES: Final = (
+    sign_in,
+    overview,
+    messages,
+    message,
+    topics,
+    dead_letters,
+    send,
+    system,
+    access,
+    help_page,
+)
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'none'; "

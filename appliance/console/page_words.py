@@ -33,6 +33,11 @@ def size(number: int | None) -> str:
     return f"{value:.0f} {unit}" if value >= 100 else f"{value:.1f} {unit}"
 
 
+def whole_text(text: str) -> str:
+    r"""Return a text that can be sent: half a character of JSON's `\ud83d` is spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def span(seconds: float | None) -> str:
     """Return a span of time, such as `4 ms`, `12 s`, `3 min` or `2 d`."""
     if seconds is None:

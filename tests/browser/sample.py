@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from harness import wait_until
+from playwright.sync_api import Error, Page
 from supervised import Appliance
 
 #: Every page that is shown to who is signed in: its name, and its address with names of `fill`.
@@ -24,11 +25,37 @@ PAGES = {
     "inboxes": "/console/access/inboxes",
     "sessions": "/console/access/sessions",
     "audit": "/console/access/audit",
+    "messages": "/console/messages",
+    "search": "/console/messages?q=device:t-1+temp>1&cols=device,temp",
+    "no hit": "/console/messages?q=nobody-ever-wrote-this&since=1h",
+    "one beside": "/console/messages?open={message}",
+    "topic": "/console/topics/{topic}",
+    "message": "/console/messages/{message}",
+    "text": "/console/messages/{text}?view=raw",
+    "binary": "/console/messages/{binary}",
+    "headers": "/console/messages/{message}?view=headers",
+    "sql": "/console/messages/{message}?view=sql",
+    "compare": "/console/compare?a={message}&b={other}",
     "help": "/console/help",
     "nothing": "/console/no-such-page",
 }
 #: Pages whose answer is an error, which the browser reports.
 ERRORS = {"nothing": "404"}
+
+
+def until(page: Page, expression: str) -> None:
+    """Wait until an expression of JavaScript is true on a page.
+
+    Playwright's own way evaluates it within the page, which the console's policy refuses.
+    """
+
+    def holds() -> bool:
+        try:
+            return bool(page.evaluate(expression))
+        except Error:
+            return False  # a new page is coming
+
+    wait_until(holds, expression)
 
 
 def fill(inbox: Appliance) -> dict[str, str]:

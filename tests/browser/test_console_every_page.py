@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from sample import ERRORS, PAGES
+from sample import ERRORS, PAGES, until
 
 PICTURES = Path(__file__).parents[2] / "build" / "screenshots"
 #: WCAG 2.2 at the levels A and AA.
@@ -42,7 +42,7 @@ def test_pages_need_no_sideways_scroll_on_the_smallest_screen(browse, names):
             page.evaluate("size => { document.documentElement.style.fontSize = size }", size)
             width = page.evaluate("document.documentElement.scrollWidth")
             assert width <= 320 or size, (name, width)
-            page.wait_for_function("document.fonts.status === 'loaded'")
+            until(page, "document.fonts.status === 'loaded'")
         assert page.evaluate("document.documentElement.scrollWidth") <= 640, name
 
 

@@ -24,7 +24,7 @@ def test_files_of_other_people_are_as_they_were_published():
 
 def test_the_assets_stay_small():
     sizes = {name: len(asset.content) for name, asset in assets().items()}
-    assert sizes["console.css"] <= 12 * 1024
+    assert sizes["console.css"] <= 18 * 1024
     own = [name for name in sizes if name.endswith(".js") and "/" not in name]
     assert sum(sizes[name] for name in own) <= 20 * 1024
 

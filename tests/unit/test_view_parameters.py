@@ -2,6 +2,7 @@ import pytest
 
 from appliance.api.views import parameters
 from appliance.errors import InputError
+from appliance.model import cursors
 
 #: 2026-01-31T12:00:00Z
 NOW = 1769860800.0
@@ -34,12 +35,12 @@ def test_zero_stands_for_the_beginning():
         "\udcff",
         "\0",
         "A" * 10_000,
-        parameters._encode("-1"),
-        parameters._encode("01"),
-        parameters._encode(" 1"),
-        parameters._encode("1.0"),
-        parameters._encode(str(2**63)),
-        parameters._encode("9" * 400),
+        cursors._encode("-1"),
+        cursors._encode("01"),
+        cursors._encode(" 1"),
+        cursors._encode("1.0"),
+        cursors._encode(str(2**63)),
+        cursors._encode("9" * 400),
         "Mjc",  # another version
         "MTF",  # the same bits, but another spelling
     ],

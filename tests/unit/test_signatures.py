@@ -395,19 +395,19 @@ def test_a_garbled_header_of_a_signed_request_never_raises(kind, name, value):
 def test_a_huge_header_costs_little(kind, unit):
     request, secret = signed(kind)
     huge = (unit * 16000)[:32000]
-    started = time.perf_counter()
+    started = time.process_time()
     for name in request.headers:
         answer = verdict(kind, request._replace(headers={**request.headers, name: huge}), secret)
         assert not answer.is_verified
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
 
 
 @pytest.mark.parametrize("body", [b"&" * 2**20, b"a=1&" * 2**18, b"%" * 2**20, b"a" * 2**20])
 def test_a_huge_form_of_twilios_is_refused_soon(body):
-    started = time.perf_counter()
+    started = time.process_time()
     request = evidence(body, TWILIO_URL, x_twilio_signature="AAAA", content_type=FORM)
     assert twilio_signature.verify(request, ["s"], NOW, TOLERANCE).reason == "bad-signature"
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_a_verdict_never_holds_a_secret_or_the_right_signature():

@@ -50,6 +50,8 @@ _SECTIONS: Final = {
         "doctor": ("doctor", "Check disk, database, broker, ports and clock, with advice."),
         "verify": ("verify", "Check that no accepted message is missing."),
         "drill": ("drill", "Kill a scratch appliance's processes under load, and count."),
+        "view": ("view", "Make an SQL view with a column for each key of a topic's JSON."),
+        "index": ("index", "Index a value in a topic's JSON, so that searches for it are quick."),
         "backup": ("backup", "Copy the database, running or stopped."),
         "restore": ("backup", "Replace the database of a stopped appliance by a backup."),
     },

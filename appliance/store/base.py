@@ -7,7 +7,7 @@ through here.
 Every method raises StoreError where the database can't be used, unless its docstring says more.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from appliance.machine.complaint import Complaint
 from appliance.model.contents import Content
+from appliance.model.json_path import JsonPath
 from appliance.model.ledger import LedgerEntry
 from appliance.model.tallies import StoreTally
+from appliance.model.view_columns import ViewColumn
 from appliance.store.access_rows import (
     AccessRows,
     AuditEntry,
@@ -391,6 +393,35 @@ class Duty:
     due: float = 0.0
 
 
+class SqlAids(Protocol):
+    """Views and indexes of JSON bodies, for people who read the database and search it."""
+
+    def make_view(self, topic: str, name: str, keys: Iterable[str]) -> Sequence[ViewColumn]:
+        """Make or remake the view of a topic with a column for each key; return its columns.
+
+        A view that is remade keeps its columns, in their order. Raises ExistsError where anything
+        else has the name.
+        """
+
+    def drop_view(self, name: str) -> bool:
+        """Remove such a view; return whether there was one.
+
+        Raises ExistsError where anything else has the name.
+        """
+
+    def make_index(self, topic: str, key: JsonPath) -> bool:
+        """Make an index of a value in a topic's bodies; return whether there was none.
+
+        No message is stored meanwhile.
+        """
+
+    def drop_index(self, topic: str, key: JsonPath) -> bool:
+        """Remove such an index; return whether there was one."""
+
+    def indexes(self) -> Sequence[tuple[str, str]]:
+        """Return topic and path of each index that there is."""
+
+
 class Backup(NamedTuple):
     """A finished backup: its file, its size, its number of messages, the seconds it took."""
 
@@ -551,6 +582,10 @@ class Store(Protocol):
     @property
     def deletions(self) -> Deletions:
         """The store's orders to delete messages."""
+
+    @property
+    def sql_aids(self) -> SqlAids:
+        """The store's views and indexes of JSON bodies."""
 
     @property
     def backup(self) -> Backups:

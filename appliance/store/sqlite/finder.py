@@ -17,7 +17,7 @@ from appliance.errors import SlowReadError
 from appliance.model.search_words import SearchWords, searchable
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.rows import StoredMessage
-from appliance.store.sqlite import where_sql
+from appliance.store.sqlite import json_indexes, where_sql
 from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.search_index import IndexTrouble, Lookup, SearchIndex
 
@@ -77,7 +77,8 @@ def find(
     """
     with _bounded(connection, FIND_SECONDS + _PATIENCE):
         try:
-            with index.lookup(wanted.words, wanted.topic, connection) as lookup:
+            names = _topics(connection, wanted)
+            with index.lookup(wanted.words, names, connection) as lookup:
                 search = _Search(connection, lookup, wanted, bounds, newest)
                 return search.run(limit, max_bytes, time.monotonic() + FIND_SECONDS)
         except IndexTrouble as trouble:
@@ -187,35 +188,39 @@ class _Search:
 
     def _scan(self, part: Range) -> Iterator[Candidate]:
         """Yield every row of the topics that can be wanted."""
-        names = self._topics()
+        names = _topics(self._connection, self._wanted)
         if names is None:
             tests = list(self._conditions)
             if self._wanted.topics is not None or self._wanted.patterns is not None:
                 tests.append(where_sql.TOPIC)
             yield from self._select("messages", "1", tests, part)
         else:
-            source = "messages INDEXED BY messages_topic"
             with ExitStack() as stack:
-                sources = [
-                    self._select(source, "topic = :topic", self._conditions, part, topic=name)
-                    for name in names
-                ]
+                sources = self._of_topics(names, part)
                 for each in sources:
                     stack.enter_context(closing(each))
                 yield from heapq.merge(*sources, key=_place, reverse=part.descending)
 
-    def _topics(self) -> list[str] | None:
-        """Return the topics to look into; None: into all messages."""
-        wanted = self._wanted
-        if wanted.topic is not None and wanted.patterns is None:
-            return [wanted.topic]
-        if wanted.topics is None and wanted.patterns is None:
-            return None
-        names = self._connection.execute(
-            f"SELECT topic FROM topics WHERE {where_sql.TOPIC} LIMIT {_MOST_TOPICS + 1}",
-            where_sql.topic_values(wanted),
-        ).fetchall()
-        return None if len(names) > _MOST_TOPICS else [name for (name,) in names]
+    def _of_topics(self, names: list[str], part: Range) -> list[Generator[Candidate]]:
+        """Return the rows of each topic; of one topic only those that an index of a value has."""
+        if len(names) == 1:
+            places = json_indexes.lookups(self._connection, names[0], self._wanted.where)
+            if places:
+                return [
+                    self._select(
+                        place.source,
+                        place.condition,
+                        self._conditions,
+                        part,
+                        indexed=place.indexed,
+                    )
+                    for place in places
+                ]
+        source = "messages INDEXED BY messages_topic"
+        return [
+            self._select(source, "topic = :topic", self._conditions, part, topic=name)
+            for name in names
+        ]
 
     def _select(
         self, source: str, place: str, tests: list[str], part: Range, **values: object
@@ -236,6 +241,19 @@ class _Search:
             yield from map(Candidate._make, cursor)
         finally:
             cursor.close()  # a statement that is not at its end keeps its snapshot
+
+
+def _topics(connection: Any, wanted: MessageFilter) -> list[str] | None:
+    """Return the topics to look into; None: into all messages."""
+    if wanted.topic is not None and wanted.patterns is None:
+        return [wanted.topic]
+    if wanted.topics is None and wanted.patterns is None:
+        return None
+    names = connection.execute(
+        f"SELECT topic FROM topics WHERE {where_sql.TOPIC} LIMIT {_MOST_TOPICS + 1}",
+        where_sql.topic_values(wanted),
+    ).fetchall()
+    return None if len(names) > _MOST_TOPICS else [name for (name,) in names]
 
 
 def _place(candidate: Candidate) -> int:

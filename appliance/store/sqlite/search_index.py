@@ -7,7 +7,7 @@ from storing, its loss is none, and the space is free as soon as it is off. The 
 
 import contextlib
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,6 +27,8 @@ VERSION: Final = 1
 EVERYTHING: Final = -(2**63)
 #: Rows whose change is not in the index yet, beyond which the index is not asked.
 _MOST_CHANGED: Final = 5000
+#: Topics that a search is narrowed down to in the index.
+_MOST_TOPICS: Final = 50
 
 #: It is given words that are folded already (`plain_words`). The tokenizer `ascii` takes every
 #: character beyond ASCII for a letter, and so leaves them as they are.
@@ -105,10 +107,10 @@ class SearchIndex:
 
     @contextmanager
     def lookup(
-        self, words: SearchWords | None, topic: str | None, database: Any
+        self, words: SearchWords | None, topics: Sequence[str] | None, database: Any
     ) -> Iterator[Lookup | None]:
         """Prepare a search for the block; None where the index is of no use for it."""
-        query = match_text(words, topic) if words else ""
+        query = match_text(words, topics) if words else ""
         found = self._prepare(query, database) if query else None
         try:
             yield found
@@ -152,14 +154,15 @@ class SearchIndex:
             self._connections.drop(connection)
 
 
-def match_text(words: SearchWords, topic: str | None) -> str:
+def match_text(words: SearchWords, topics: Sequence[str] | None) -> str:
     """Return a search in FTS5's syntax; empty where the index can't narrow it down."""
     wanted = [term for term in words.terms if term.words and not term.is_excluded]
     if not wanted:
         return ""
     texts = [_phrase("body", term.words, "*" * term.is_prefix) for term in wanted]
-    if topic is not None:
-        texts.append(_phrase("topic", tuple(re.findall("[a-z0-9]+", topic))))
+    if topics is not None and 0 < len(topics) <= _MOST_TOPICS:
+        names = [_phrase("topic", tuple(re.findall("[a-z0-9]+", topic))) for topic in topics]
+        texts.append(f"({' OR '.join(names)})")
     text = " AND ".join(texts)
     for term in words.terms:
         if term.words and term.is_excluded:

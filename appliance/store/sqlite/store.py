@@ -21,6 +21,7 @@ from appliance.store.base import (
     Rest,
     Restoration,
     Schemas,
+    SqlAids,
     StepTimer,
     Store,
     Writer,
@@ -98,6 +99,13 @@ class SqliteStore:
         from appliance.store.sqlite.deletions import SqliteDeletions
 
         return SqliteDeletions(self.path, self.reader)
+
+    @cached_property
+    def sql_aids(self) -> SqlAids:
+        """The store's views and indexes of JSON bodies."""
+        from appliance.store.sqlite.sql_aids import SqliteAids
+
+        return SqliteAids(self.path)
 
     @cached_property
     def backup(self) -> Backups:

@@ -36,6 +36,7 @@ ApplianceError
 │       └── BackupRoomError    no room for it
 ├── BusyError              what is asked for is being done for others
 ├── MissingExtraError      what is asked for needs a package that is not installed
+├── UndeliveredError       a webhook did not take what it was told
 ├── NotRunningError        no appliance runs here that a command could operate
 ├── TokenRefusedError      the API refused the token of the command line
 └── ClientError            the command line could not reach the API, or the API failed
@@ -250,6 +251,14 @@ class NotRunningError(ApplianceError):
 
 class TokenRefusedError(ApplianceError):
     """The API refused the token of the command line."""
+
+
+class UndeliveredError(ApplianceError):
+    """A webhook did not take what it was told; `is_final` where it never will."""
+
+    def __init__(self, text: str, *, is_final: bool = False) -> None:
+        super().__init__(text)
+        self.is_final = is_final
 
 
 class ClientError(ApplianceError):

@@ -27,7 +27,7 @@ ORDER: Final = [
     ["credentials"],
     ["broker", "store"],
     ["auth", "deletion", "metrics", "readiness", "redrive", "schemas"],
-    ["worker", "janitor"],
+    ["alerts", "worker", "janitor"],
     ["supervision"],
     ["client"],
     ["operations"],

@@ -41,8 +41,8 @@ def _board(services: Services, found: Samples) -> None:
     totals = board.totals(services.config)
     for numbers in (totals.counters, totals.histograms, totals.gauges):
         for key, value in numbers.items():
-            name, colon, label = key.partition(":")
-            found.setdefault(name, {})[(label,) if colon else ()] = value
+            name, *labels = key.split(":")
+            found.setdefault(name, {})[tuple(labels)] = value
     found["process_starts_total"] = {(name,): n for name, n in totals.starts.items()}
 
 

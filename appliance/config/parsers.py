@@ -116,6 +116,13 @@ def http_url(value: str) -> str:
     return f"http://{value}"
 
 
+def webhook_url(value: str) -> str:
+    """Return the URL of a webhook; empty for none."""
+    if value and "@" in urlsplit(value).netloc:
+        raise ValueError("expected a URL without a user name; put what is secret into its path")
+    return url("http", "https")(value) if value else ""
+
+
 def public_url(value: str) -> PublicUrl | None:
     """Return the address that clients use, such as `https://example.com/inbox`; None for none."""
     if not value:

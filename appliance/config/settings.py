@@ -15,6 +15,7 @@ from typing import Any
 from appliance.config import parsers
 from appliance.config.parsers import Address, Network, PublicUrl
 from appliance.errors import ConfigError
+from appliance.model.expectations import Expectations, parse_expectations
 from appliance.model.retention import Rules, parse_rules
 
 PREFIX = "APPLIANCE_"
@@ -139,6 +140,16 @@ class Config:
         "", parse_rules,
         "Rules for deleting old messages, by topic, for example "
         "logs.*: age=7d rows=1000000; *: bytes=10GiB; empty: keep everything",
+    )  # fmt: skip
+    expect: Expectations = _setting(
+        "", parse_expectations,
+        "How often a message of a topic must come, or an alert is raised, for example "
+        "orders: every=5m; till-*: every=1h",
+    )  # fmt: skip
+    alert_url: str = _setting(
+        "", parsers.webhook_url,
+        "URL of a webhook that is told of alerts, http:// or https://",
+        secret=True,
     )  # fmt: skip
     backups: Path | None = _setting(
         "", parsers.optional_path,

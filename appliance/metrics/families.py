@@ -44,7 +44,7 @@ FAMILIES: Final = (
     _gauge("queue_envelopes", "Envelopes that wait in the queue"),
     _gauge("queue_consumers", "Workers that are attached to the queue"),
     _gauge("queue_oldest_age_seconds", "How long the oldest envelope has waited in the queue"),
-    _gauge("store_holding_seconds", "How long a worker has been storing what it has in hand"),
+    _gauge("store_holding_seconds", "How long a worker has been storing its messages in hand"),
     # --- stored
     _counter("messages_stored_total", "Messages that became rows"),
     _counter("messages_duplicate_total", "Messages that came again and were rows already"),
@@ -63,6 +63,7 @@ FAMILIES: Final = (
     _gauge("quarantine_size_bytes", "Their size"),
     _gauge("database_size_bytes", "Size of the database's file"),
     _gauge("wal_size_bytes", "Size of the database's write-ahead log"),
+    _gauge("alert_active", "1 while an alert of the appliance's own is raised", "alert", "subject"),
     # --- below
     _gauge("disk_free_bytes", "Free space", "disk"),
     _gauge("disk_size_bytes", "Size of the disk", "disk"),

@@ -10,8 +10,16 @@ from appliance.model.tallies import DEAD_REASONS, Histogram, PublishTally, Store
 _DEAD: Final = (*sorted(DEAD_REASONS), "other")
 
 
-def of_api(publishing: PublishTally, refused: Mapping[str, int], streams: StreamTally) -> Numbers:
-    """Return the numbers of an API process; `refused` counts answers by their problem's type."""
+def of_api(
+    publishing: PublishTally,
+    refused: Mapping[str, int],
+    streams: StreamTally,
+    oldest_seconds: float | None,
+) -> Numbers:
+    """Return the numbers of an API process; `refused` counts answers by their problem's type.
+
+    `oldest_seconds` is the age of the oldest envelope in the queue, where it is known.
+    """
     counters = {
         "messages_accepted_total": publishing.accepted,
         "envelopes_published_total": publishing.published,
@@ -22,7 +30,7 @@ def of_api(publishing: PublishTally, refused: Mapping[str, int], streams: Stream
     return Numbers(
         counters,
         {"publish_duration_seconds": _values(publishing.took)},
-        {"open_streams": streams.open},
+        {"open_streams": streams.open, "queue_oldest_age_seconds": round(oldest_seconds or 0.0, 3)},
     )
 
 

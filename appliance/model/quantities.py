@@ -31,3 +31,11 @@ def span(text: str) -> int:
     if not match:
         raise ValueError("expected a span of time, for example 30s, 10m, 2h, 7d or 1w")
     return int(match[1]) * _SPANS[match[2]]
+
+
+def span_words(seconds: float) -> str:
+    """Return a span as people read it: `90 s`, `5 min`, `20 h`, `3 d`."""
+    for unit, length, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+        if seconds < length * most:
+            return f"{int(seconds / length)} {unit}"
+    return f"{int(seconds / 86_400)} d"

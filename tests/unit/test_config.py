@@ -13,6 +13,7 @@ from appliance import config as configuration
 from appliance.config import Address, load, settings
 from appliance.config.parsers import PublicUrl
 from appliance.errors import ConfigError
+from appliance.model.expectations import Expectation, Expectations
 from appliance.model.retention import Rule, Rules
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
@@ -146,6 +147,19 @@ VALUES = {
             "*: keep; logs: age=1d",
             "a: age=1d; a: age=2d",
         ],
+    ),
+    "EXPECT": (
+        {
+            "": Expectations(),
+            "orders: every=5m; till-*: every=1h": Expectations(
+                (Expectation("orders", 300), Expectation("till-*", 3600))
+            ),
+        },
+        ["5m", "orders", "orders: 5m", "orders: every=29s", "Orders: every=5m"],
+    ),
+    "ALERT_URL": (
+        {"": "", "https://h/a?b=c": "https://h/a?b=c", "http://[::1]:80/": "http://[::1]:80"},
+        ["h:80", "ftp://h", "https://user:secret@h/", "https://"],
     ),
     "BACKUPS": ({"/mnt/x": Path("/mnt/x"), "": None}, []),
     "BACKUP_EVERY": (

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
+from appliance.alerts import alert_book
 from appliance.api.services import Services
 from appliance.api.views import parameters, visible
 from appliance.api.views.answers import json_answer
@@ -49,6 +50,7 @@ def blueprint(services: Services) -> Blueprint:
                 "broker": asdict(services.broker()),
                 "store": _store(services.reader),
                 "quarantine": _quarantine(services),
+                "alerts": _alerts(services.config),
                 "disk": _disk(services.config),
                 "streams": {"open": services.streams.open, "most": services.config.max_streams},
                 "refusals": {word: services.refusals.totals[word] for word in _REFUSALS},
@@ -79,6 +81,7 @@ def _restricted(
         "broker": None,
         "store": store,
         "quarantine": None,
+        "alerts": None,
         "disk": None,
         "streams": None,
         "refusals": None,
@@ -114,6 +117,14 @@ def _quarantine(services: Services) -> dict[str, object] | None:
         "max_bytes": services.config.quarantine_bytes,
         "refused": services.door.refused,
     }
+
+
+def _alerts(config: Config) -> list[dict[str, str]]:
+    """Return the alerts that the janitor has raised."""
+    return [
+        {"alert": each.kind, "subject": each.subject, "text": each.text, "since": each.since}
+        for each in alert_book.raised(config)
+    ]
 
 
 def _disk(config: Config) -> dict[str, int] | None:

@@ -116,7 +116,12 @@ def api(config: Config) -> None:
         board.shown(
             config,
             "api",
-            lambda: series.of_api(publisher.tally, problems.answered(), services.streams),
+            lambda: series.of_api(
+                publisher.tally,
+                problems.answered(),
+                services.streams,
+                publisher.state().oldest_seconds,
+            ),
         ),
         activity.running(pulse, lambda: services.readiness().ready, watched),
         services.refresher.running(),
@@ -166,6 +171,7 @@ def worker(config: Config) -> None:
 def janitor(config: Config) -> None:
     """Keep the database small, delete old messages by the rules, make scheduled backups."""
     from appliance import janitor
+    from appliance.alerts import alert_watch
     from appliance.broker import probe
     from appliance.machine.pulse import Pulse
     from appliance.metrics import board
@@ -177,7 +183,8 @@ def janitor(config: Config) -> None:
         store.in_use(),
         Pulse(config, "janitor", "chores", probe.LOOP) as pulse,
         probe.running(config, pulse),
-        board.shown(config, "janitor", board.Numbers),
+        alert_watch.watching(config, store.reader) as watch,
+        board.shown(config, "janitor", watch.numbers),
     ):
         janitor.run(config, store, pulse)
 

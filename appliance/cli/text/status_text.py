@@ -38,6 +38,7 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
     if disk := status["disk"]:
         free, total, floor = (size(disk[f"{n}_bytes"]) for n in ("free", "total", "floor"))
         rows.append(("disk", f"{free} free of {total}; below {floor} messages are refused"))
+    rows += [("alert", coloured(_alert(each), "yellow")) for each in status.get("alerts") or ()]
     lines += _table(rows)
     if processes:
         texts = {pulse["pid"]: pulse["status"] for pulse in status["pulses"]}
@@ -45,6 +46,11 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
         rows = [(p["name"], _process(p, texts.get(p["pid"], ""), busy=busy)) for p in processes]
         lines += ["processes", *("  " + line for line in _table(rows))]
     return lines
+
+
+def _alert(alert: dict[str, Any]) -> str:
+    about = f"{alert['alert']} {alert['subject']}".strip()
+    return f"{about}: {alert['text']}"
 
 
 def _quarantine(kept: dict[str, Any]) -> str:

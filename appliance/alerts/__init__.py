@@ -1,0 +1,1 @@
+"""Alerts: one when something is wrong, one when it is over; in the log, the metrics, a webhook."""

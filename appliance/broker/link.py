@@ -228,9 +228,7 @@ class Link:
         self._connection.send_together(frames)
 
     async def open_channel(self) -> Channel:
-        """Open one more channel, beside the link's own. Raises BrokerError."""
-        if self._connection is None:  # lost a moment ago
-            raise BrokerError("broker: not connected")
+        """Open one more channel, beside the link's own."""
         opened: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
         try:
             self._connection.channel(on_open_callback=opened.set_result)

@@ -191,7 +191,6 @@ class Api(Process):
         self.publisher._outbox._clock = world.clock.monotonic
         self._redriver = world.parts.redriver(world.config, world.store.dead_letters, self._publish)
         self.unanswered: list[Attempt] = []
-        self.stopping: asyncio.Task[None] | None = None
         self.main = self.loop.create_task(self.publisher.run())
         self._ids = IdSource()
 
@@ -378,9 +377,6 @@ class World:
         """Take out what has died or ended."""
         for process in self.processes:
             ended = process.main.done()
-            stopping = process.stopping if isinstance(process, Api) else None
-            if stopping is not None and stopping.done():
-                assert stopping.exception() is None
             if not (process.is_dying or ended):
                 continue
             if ended and not process.is_dying:

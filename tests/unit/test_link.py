@@ -175,13 +175,6 @@ def test_a_broker_that_does_not_come_is_warned_of_once(capsys, monkeypatch):
     assert logged(capsys, monkeypatch, 0) == [("warning", "broker unavailable")]
 
 
-def test_a_link_that_has_lost_its_connection_opens_no_channel(tmp_path):
-    """Something may want one in the very moment: the last report of an API that stops."""
-    link = Link(config(tmp_path, "amqp://nobody"), None, lambda _: None)
-    with pytest.raises(BrokerError, match="not connected"):
-        asyncio.run(link.open_channel())
-
-
 def test_a_link_that_never_ran_is_closed_at_once(tmp_path):
     link = Link(config(tmp_path, "amqp://nobody"), None, lambda _: None)
     began = time.monotonic()

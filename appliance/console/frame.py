@@ -15,6 +15,7 @@ from appliance.console import assets, page_errors, page_words, session_cookie
 from appliance.console.page_errors import PageError
 from appliance.console.pages import (
     access,
+    connect,
     dead_letters,
     help_page,
     message,
@@ -43,6 +44,7 @@ _PAGES: Final = (
     send,
     system,
     access,
+    connect,
     help_page,
 )
 

@@ -36,6 +36,7 @@ PAGES = {
     "headers": "/console/messages/{message}?view=headers",
     "sql": "/console/messages/{message}?view=sql",
     "compare": "/console/compare?a={message}&b={other}",
+    "connect": "/console/connect",
     "help": "/console/help",
     "nothing": "/console/no-such-page",
 }

@@ -93,7 +93,8 @@ class Reader:
         self.last_id = None
         self.rest = b""
         self.headers = {}
-        lines = [f"GET {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}"]
+        lines = [f"GET {path} HTTP/1.1", "Host: x"]
+        lines += [] if token is None else [f"Authorization: Bearer {token}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in (headers or {}).items()]
         self.file = self.link.makefile("rb")
         try:

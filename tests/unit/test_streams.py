@@ -18,7 +18,7 @@ from appliance.auth.snapshot import AccessSnapshot
 from appliance.errors import StoreError
 from appliance.model import timestamps
 from appliance.store import open_store
-from appliance.store.access_rows import AccessRows, TokenKey, TokenRow
+from appliance.store.access_rows import AccessRows, SessionRow, TokenKey, TokenRow
 from appliance.store.rows import Window
 
 READ_TOKEN = "r" * 32
@@ -324,6 +324,26 @@ def test_a_stream_ends_within_a_second_when_its_token_is_revoked(served, writer)
     assert time.monotonic() - begin < 1
     writer.store([one(b"still")])
     assert bodies(kept.messages(1)) == [b"still"]
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_a_page_s_stream_ends_within_a_second_when_its_session_does(served, form):
+    """Its token counts on."""
+    digest, far = hashed(b"secret"), "2999-01-01T00:00:00.000Z"
+    token = TokenKey(hashed(b"u" * 32), TokenRow("ops", ("read",), ("*",), None, TIME, None, None))
+    session = SessionRow(digest, token.digest, "ops", "", "", TIME, far, TIME)
+    served.authorizer.put(AccessSnapshot.of(AccessRows(1, [token], [], (), [session]), time.time()))
+    cookie = {"Cookie": "appliance_session=secret"}
+    reader = served.open(f"/v1/stream?all={form}", token=None, **cookie)
+    assert reader.event()[0] == "place"
+    served.authorizer.put(AccessSnapshot.of(AccessRows(2, [token], []), time.time()))
+    begin = time.monotonic()
+    with pytest.raises((ConnectionError, ValueError)):
+        reader.event()
+    assert time.monotonic() - begin < 1
+    assert served.open(token=None, **cookie).status == 401
+    other_site = {**cookie, "Sec_Fetch_Site": "cross-site"}
+    assert served.open(token=None, **other_site).status == 401
 
 
 def test_a_head_shows_how_a_stream_would_begin(served):

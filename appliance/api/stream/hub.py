@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Seconds between two looks, while somebody listens.
-_LOOK_SECONDS: Final = 0.05
+_LOOK_SECONDS: Final = 0.1
 #: Seconds between two frames; longer with more readers than these, so that all of them together
 #: cost no more than so many.
 _FRAME_SECONDS: Final = 0.25

@@ -29,14 +29,16 @@ def running(
     pulse: Pulse,
     is_ready: Callable[[], bool],
     count_messages: Callable[[], Mapping[str, int]] | None,
+    lag: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0),
 ) -> Iterator[None]:
     """Tell within the block.
 
     `is_ready` says whether a message sent now would be stored; `count_messages` returns the stored
     messages by topic, or raises StoreError. None: there is no terminal, so activity isn't shown.
+    `lag` returns the seconds from 202 to the row of all messages together, and how many they are.
     """
     stop = threading.Event()
-    arguments = (stop, pulse, is_ready, count_messages)
+    arguments = (stop, pulse, is_ready, count_messages, lag)
     thread = threading.Thread(target=_run, args=arguments, name="activity", daemon=True)
     thread.start()
     try:
@@ -51,6 +53,7 @@ def _run(
     pulse: Pulse,
     is_ready: Callable[[], bool],
     count_messages: Callable[[], Mapping[str, int]] | None,
+    lag: Callable[[], tuple[float, float]],
 ) -> None:
     while not is_ready():
         if stop.wait(_UNTIL_READY):
@@ -60,14 +63,25 @@ def _run(
         _log.info("appliance ready")
         return
     counts: Mapping[str, int] | None = None
+    told: tuple[float, float] | None = None  # the lag of which the last line told
     while True:
         # An error is left to readiness and to the log of those who need the store.
         with contextlib.suppress(StoreError):
+            now = lag()
+            told = told or now
             earlier, counts = counts, count_messages()
             if earlier is not None and (new := increases(earlier, counts)):
-                _log.info("messages stored", count=sum(new.values()), topics=in_words(new))
+                after = {"after": mean(told, now)} if told[1] < now[1] else {}
+                told = now
+                _log.info("messages stored", count=sum(new.values()), topics=in_words(new), **after)
         if stop.wait(_AFTERWARDS):
             return
+
+
+def mean(before: tuple[float, float], after: tuple[float, float]) -> str:
+    """Return how long a message took to its row, on average between two looks: `4 ms`."""
+    seconds = (after[0] - before[0]) / (after[1] - before[1])
+    return f"{max(seconds, 0) * 1000:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def increases(earlier: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:

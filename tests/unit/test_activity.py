@@ -66,6 +66,19 @@ def test_new_messages_are_told_by_topic_with_nothing_about_what_was_there(config
     ]  # fmt: skip
 
 
+def test_time_from_the_answer_to_the_row_is_told_where_it_is_known(config):
+    counts = iter([{"a": 1}, {"a": 3}, *[{"a": 4}] * 100])
+    lags = iter([(1.0, 10.0), (1.08, 20.0), *[(1.08, 20.0)] * 100])
+    with (
+        capture_logs() as logs,
+        Pulse(config, "api", environ={}) as pulse,
+        activity.running(pulse, lambda: True, lambda: next(counts), lambda: next(lags)),
+    ):
+        wait_for(lambda: len(logs) == 2)
+    assert [entry.get("after") for entry in logs] == ["8 ms", None]
+    assert activity.mean((0.0, 0.0), (100.0, 5.0)) == "20 s"
+
+
 def test_a_topic_that_retention_made_smaller_is_no_activity():
     assert activity.increases({"a": 5, "b": 1}, {"a": 2, "b": 1}) == {}
     assert activity.increases({}, {"a": 2}) == {"a": 2}

@@ -109,6 +109,10 @@ def api(config: Config) -> None:
         topics = services.reader.topics(limit=_TOPICS_WATCHED)
         return {each.topic: each.messages for each in topics}
 
+    def lag() -> tuple[float, float]:
+        values = board.totals(config).histograms.get("store_lag_seconds", [0.0])
+        return values[-1], sum(values[:-1])
+
     watched = count_messages if config.log_format == "terminal" else None
     with (
         store.in_use(),
@@ -123,7 +127,7 @@ def api(config: Config) -> None:
                 publisher.state().oldest_seconds,
             ),
         ),
-        activity.running(pulse, lambda: services.readiness().ready, watched),
+        activity.running(pulse, lambda: services.readiness().ready, watched, lag),
         services.refresher.running(),
     ):
         serve(

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
+from typing import Any
 
 from appliance.api.quarantine.door import QuarantineDoor
 from appliance.auth.inbox_desk import InboxDesk
@@ -52,6 +53,8 @@ class Services:
     #: Returns the checks that a message sent now must pass to become a row.
     readiness: Callable[[], Readiness]
     backup: Backups
+    #: Returns the description of the interface, for an API at this address.
+    interface: Callable[[str], dict[str, Any]]
     #: What an administrator asks of the running appliance.
     operations: Operations
     #: Set when the process stops; a long answer is given up then.

@@ -4,9 +4,11 @@ import functools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib import metadata
 from typing import Any, Final
 
 from appliance import readiness
+from appliance.api import openapi
 from appliance.api.quarantine.door import QuarantineDoor
 from appliance.api.quarantine.recheck import Rechecker
 from appliance.api.services import Services
@@ -73,6 +75,9 @@ def api_services(
         processes=lambda: processes.read(config),
         readiness=lambda: readiness.assess(config, reader, broker()),
         backup=store.backup,
+        interface=lambda server: openapi.describe(
+            config, metadata.version("queue-appliance"), server
+        ),
         operations=_operations(config, store, broker, stopping),
         stopping=stopping,
     )

@@ -18,6 +18,7 @@ from appliance.console.pages import (
     connect,
     dead_letters,
     help_page,
+    interface,
     message,
     messages,
     overview,
@@ -45,6 +46,7 @@ _PAGES: Final = (
     system,
     access,
     connect,
+    interface,
     help_page,
 )
 

@@ -1,7 +1,7 @@
 """The parts of the appliance that the console's pages need; the API's services have them."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from appliance.auth.inbox_desk import InboxDesk
 from appliance.auth.sign_in import SignIn
@@ -45,6 +45,10 @@ class ConsoleParts(Protocol):
     @property
     def inboxes(self) -> InboxDesk:
         """Makes inbox addresses and revokes them."""
+
+    @property
+    def interface(self) -> Callable[[str], dict[str, Any]]:
+        """Returns the description of the API at this address."""
 
     @property
     def operations(self) -> Operations:

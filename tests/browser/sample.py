@@ -37,6 +37,7 @@ PAGES = {
     "sql": "/console/messages/{message}?view=sql",
     "compare": "/console/compare?a={message}&b={other}",
     "connect": "/console/connect",
+    "api": "/console/api",
     "help": "/console/help",
     "nothing": "/console/no-such-page",
 }

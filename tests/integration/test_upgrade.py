@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import pika
 import previous
 import pytest
-from harness import wait_until
+from harness import Process, wait_until
 from load import amqp, depth, wait_drained
 
 from appliance.broker import base
 from appliance.model.wire import Kind
+from appliance.store.sqlite import index_check
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +148,30 @@ def test_upgrade_keeps_the_order_of_each_topic(upgraded):
     for topic in ("notes", "events", "logs", "github", "keyed"):
         ids = [each for at, each, _ in upgraded.stored + upgraded.waiting if at == topic]
         assert [row["id"] for row in upgraded.stack.rows(topic)] == ids
+
+
+def test_messages_of_the_previous_version_are_searched_without_the_index_and_with_it(upgraded):
+    stack = upgraded.stack
+
+    def found():
+        answer = stack.get("/v1/messages", params={"q": "GRÜẞE"})
+        return [row["id"] for row in answer.json()["messages"]]
+
+    sent = upgraded.stored + upgraded.waiting
+    ids = [each for _, each, body in sent if body.startswith("grüße".encode())]
+    assert sorted(found()) == sorted(ids)
+    janitor = Process("janitor", stack.env, stack.data.parent)
+    janitor.start()
+    try:
+        wait_until(
+            lambda: index_check.look(stack.database).text.endswith("complete"),
+            "the index is complete",
+            60,
+            lambda: janitor.log,
+        )
+        assert sorted(found()) == sorted(ids)
+    finally:
+        janitor.kill()
 
 
 def test_messages_of_the_previous_version_have_no_content_type_and_no_meta(upgraded):

@@ -37,8 +37,10 @@ _SECTIONS: Final = {
         "topics": ("topics", "List the topics, with their messages and sizes."),
         "search": ("search", "Find messages by words, times, and what is in their JSON."),
         "show": ("show", "Show one message: its body, and how it came."),
-        "export": ("export", "Write messages to a file: NDJSON or CSV."),
+        "export": ("export", "Write messages to a file: NDJSON, CSV or Parquet."),
         "delete": ("delete", "Delete messages for good, by id or by topic."),
+        "open": ("open_console", "Print a link that opens the console, signed in."),
+        "explore": ("explore", "Explore the database in a browser, with Datasette."),
         "dead": ("dead", "List dead letters; send them again or discard them."),
         "schema": ("schema", "Say what a topic's messages must look like (JSON Schema)."),
         "inbox": ("inbox", "Make secret addresses for webhooks, forms and devices."),
@@ -74,11 +76,13 @@ _SECTIONS: Final = {
 _COMMANDS: Final = {
     name: entry for section in _SECTIONS.values() for name, entry in section.items()
 }
+#: command -> its name in its module, for one that is a function of Python's
+_OTHER_NAMES: Final = {"open": "open_console"}
 #: Commands that only talk to the API.
 _CLIENTS: Final = frozenset(
     {
         *("publish", "tail", "topics", "search", "show", "export", "delete", "dead", "inbox"),
-        *("schema", "status", "token", "audit"),
+        *("schema", "status", "token", "audit", "open"),
     }
 )
 
@@ -99,7 +103,7 @@ class _Commands(Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"appliance.cli.commands.{_COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, _OTHER_NAMES.get(cmd_name, cmd_name))
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
         return _keep_layout(command)

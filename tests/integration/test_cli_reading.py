@@ -8,10 +8,11 @@ import pty
 import re
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 from api_alone import ApiAlone
-from harness import APPLIANCE
+from harness import APPLIANCE, wait_until
 from store_contents import IDS, TIME, letter, lines, one
 
 from appliance.model.timestamps import timestamp
@@ -255,3 +256,34 @@ def test_a_wrong_use_of_export_is_told(appliance, arguments, words):
     done = appliance.cli(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
+
+
+# --- open
+
+
+def test_open_prints_a_link_that_signs_in(appliance):
+    done = appliance.cli("open", "--json")
+    link = json.loads(text(done))
+    address = f"http://{appliance.config.http}/console/"
+    assert re.fullmatch(re.escape(address) + r"#login=[\w-]{20,}", link["url"])
+    assert link["seconds"] == 60
+    assert text(appliance.cli("open")).startswith(f"{address}#login=")
+
+
+def test_open_gives_the_link_to_a_browser_in_no_argument(appliance, tmp_path):
+    browser, told = tmp_path / "browser", tmp_path / "told"
+    browser.write_text(f'#!/bin/sh\necho "$@" > {told}.new\nmv {told}.new {told}\n')
+    browser.chmod(0o755)
+    env = {**appliance.env, "BROWSER": str(browser), "TMPDIR": str(tmp_path)}
+    link = text(appliance.cli("open", "--browser", env=env)).strip()
+    wait_until(told.exists, "the browser was started")
+    address = told.read_text().strip()
+    assert "login" not in address
+    page = Path(address.removeprefix("file://"))
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert f'0;url={link}"' in page.read_text()
+
+
+def test_open_of_a_public_address_prints_that(appliance):
+    env = {**appliance.env, "APPLIANCE_PUBLIC_URL": "https://inbox.example.com"}
+    assert text(appliance.cli("open", env=env)).startswith("https://inbox.example.com/console/#")

@@ -37,6 +37,7 @@ KNOWN_TO = {
     "supervisor": {"supervision", "cli.commands.ctl"},
     "click": {"cli"},
     "pyarrow": {"cli.parquet"},
+    "datasette": {"cli.exploring"},
     "yaml": {"api.openapi"},
 }
 

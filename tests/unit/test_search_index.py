@@ -311,12 +311,37 @@ def test_an_index_that_is_off_is_removed_and_no_change_is_kept_for_it(store, wri
     assert len(found(store, "word")) == 16
 
 
+def changes(store):
+    connection = connect(store.path, readonly=True)
+    try:
+        return connection.execute("SELECT count(*) FROM search_changes").fetchone()[0]
+    finally:
+        connection.close()
+
+
 def test_an_index_for_which_there_is_no_room_is_not_written(store, writer, fill, index):
-    writer.store([one(b"word")])
+    writer.store([many([b"word"] * 3)])
+    sql(store, "DELETE FROM messages WHERE seq = 2")
     with pytest.raises(StoreError, match="no room for the search index"):
         fill(floor=2**60)
     assert not index.exists()
-    assert found(store, "word") == [1]
+    assert changes(store) == 0
+    assert found(store, "word") == [3, 1]
+
+
+def test_an_index_for_which_there_is_no_more_room_loses_what_is_deleted_all_the_same(
+    store, writer, fill
+):
+    writer.store([many([b"word"] * 3)])
+    fill()
+    writer.store([many([b"word"] * 3)])
+    sql(store, "DELETE FROM messages WHERE seq = 2")
+    with pytest.raises(StoreError, match="no room for the search index"):
+        fill(floor=2**60)
+    assert changes(store) == 0
+    assert found(store, "word") == [6, 5, 4, 3, 1]
+    fill()
+    assert found(store, "word") == [6, 5, 4, 3, 1]
 
 
 def test_the_indexer_rests_while_many_messages_come_in(store, writer):

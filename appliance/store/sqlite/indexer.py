@@ -96,16 +96,18 @@ class Indexer:
     def _run(self, database: Any) -> float:
         if paths.damaged_mark(self._index_path).exists():
             self._start_anew("a search could not read it")
-        disk = disk_space.disk(self._path.parent, "the data's disk", self._floor, 0)
-        if disk.lacks:
-            raise StoreError(f"no room for the search index: {disk.lacks}")
+        lacks = disk_space.disk(self._path.parent, "the data's disk", self._floor, 0).lacks
+        if lacks and not paths.size(self._index_path):
+            self._forget_changes(database)
+            raise StoreError(f"no room for the search index: {lacks}")
         index, progress = self._open(database)
         rest, end = self._pace(database), time.monotonic() + _RUN
         while time.monotonic() < end:
             began = time.monotonic()
-            later = self._take_up_changes(database, index, progress) or self._extend(
-                database, index, progress
-            )
+            later = self._take_up_changes(database, index, progress)
+            if later is None and lacks:  # what was deleted goes all the same: it makes room
+                raise StoreError(f"no room for the search index: {lacks}")
+            later = later or self._extend(database, index, progress)
             if later is None:
                 self._complete()
                 return _EVERY
@@ -193,14 +195,17 @@ class Indexer:
     def _stay_off(self, database: Any) -> float:
         self._close()
         index_file.remove(self._index_path)
+        self._forget_changes(database)
+        return _AGAIN
+
+    def _forget_changes(self, database: Any) -> None:
         while database.execute(
             "DELETE FROM search_changes WHERE number IN "
             "(SELECT number FROM search_changes ORDER BY number LIMIT ?)",
             (_CHANGES,),
         ).rowcount:
             if self._rest(_LEAST_REST):
-                break
-        return _AGAIN
+                return
 
     def _close(self) -> None:
         if self._index is not None:

@@ -141,8 +141,7 @@ images-for-tests: need-containers-package-vm image-for-tests systemd-images-for-
 
 test-systemd: need-package-containers $(VENV)/dev.stamp image-for-tests systemd-images-for-tests build/deb.stamp ## install the package on Debian 12 and 13 (systemd in containers) and use it
 	IMAGE=$(IMAGE) SYSTEMD_IMAGE=$(SYSTEMD_IMAGE) PREVIOUS_DEB=$$(ls build/deb/*_0.0.1_*) \
-	  CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) $(VENV)/bin/pytest --dist loadgroup \
-	  --no-loadscope-reorder --numprocesses 2 tests/systemd $(SYSTEMD)
+	  CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) $(VENV)/bin/pytest tests/systemd $(SYSTEMD)
 
 test-vm: need-package-vm $(VENV)/dev.stamp build/deb.stamp build/guest-bookworm.tar ## install the package on a whole machine (QEMU): reboot it, cut its power
 	GUEST_ROOT=build/guest-bookworm.tar CURRENT_DEB=$$(ls build/deb/*_$(DEB_TEST_VERSION)_*) \

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 from host import Host
 
-#: The tests of one suite are a story on one host after another, each in order; another process can
-#: tell that of another suite meanwhile.
-SUITES = ("bookworm", "trixie")
 SYSTEMD_IMAGE = os.environ.get("SYSTEMD_IMAGE", "queue-appliance-systemd")
 
 
@@ -29,13 +26,7 @@ def current() -> Path:
     return package("CURRENT_DEB")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        suite = getattr(item, "callspec", None) and item.callspec.params.get("suite")
-        item.add_marker(pytest.mark.xdist_group(suite or "no host"))
-
-
-@pytest.fixture(scope="module", params=SUITES)
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
 def suite(request) -> str:
     return request.param
 

@@ -27,9 +27,11 @@ def _lines(samples: Samples) -> Iterator[str]:
         yield f"# HELP {name} {family.help}"
         yield f"# TYPE {name} {family.kind}"
         for labels, value in values.items():
+            if len(labels) != len(family.labels):  # of an earlier version, in the run folder
+                continue
             if isinstance(value, int | float):
                 yield f"{name}{_labels(family, labels)} {_number(value)}"
-            else:
+            elif len(value) == len(BOUNDS) + 2:
                 yield from _histogram(name, value)
 
 

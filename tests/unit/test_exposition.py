@@ -33,6 +33,12 @@ def test_metric_without_values_is_left_out():
     )
 
 
+def test_values_of_an_earlier_version_with_other_labels_or_buckets_are_left_out():
+    assert "\nappliance_topics" not in text({"topics": {("old",): 3}})
+    assert "_bucket" not in text({"store_lag_seconds": {(): [1, 2, 0.5]}})
+    assert text({"gone_total": {(): 1}}) == ""
+
+
 def test_label_can_hold_anything():
     shown = text({"process_up": {('a"b\\c\nd',): 1}})
     assert 'appliance_process_up{process="a\\"b\\\\c\\nd"} 1\n' in shown

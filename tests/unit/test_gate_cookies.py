@@ -1,7 +1,6 @@
 """The gate and the console's cookie: it shows pages, and under /v1/ it only reads."""
 
 import pytest
-from appliance.api.schemas.book import SchemaBook
 
 from appliance.api.gate import Gate
 from appliance.api.http import head
@@ -10,11 +9,15 @@ from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.inbox.inbox_route import InboxRoute
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.route import PublishRoute
+from appliance.api.stream.hub import StreamHub
+from appliance.api.stream.stream_route import StreamRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.form_token import form_token
 from appliance.auth.principal import ADMINISTRATOR, ANONYMOUS
 from appliance.auth.snapshot import AccessSnapshot, hashed
 from appliance.config import load
+from appliance.model.tallies import StreamTally
+from appliance.schemas.book import SchemaBook
 from appliance.store.access_rows import AccessRows, SessionRow, TokenKey, TokenRow
 
 TIME = "2026-01-02T03:04:05.678Z"
@@ -44,8 +47,9 @@ def gate(keys):
     made = Gate(
         keys,
         OpenAddresses(strangers, strangers.ask),
-        PublishRoute(config, None, SchemaBook(keys)),
+        PublishRoute(config, None, SchemaBook(lambda: keys.snapshot.schemas)),
         InboxRoute(config, None, keys),
+        StreamRoute(StreamHub(256, None, keys, StreamTally())),
         application,
     )
     made.strangers, made.application = strangers, application
@@ -76,7 +80,7 @@ def test_an_address_that_only_begins_like_the_console_is_not_open(gate):
     "target",
     [
         b"/v1/stream",
-        b"/v1/topics/a/stream?after=1",
+        b"/v1/topics/a/stream?after=0",
         b"/v1/messages?q=x",
         b"/v1/topics/a/messages?format=csv",
         b"/v1/dead-letters",

@@ -45,7 +45,12 @@ class ReadyNotice:
             self._write(self._text(now - self._began).encode())
 
     def _text(self, seconds: float) -> str:
-        lines = [f"Ready after {seconds:.0f} s.", f"  address  {self._config.own_url}"]
+        url = self._config.own_url
+        lines = [
+            f"Ready after {seconds:.0f} s.",
+            f"  address  {url}",
+            f"  console  {url}/console/ (sign in with the token, or by a link: appliance open)",
+        ]
         if sys.stdin is not None and sys.stdin.isatty():
             lines.append("  stop     Ctrl-C; every message that was answered 202 is kept")
         return "\n".join(["", *lines, "", ""])

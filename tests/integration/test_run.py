@@ -354,7 +354,9 @@ def test_a_run_in_a_terminal_speaks_text_and_ends_with_it(appliance, ending):
     assert "process=" not in seen
     assert '{"event"' not in seen
     notice = re.search(
-        r"^Ready after \d+ s\.\n  address  (.*)\n  stop     Ctrl-C", seen, re.MULTILINE
+        r"^Ready after \d+ s\.\n  address  (.*)\n  console  .*\n  stop     Ctrl-C",
+        seen,
+        re.MULTILINE,
     )
     assert notice[1] == one.url
     one.publish("seen", "hello")

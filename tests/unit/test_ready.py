@@ -37,6 +37,7 @@ def test_the_notice_is_written_once_and_only_when_the_api_is_ready(config):
     (text,) = written
     assert b"Ready after " in text
     assert b"address  http://127.0.0.1:8080\n" in text
+    assert b"console  http://127.0.0.1:8080/console/ (" in text
 
 
 def test_a_ready_worker_is_no_ready_appliance(config):

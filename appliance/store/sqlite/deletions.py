@@ -142,10 +142,10 @@ class _Work:
         deletes.hold(self._connection, self._end)
         _log.info(
             "messages deleted",
-            deletion=row.id,
-            by=row.by.name,
             messages=deletes.rows,
             bytes=deletes.bytes,
+            by=row.by.name,
+            deletion=row.id,
             kept=deletes.refused,
             seconds=round(time.monotonic() - began, 1),
             longest_transaction=round(deletes.longest_hold, 3),

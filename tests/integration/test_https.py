@@ -1,9 +1,11 @@
 """HTTPS with the appliance's real processes, and its own commands as clients."""
 
+import json
 import ssl
 import subprocess
 
 import httpx
+import httpx_sse
 import pytest
 from certificates import make_certificate
 from harness import wait_until
@@ -46,6 +48,28 @@ def test_messages_are_sent_and_read_over_https(running):
     assert answer.status_code == 201
     assert running.client.get(answer.headers["Location"]).json()["body"] == "hello"
     assert running.client.get("/openapi.json").json()["servers"] == [{"url": "/"}]
+
+
+def test_a_stream_comes_over_https_and_ends_with_its_client(running, folder):
+    def open_streams():
+        return running.client.get("/v1/status").json()["streams"]["open"]
+
+    with (
+        httpx.Client(
+            headers=running.client.headers, timeout=30, trust_env=False, verify=trusting(folder)
+        ) as client,
+        httpx_sse.connect_sse(
+            client, "GET", f"{running.url}/v1/topics/stream/stream?all=1"
+        ) as stream,
+    ):
+        events = stream.iter_sse()
+        assert next(events).event == "place"
+        large = "x" * 500_000
+        for body in ("hello", large):
+            running.publish("stream", body).raise_for_status()
+            assert json.loads(next(events).data)["body"] == body
+        assert open_streams() == 1
+    wait_until(lambda: open_streams() == 0, "the stream has ended")
 
 
 def test_commands_trust_the_certificate_that_is_set(running):

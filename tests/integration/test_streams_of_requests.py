@@ -109,7 +109,7 @@ def kinds(stack, topic, number):
         (400, request(stack, topic, b""), 0),
         (400, request(stack, topic, b"\n\n", query="?split=lines"), 0),
         (400, request(stack, topic, b"{bad", more="Content-Type: application/x-ndjson\r\n"), 0),
-        (405, f"DELETE /v1/topics/{topic}/messages HTTP/1.1\r\nAuthorization: Bearer "
+        (405, f"PATCH /v1/topics/{topic}/messages HTTP/1.1\r\nAuthorization: Bearer "
               f"{stack.token}\r\n\r\n".encode(), 0),
         (401, b"GET /v1/topics HTTP/1.1\r\nHost: x\r\n\r\n", 0),
         (200, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 0),

@@ -77,15 +77,26 @@ class Host:
         return self.show(self.unit(service), "ActiveState") == "active"
 
     @property
+    def url(self) -> str:
+        """The published port, which stays the same: a host is never restarted."""
+        port = docker("port", self.name, "8080/tcp").split()[0].rpartition(":")[2]
+        return f"http://127.0.0.1:{port}"
+
+    @property
+    def token(self) -> str:
+        """The administrator's token."""
+        return self.run("appliance", "token").strip()
+
+    def logs(self) -> str:
+        """The last lines of the journal."""
+        return self.run("journalctl", "--no-pager", "-n", "80", check=False)
+
+    @property
     def http(self) -> httpx.Client:
         """A client for the published port, with the administrator's token."""
         if self._http is None:
-            port = docker("port", self.name, "8080/tcp").split()[0].rpartition(":")[2]
-            self._http = httpx.Client(
-                base_url=f"http://127.0.0.1:{port}",
-                headers={"Authorization": f"Bearer {self.run('appliance', 'token').strip()}"},
-                timeout=30,
-            )
+            headers = {"Authorization": f"Bearer {self.token}"}
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=30)
         return self._http
 
     def ready(self) -> bool:
@@ -100,8 +111,7 @@ class Host:
         try:
             wait_until(self.ready, "the host's appliance is ready", PATIENCE)
         except AssertionError as error:
-            journal = self.run("journalctl", "--no-pager", "-n", "80", check=False)
-            raise AssertionError(f"{error}\n{journal}") from error
+            raise AssertionError(f"{error}\n{self.logs()}") from error
         return time.monotonic() - begin
 
     def store(self, topic: str, body: str) -> None:

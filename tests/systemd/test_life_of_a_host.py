@@ -11,6 +11,7 @@ import time
 import pytest
 from engine import wait_until
 from host import PATIENCE, SERVICES
+from loaded import loaded
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -177,6 +178,20 @@ def test_a_killed_service_is_back_and_nothing_is_lost(host, service):
     assert host.bodies("killed")[-2:] == [f"before {service}", f"after {service}"]
 
 
+def test_all_services_killed_at_once_under_load_are_back_and_lose_nothing(host, tmp_path):
+    with loaded(host, "all-killed", tmp_path) as load:
+        load.wait_accepted(100, PATIENCE)
+        before = host.pids()
+        host.run("systemctl", "kill", "--signal=KILL", *map(host.unit, SERVICES))
+        for service in SERVICES:
+            wait_until(
+                lambda one=service: host.active(one) and host.pid(one) not in (0, before[one]),
+                f"{service} is back",
+                PATIENCE,
+            )
+        load.wait_accepted(100, PATIENCE)
+
+
 def test_a_service_that_hangs_is_restarted(host):
     before = host.pids()
     begin = time.monotonic()
@@ -250,13 +265,34 @@ def test_a_broker_whose_files_were_replaced_is_restarted(host):
     host.store("replaced", "after")
 
 
-def test_supervisord_takes_over_and_gives_back(host):
+def test_supervisord_takes_over(host):
     host.run("systemctl", "start", "appliance-supervisord.service")
     host.wait_ready()
     assert not any(host.active(service) for service in SERVICES)
     assert "RUNNING" in host.run("appliance", "ctl", "status", "api")
     assert host.processes()["worker:worker_0"]["state"] == "RUNNING"
     host.store("supervisord", "hello")
+
+
+@pytest.mark.parametrize("whom", ["main", "all"])
+def test_supervisord_that_is_killed_under_load_is_started_again_and_loses_nothing(
+    host, tmp_path, whom
+):
+    """Alone, and with every process of its unit."""
+    with loaded(host, f"supervisord-{whom}", tmp_path) as load:
+        load.wait_accepted(100, PATIENCE)
+        before = host.pid("supervisord")
+        host.run("systemctl", "kill", f"--kill-who={whom}", "--signal=KILL",
+                 host.unit("supervisord"))  # fmt: skip
+        wait_until(
+            lambda: host.active("supervisord") and host.pid("supervisord") not in (0, before),
+            "a new supervisord",
+            PATIENCE,
+        )
+        load.wait_accepted(100, PATIENCE)
+
+
+def test_supervisord_gives_back(host):
     host.run("systemctl", "start", "appliance.target")
     host.wait_ready()
     assert not host.active("supervisord")

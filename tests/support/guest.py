@@ -1,8 +1,8 @@
 """A Debian machine under QEMU, emulated: what a container can't show (boot, credentials, power).
 
 `Disk` makes its disk from a tar of its files; `Guest` boots it, runs commands in it over a serial
-port, forwards one of its TCP ports, reboots it, and cuts its power: QEMU is killed, and what the
-guest had in its page cache is gone (`cache=none`).
+port, forwards one of its TCP ports, reboots it, pauses it, and cuts its power: QEMU is killed, and
+what the guest had in its page cache is gone (`cache=none`).
 
 Emulation is slow (some 40 s to boot on an idle machine), and a guest's kernel may panic in it while
 it boots: that is no fault of what is tested, so the boot is tried again, three times at most.
@@ -11,11 +11,13 @@ it boots: that is no fault of what is tested, so the boot is tried again, three 
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,7 @@ class Guest:
                 "-chardev", f"socket,id=agent,path={path},server=on,wait=off",
                 "-device", "virtserialport,chardev=agent,name=agent",
                 "-serial", f"file:{self._console}",
+                "-qmp", f"unix:{self._folder / 'monitor.sock'},server=on,wait=off",
             ],
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -198,6 +201,37 @@ class Guest:
             self.cut_power()
             self.boot()
         return time.monotonic() - begin
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the hypervisor stop it: its own time stands still, and its clock is late after."""
+        self._tell_monitor("stop")
+        try:
+            yield
+        finally:
+            self._tell_monitor("cont")
+
+    @contextmanager
+    def swapped_out(self) -> Iterator[None]:
+        """Give it no processor, as a host does that has swapped it out: its time goes on."""
+        assert self._qemu is not None
+        self._qemu.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._qemu.send_signal(signal.SIGCONT)
+
+    def _tell_monitor(self, command: str) -> None:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(30)
+            link.connect(str(self._folder / "monitor.sock"))
+            with link.makefile("rw") as lines:
+                assert "QMP" in json.loads(lines.readline())
+                for each in ("qmp_capabilities", command):
+                    lines.write(json.dumps({"execute": each}) + "\n")
+                    lines.flush()
+                    while "return" not in (answer := json.loads(lines.readline())):
+                        assert "event" in answer, answer
 
     def cut_power(self) -> None:
         """End it at once, as a power cut does."""

@@ -27,6 +27,8 @@ ApplianceError
 ├── StoreError             the database can't be used now
 │   ├── SchemaError        the database is older or newer than this program
 │   ├── TablesError        its tables were changed so that they take no row
+│   ├── DamagedError       its file is damaged
+│   ├── LostCommitsError   what was stored last was taken out of it by another program
 │   ├── InUseError         another process uses it, or is restoring it
 │   ├── UnstorableError    the database is well, but refuses what is to be stored
 │   ├── SlowReadError      a search that came to nothing in its time
@@ -182,6 +184,18 @@ class SchemaError(StoreError):
 
 class TablesError(StoreError):
     """The database's tables were changed so that they take no row; the words are SQLite's."""
+
+
+class DamagedError(StoreError):
+    """The database's file is damaged; the message says how to go on."""
+
+
+class LostCommitsError(StoreError):
+    """Another program took messages that were stored last out of the database.
+
+    A worker must let go of its deliveries: those that it has stored and not acknowledged come
+    again, and are stored again.
+    """
 
 
 class InUseError(StoreError):

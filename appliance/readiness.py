@@ -6,7 +6,7 @@ from typing import Final
 
 from appliance.broker.base import PROBE_FACT, BrokerState, ProbeState
 from appliance.config import Config
-from appliance.errors import SchemaError, StoreError, TablesError
+from appliance.errors import DamagedError, SchemaError, StoreError, TablesError
 from appliance.machine import disk_space
 from appliance.machine.pulse import TROUBLE
 from appliance.machine.signs import Sign, signs
@@ -110,6 +110,8 @@ def _check_store(readiness: Readiness, reader: Reader) -> None:
         passed, reason = False, "the database is not at this program's schema"
     except TablesError:
         passed, reason = False, "the database's tables were changed so that they take no message"
+    except DamagedError:
+        passed, reason = False, "the database is damaged"
     except StoreError:
         passed, reason = False, "the database can't be read"
     readiness.add("store_readable", passed, reason)

@@ -18,7 +18,6 @@ database would refuse for ever becomes a dead letter instead (see `store.salvage
 """
 
 import asyncio
-import contextlib
 import queue
 import signal
 import threading
@@ -32,7 +31,15 @@ import structlog
 
 from appliance.broker.base import Consumer, Delivery
 from appliance.deletion import Deleter
-from appliance.errors import SchemaError, StoreError, StoreFullError, TablesError, UnstorableError
+from appliance.errors import (
+    DamagedError,
+    LostCommitsError,
+    SchemaError,
+    StoreError,
+    StoreFullError,
+    TablesError,
+    UnstorableError,
+)
 from appliance.machine.allowance import Allowance
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
@@ -165,6 +172,7 @@ class Worker:
             group, last = self._gather()
             account = last or self._is_time_to_account(group)
             if not group and not (account and self._owed):
+                writer = self._look_after(writer)
                 continue
             self._holding_since = time.monotonic()
             writer = self._store(group, writer, account=account)
@@ -178,6 +186,23 @@ class Worker:
         if writer is not None:
             writer.close()
 
+    def _look_after(self, writer: Writer | None) -> Writer | None:
+        """Return the idle writer; None where its database was taken away, which must be seen soon.
+
+        Raises LostCommitsError.
+        """
+        if writer is None:
+            return None
+        try:
+            writer.check()
+        except LostCommitsError:
+            raise
+        except StoreError as error:
+            writer.close()
+            self._storing.fails(kind=type(error).__name__, error=str(error))
+            return None
+        return writer
+
     def _is_time_to_account(self, group: list[Delivery]) -> bool:
         """Whether to write the owed ledger entries, and to acknowledge, with this group."""
         return (
@@ -190,7 +215,7 @@ class Worker:
         """Wait for one delivery, and take all others that have arrived with it.
 
         Returns them, and whether they are the last. There are none where owed ledger entries are
-        due before a delivery arrives.
+        due before a delivery arrives, or none arrives for a while.
         """
         group: list[Delivery] = []
         size = 0
@@ -213,17 +238,15 @@ class Worker:
                 return group, False
 
     def _next(self) -> Delivery | None:
-        """Wait for the next delivery, and beat meanwhile.
+        """Wait for the next delivery, and beat.
 
-        Raises queue.Empty when owed ledger entries are due first.
+        Raises queue.Empty when owed ledger entries are due first, or the next beat is.
         """
-        while True:
-            self._pulse.beat(STORING)
-            if self._owed:
-                wait = self._accounted_at + _OWED_SECONDS - time.monotonic()
-                return self._deliveries.get(timeout=max(0, wait))
-            with contextlib.suppress(queue.Empty):
-                return self._deliveries.get(timeout=BEAT_SECONDS)
+        self._pulse.beat(STORING)
+        if self._owed:
+            wait = self._accounted_at + _OWED_SECONDS - time.monotonic()
+            return self._deliveries.get(timeout=max(0, wait))
+        return self._deliveries.get(timeout=BEAT_SECONDS)
 
     def _store(
         self, group: list[Delivery], writer: Writer | None, *, account: bool
@@ -281,6 +304,10 @@ class Worker:
             self._pulse.beat(STORING)
             try:
                 writer = attempt()
+            except LostCommitsError:
+                # What is stored and not acknowledged may be gone. So the process ends: it comes
+                # again, to whoever stores next.
+                raise
             except StoreError as error:
                 self._trouble = f"{doing}: {error}"
                 self._pulse.tell(TROUBLE, _public_reason(error))
@@ -301,6 +328,8 @@ def _public_reason(error: StoreError) -> str:
     """Return the error in words that name no path: `/readyz` shows them to everyone."""
     if isinstance(error, StoreFullError):
         return "the store's disk is full"
+    if isinstance(error, DamagedError):
+        return "the database is damaged"
     if isinstance(error, SchemaError):
         return "the database is not at this program's schema"
     if isinstance(error, TablesError):

@@ -25,7 +25,7 @@ from appliance.api.stream.hub import StreamHub
 from appliance.api.stream.stream_route import StreamRoute
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.refusal_counts import REPORT_SECONDS, Refusals
-from appliance.broker.base import Publisher
+from appliance.broker.base import STALL_FACT, Publisher
 from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import disk_space, ports
@@ -157,9 +157,15 @@ async def _renew(certificate: Certificate) -> None:
 
 async def _live(publisher: Publisher, pulse: Pulse) -> None:
     """Beat for the event loop; it is ready once it can publish."""
+    told = 0
     while True:
         pulse.beat()
         state = publisher.state()
+        # For the probe, whose own queue may serve while this one does not.
+        seconds = int(state.stalled_seconds)
+        if seconds != told:
+            pulse.tell(STALL_FACT, {"seconds": seconds, "reason": state.stalled})
+            told = seconds
         if state.accepting:
             pulse.ready()  # also while a disk is below its floor: it answers, and goes on by itself
         if publisher.refusal:

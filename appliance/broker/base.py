@@ -29,6 +29,8 @@ USER: Final = "appliance"
 
 #: The fact under which the probe's result is told to other processes (see `machine.pulse`).
 PROBE_FACT: Final = "probe"
+#: The fact under which an API tells how many seconds the queue of messages has not served it.
+STALL_FACT: Final = "stall"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class BrokerState:
     full: bool = False
     #: Seconds that the oldest envelope in the queue has waited; None until it was first read.
     oldest_seconds: float | None = None
+    #: Seconds for which the queue has not served though the broker takes connections, and what is
+    #: missing.
+    stalled_seconds: float = 0.0
+    stalled: str = ""
 
 
 class ProbeState(StrEnum):

@@ -5,6 +5,9 @@ A broker can run, take connections and yet do nothing: stopped, or stuck since i
 message travels every few seconds through a quorum queue of the probe's own, which lives by the same
 log as the queue of messages. (Some hundred bytes each; the broker's ordinary snapshots free them.)
 
+The queue of messages can be given up while the probe's lives on. So the probe also heeds how long
+an API has waited for that queue.
+
 An alarm, which blocks publishers, is no hang (the consuming connection is then asked instead).
 Nor is a closed port: that broker starts or is down, which is its supervisor's concern.
 A broker of our own that hangs is killed, and its supervisor starts it again.
@@ -16,7 +19,7 @@ import contextvars
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -24,13 +27,14 @@ import pika
 import pika.exceptions
 import structlog
 
-from appliance.broker.base import PROBE_FACT, ProbeState
+from appliance.broker.base import PROBE_FACT, STALL_FACT, ProbeState
 from appliance.broker.link import Link, parameters, resolve
 from appliance.broker.node import process
 from appliance.config import Config
 from appliance.errors import BrokerError, NodeError
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import Pulse
+from appliance.machine.signs import Sign, signs
 
 _QUEUE: Final = "appliance.probe"
 #: The loop that the probe beats for.
@@ -140,6 +144,8 @@ class Probe:
     async def _probe(self) -> None:
         while True:
             state, reason = await self._look()
+            if state is ProbeState.SERVES and (stall := stalled(signs(self._config))):
+                state, reason = ProbeState.FAILS, stall
             restart = self._judge.restart(time.monotonic(), state)
             if restart or self._judge.failing_seconds >= _GRACE or state is ProbeState.SERVES:
                 self._log_change(state, reason)
@@ -254,6 +260,15 @@ class Probe:
 
         channel.basic_consume(_QUEUE, delivered)
         self._open.add(link)
+
+
+def stalled(of_all: Iterable[Sign]) -> str:
+    """Return in words that the queue of messages does not serve an API; empty where it does."""
+    for sign in of_all:
+        stall = sign.facts.get(STALL_FACT)
+        if stall and sign.seconds_ago < _DEADLINE and stall["seconds"] >= _DEADLINE:
+            return f"the queue of messages: {stall['reason']} for {stall['seconds']} s"
+    return ""
 
 
 @contextlib.contextmanager

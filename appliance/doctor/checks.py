@@ -10,7 +10,7 @@ from appliance.config import Address, Config
 from appliance.doctor import data_folder, network
 from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError
-from appliance.machine import allowance, memory
+from appliance.machine import allowance, memory, place
 from appliance.machine.pulse import TROUBLE
 from appliance.machine.signs import signs
 from appliance.store.base import Health, HealthCheck, Store
@@ -26,6 +26,7 @@ def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
     """Check everything, while the appliance runs or when it is stopped; takes some seconds."""
     yield data_folder.file_system(config.data)
     yield data_folder.owner(config.data, store.health.files())
+    yield _place(config)
     yield from data_folder.room(config.data, config.min_free_bytes)
     yield data_folder.fsync(config.data)
     yield _of_store(store.health.engine())
@@ -47,13 +48,21 @@ def at_start(config: Config, store: Store, *, broker: bool) -> list[Diagnosis]:
     own node is about to start as well.
     """
     engine = _of_store(store.health.engine())
-    results = [data_folder.file_system(config.data), engine, _clock(store.health), _memory()]
+    results = [data_folder.file_system(config.data), _place(config), engine]
+    # `run` is followed by `migrate`, whose log tells what the database's first reader finds.
+    results += [_clock(None if broker else store.health), _memory()]
     if broker:
         results += [_broker(config), network.amqp(config)]
     errors = [result for result in results if result.level is Level.ERROR]
     if errors:
         raise HostError("; ".join(f"{each.check}: {each.found}; {each.advice}" for each in errors))
     return [result for result in results if result.level is Level.WARNING]
+
+
+def _place(config: Config) -> Diagnosis:
+    if trouble := place.problem(config):
+        return error("place", trouble.found, trouble.advice)
+    return ok("place", "where it was, with its own broker's files")
 
 
 def _of_store(outcome: HealthCheck) -> Diagnosis:
@@ -105,13 +114,13 @@ def _port(check: str, setting: str, mine: bool, find: Callable[[], Address]) -> 
         return error(check, str(trouble), f"end the program that listens there, or set {setting}")
 
 
-def _clock(health: Health) -> Diagnosis:
+def _clock(health: Health | None) -> Diagnosis:
     now = time.time()
     shown = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
     advice = "set the clock (timedatectl, NTP): the times of messages and retention depend on it"
     if datetime.fromtimestamp(now, UTC).year < _LEAST_YEAR:
         return error("clock", f"{shown} can't be right", advice)
-    newest = health.newest()
+    newest = health.newest() if health is not None else None
     if newest is not None and newest > now + _SKEW:
         late = datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
         return warning("clock", f"{shown}, but the newest message has the time {late}", advice)

@@ -40,6 +40,11 @@ def take(descriptor: int, *, shared: bool = False, patience: float | None = 0.0)
             return
 
 
+def release(descriptor: int) -> None:
+    """Give up the lock of an open file. Raises OSError."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def open_file(path: Path) -> int:
     """Open a lock's file, made with mode 0600 if need be, and return its descriptor.
 

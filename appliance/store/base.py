@@ -40,6 +40,7 @@ from appliance.store.rows import (
     Letter,
     Page,
     QuarantineTotals,
+    Rescued,
     Span,
     StoredMessage,
     Stretch,
@@ -78,8 +79,15 @@ class Writer(Protocol):
         reports, before it acknowledges any of the envelopes.
 
         Raises TablesError where the database takes no row at all, UnstorableError where it is not
-        known which of the contents is at fault, StoreError where the database is. Then a part can
-        be stored, which does no harm when the contents come again, and the writer must be closed.
+        known which of the contents is at fault, LostCommitsError where what was stored last is
+        gone, StoreError where the database is at fault. Then a part can be stored, which does no
+        harm when the contents come again, and the writer must be closed.
+        """
+
+    def check(self) -> None:
+        """See whether what was stored is still there, as far as that costs little.
+
+        Raises the StoreError that `store` would raise; the writer must then be closed.
         """
 
     def close(self) -> None:
@@ -469,6 +477,9 @@ class Backups(Protocol):
 
     def download(self, progress: Progress) -> BinaryIO:
         """Return an open copy without a name: the disk space is free once it is closed."""
+
+    def rescue(self, target: Path, progress: Progress) -> Rescued:
+        """Make a sound copy of all that can be read of a damaged database."""
 
     def scheduled(self) -> list[tuple[float, Path]]:
         """Return the scheduled backups in the folder with their Unix times, oldest first."""

@@ -1,7 +1,8 @@
 """Rows and pages, as every engine of the store returns them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 #: Bytes of bodies on one page. They bound the memory that one request can make the API hold.
@@ -218,3 +219,18 @@ class Page(Generic[NumberedT]):
 
     rows: list[NumberedT]
     more: bool
+
+
+@dataclass
+class Rescued:
+    """A sound copy of what could be read of a damaged database.
+
+    `rows` counts what was read, by table, and `lost` what is known to be lost. Of the tables in
+    `unknown` more may be lost. `ids` are those of the first lost messages.
+    """
+
+    path: Path
+    rows: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)

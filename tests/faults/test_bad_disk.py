@@ -1,10 +1,15 @@
-"""A disk that fails or is slow: EIO on write, on sync and on read, two seconds for each sync."""
+"""A disk that fails or is slow.
+
+EIO on write, on sync and on read, two seconds for each sync, and a file system that is read-only.
+"""
 
 import time
 
 import pytest
-from bad_disk import FAILS, READS, SYNCS, WRITES, answering, slow
+from bad_disk import FAILS, READS, SYNCS, WRITES, answering, files_below, slow
+from ext4 import Ext4Disk
 from harness import START_SECONDS, wait_until
+from test_killed import kill_all
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +63,23 @@ def test_broker_whose_disk_fails_to_sync_loses_nothing_that_was_accepted(applian
     assert one.end() == 0
 
 
+def test_broker_whose_disk_fails_to_write_is_restarted_and_loses_nothing(appliance, under_load):
+    """RabbitMQ gives the queue of messages up, and leaves its file empty; the probe's queue lives.
+
+    Nobody but the API sees that, and nothing but a restart with a whole file brings it back.
+    """
+    one = appliance(APPLIANCE_HANG_TIMEOUT="5").start().wait_ready()
+    with under_load(one) as load:
+        load.wait_accepted(200, START_SECONDS)
+        (broker,) = pids(one, "broker")
+        with answering([broker], WRITES, FAILS, *files_below(one.data / "broker" / "db")):
+            time.sleep(BAD_SECONDS)
+        wait_until(lambda: one.pid("broker") not in (None, broker), "restarted", 60, one.logs)
+        load.wait_accepted(200, START_SECONDS)
+    load.verify()
+    assert "the queue of messages: " in one.log
+
+
 @pytest.mark.parametrize("programs", [("broker",), WORKERS], ids=["broker", "workers"])
 def test_disk_that_takes_two_seconds_to_sync_delays_and_loses_nothing(
     running, under_load, programs
@@ -68,3 +90,34 @@ def test_disk_that_takes_two_seconds_to_sync_delays_and_loses_nothing(
             time.sleep(SLOW_SECONDS)
         load.wait_accepted(200, 120)
     load.verify()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    made = Ext4Disk(tmp_path / "disk.img", tmp_path / "disk")
+    yield made
+    made.discard()
+
+
+@pytest.mark.long
+def test_disk_that_the_kernel_makes_read_only_loses_nothing_and_is_mended(
+    appliance, under_load, disk
+):
+    """As after an error of the file system: refused with words, until it is checked and mounted."""
+    one = appliance(APPLIANCE_HANG_TIMEOUT="5")
+    one.data = disk.path / "var"
+    one.start().wait_ready()
+    with under_load(one) as load:
+        load.wait_accepted(200, START_SECONDS)
+        disk.break_down()
+        wait_until(lambda: not_ready(one), "it is not ready, or has ended", 30, one.logs)
+        wait_until(lambda: load.sending.journal.answers[503], "it refuses", 60, one.logs)
+        kill_all(one)
+        disk.mend()
+        one.start().wait_ready()
+        load.wait_accepted(200, START_SECONDS)
+    load.verify()
+
+
+def not_ready(one):
+    return one.popen.poll() is not None or not one.ready()

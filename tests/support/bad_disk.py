@@ -23,6 +23,11 @@ def slow(seconds: float) -> str:
     return f"delay_enter={int(seconds * 1_000_000)}"
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return all files in a folder and its folders."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 @contextlib.contextmanager
 def answering(pids: Iterable[int], calls: str, answer: str, *files: Path) -> Iterator[None]:
     """Have these calls of the processes answered so for the block; only on `files`, if any."""

@@ -136,6 +136,16 @@ class WatchedLoad(Load):
         assert said.returncode == 0, f"{said.stdout}\n{said.stderr}"
         return findings
 
+    def wait_drained(self) -> None:
+        """Wait until nothing waits in the queue and nothing more is stored."""
+        wait_drained(self.stack)
+
+    def findings(self) -> DrillResult:
+        """Compare the store with the journal, and take the figures: a loss may be expected."""
+        found = check(self.sending.journal, self.rows(self.stack))
+        self.expect(found)
+        return found
+
     def verify_at_rest(self, folder: Folder) -> DrillResult:
         """Hold a folder to the promise in which nothing changes any more: perhaps a copy."""
         findings, letters = self.check(folder), self.check_letters(folder)

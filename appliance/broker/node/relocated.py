@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from appliance.broker.node.layout import NODE_NAME, Layout
+from appliance.broker.node.layout import Layout
+from appliance.broker.node.queue_files import queue_logs
 from appliance.machine.files import write_private
 
 #: As Erlang prints it: a key of a map and a string.
@@ -21,7 +22,7 @@ def follow(layout: Layout) -> bool:
 
     Raises OSError.
     """
-    logs = layout.database / NODE_NAME / "quorum" / NODE_NAME
+    logs = queue_logs(layout)
     wanted = _quoted(logs)
     changed = False
     for config in sorted(logs.glob("*/config")):

@@ -17,14 +17,21 @@ from typing import Any, Final, NoReturn
 import structlog
 
 from appliance import credentials
-from appliance.broker.node import configuration, definitions, relocated, synced
+from appliance.broker.node import (
+    configuration,
+    definitions,
+    log_check,
+    queue_files,
+    relocated,
+    synced,
+)
 from appliance.broker.node.configuration import Limits
 from appliance.broker.node.layout import Layout
 from appliance.broker.node.release import check_upgrade, find_server, text_of
 from appliance.config import Address, Config
 from appliance.errors import NodeError, StoreError
 from appliance.logs import journald
-from appliance.machine import allowance, disk_space, locks, memory, ports
+from appliance.machine import allowance, disk_space, locks, memory, place, ports
 from appliance.machine.complaint import Complaint
 from appliance.machine.files import write_private
 
@@ -71,10 +78,24 @@ def start(config: Config) -> NoReturn:
     try:
         _wait_for_space(config)
         layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if trouble := place.problem(config):
+            raise NodeError(f"APPLIANCE_DATA: {trouble.found}; {trouble.advice}")
         _lock(layout)
+        place.name(config)
         check_upgrade(layout, release)
         if set_aside(layout):
             _log.warning("broker database recreated", reason="the last start never became ready")
+        if mended := queue_files.mend(layout):
+            _log.warning("broker queue mended", queues=mended, reason="its file was not whole")
+        for mended_log in log_check.mend(layout):
+            _log.error(
+                "broker log mended",
+                log=mended_log.name,
+                corrected=mended_log.corrected,
+                replaced=mended_log.replaced,
+                kept=str(mended_log.kept),
+                advice="appliance verify says what is missing",
+            )
         if relocated.follow(layout):
             _log.info("broker data relocated", path=str(layout.home))
         listen, distribution = check_ports(config)

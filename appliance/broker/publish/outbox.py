@@ -206,6 +206,10 @@ class Outbox:
                 error = RefusedError("the queue is full; nothing was kept")
             self._release(parcel, error)
 
+    def oldest(self) -> int:
+        """Return the tag of the oldest parcel that the broker has not answered; 0 for none."""
+        return next(iter(self._unconfirmed), 0)
+
     def lose(self) -> None:
         """Put unconfirmed parcels back, in front and in order; the next tag is 1 again."""
         for parcel in reversed(self._unconfirmed.values()):

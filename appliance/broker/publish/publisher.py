@@ -17,6 +17,7 @@ from appliance.broker.publish.last_words import LedgerRecord
 from appliance.broker.publish.numbering import Numbering
 from appliance.broker.publish.outbox import Outbox
 from appliance.broker.publish.queue_age import QueueAge
+from appliance.broker.publish.stall import Stall
 from appliance.broker.topology import Topology
 from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError, TooLargeError
@@ -56,6 +57,8 @@ class AmqpPublisher:
             config.data, self._numbering, self._link, lambda: self.state().accepting
         )
         self._is_sending_soon = False
+        self._stall = Stall()
+        self._is_opening = False
         self._blocked = False
         self._full = False
         #: The reason given to `refuse`; empty while messages are taken.
@@ -101,6 +104,8 @@ class AmqpPublisher:
             full=self._full,
             oldest_seconds=None if checked_at is None else self._queue_age.seconds(now),
             numbers=self._numbering.entry(),
+            stalled_seconds=self._stall.seconds,
+            stalled=self._stall.reason,
         )
 
     def refuse(self, reason: str) -> None:
@@ -224,6 +229,7 @@ class AmqpPublisher:
 
     async def _opened(self, link: Link) -> None:
         channel: Any = link.channel
+        self._is_opening = True
         channel.add_on_return_callback(
             lambda *_: self._give_up("no queue takes what is published; making it again")
         )
@@ -231,6 +237,8 @@ class AmqpPublisher:
         await link.call(channel.confirm_delivery, self._on_answer(channel))
         self._frames = FrameWriter(channel.channel_number, link.frame_max, EXCHANGE, _APP_ID)
         self._channel, self._reason = channel, None
+        self._is_opening = False
+        self._stall.opened()
         self._send_soon()
 
     def _on_answer(self, channel: Any) -> Any:
@@ -251,6 +259,12 @@ class AmqpPublisher:
         self._link.drop(reason)
 
     def _lost(self, reason: str) -> None:
+        if self._is_opening:
+            self._stall.opening_failed()
+        elif self._channel is None:
+            self._stall.away()
+        self._is_opening = False
+        self._stall.look(0)
         self._channel, self._reason = None, reason
         self._blocked = self._full = False
         self._depth = self._consumers = self._checked_at = None
@@ -268,6 +282,7 @@ class AmqpPublisher:
         while True:
             await asyncio.sleep(_SWEEP)
             self._outbox.expire(self.state().reason or "it is slow")
+            self._stall.look(0 if self._blocked else self._outbox.oldest())
 
     async def _check(self) -> None:
         """Read how deep the queue is and who consumes it; either queue gone ends the link."""

@@ -2,15 +2,17 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from appliance.cli import options
-from appliance.cli.text.words import counted, size
+from appliance.cli.text.words import counted, printable, size
 from appliance.config import Config
 from appliance.store import open_store
-from appliance.store.base import Progress, Restoration
+from appliance.store.base import Progress, Restoration, Store
+from appliance.store.rows import Rescued
 
 
 @click.command()
@@ -20,29 +22,46 @@ from appliance.store.base import Progress, Restoration
     is_flag=True,
     help="For a timer: mark it as scheduled, and keep APPLIANCE_BACKUP_KEEP scheduled ones.",
 )
+@click.option(
+    "--rescue",
+    is_flag=True,
+    help="Of a damaged database: copy all that can be read, and say what can't.",
+)
 @options.AS_JSON
 @click.pass_obj
-def backup(config: Config, to: Path | None, scheduled: bool, as_json: bool) -> None:
+def backup(
+    config: Config, to: Path | None, *, scheduled: bool, rescue: bool, as_json: bool
+) -> None:
     r"""Copy the database to the file TO, or into the folder TO, running or stopped.
 
     Without TO the copy is a new file in the folder for backups (`backups` in the data folder). It
     is checked, and is written whole or not at all. Exit status: 0 copied, 1 not copied.
 
+    A damaged database can't be copied as it is. With --rescue its readable rows go into a new,
+    sound file, which `appliance restore` can put in its place. Exit status 1 where anything is
+    lost, or may be.
+
     \b
     Examples:
       appliance backup
       appliance backup /mnt/other-disk/inbox.db
+      appliance backup --rescue
       docker exec inbox appliance backup
     """
     if scheduled and to:
         raise click.UsageError("--scheduled goes into the folder for backups: leave out TO")
+    if scheduled and rescue:
+        raise click.UsageError("--rescue is for one damaged database, not for a schedule")
     store = open_store(config)
     backups = store.backup
     target = (to or backups.folder).absolute()
     if to is None:
         backups.make_folder()
     if target.is_dir():
-        target /= backups.name(scheduled=scheduled)
+        target /= ("rescued-" if rescue else "") + backups.name(scheduled=scheduled)
+    if rescue:
+        _rescue(store, target, as_json=as_json)
+        return
     with store.in_use():
         copy = backups.make(target, _progress())
     if scheduled:
@@ -56,6 +75,38 @@ def backup(config: Config, to: Path | None, scheduled: bool, as_json: bool) -> N
         f"in {copy.seconds:.1f} s",
         err=True,
     )
+
+
+def _rescue(store: Store, target: Path, *, as_json: bool) -> None:
+    with store.in_use():
+        rescued = store.backup.rescue(target, _progress())
+    whole = not rescued.unknown and not any(rescued.lost.values())
+    if as_json:
+        click.echo(json.dumps({**asdict(rescued), "path": str(rescued.path), "whole": whole}))
+    else:
+        click.echo(str(rescued.path))
+        for line in _rescued_text(rescued):
+            click.echo(line, err=True)
+    if not whole:
+        sys.exit(1)
+
+
+def _rescued_text(rescued: Rescued) -> list[str]:
+    """Describe what was read, what was lost, and what to do next."""
+    messages, dead = rescued.rows["messages"], rescued.rows["dead_letters"]
+    lines = [
+        f"read: {counted(messages, 'message')}, {counted(dead, 'dead letter')}; the copy is sound"
+    ]
+    lines += [
+        f"lost: {counted(count, 'row')} of {table}"
+        for table, count in rescued.lost.items()
+        if count
+    ]
+    if rescued.ids:
+        lines.append(f"lost messages, the first ones: {', '.join(map(printable, rescued.ids))}")
+    if rescued.unknown:
+        lines.append(f"rows that no index names may be lost of: {', '.join(rescued.unknown)}")
+    return [*lines, f"to go on with it: stop the appliance, then appliance restore {rescued.path}"]
 
 
 @click.command()

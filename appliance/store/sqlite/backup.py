@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError, StoreError
 from appliance.machine import disk_space, files, locks
 from appliance.store.base import Backup, KeptBackup, Progress
+from appliance.store.rows import Rescued
 from appliance.store.sqlite import integrity, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
@@ -85,6 +86,30 @@ class SqliteBackups:
                 draft.rename(target)
                 files.sync(target.parent)
         return Backup(target, size, messages, time.monotonic() - began)
+
+    def rescue(self, target: Path, progress: Progress) -> Rescued:
+        """Make the new file `target` of all that can be read of a damaged database, checked.
+
+        Nothing is left where it fails. Raises BackupBusyError while a backup is made, BackupError
+        where it was stopped or can't be written, StoreError where nothing can be read.
+        """
+        from appliance.store.sqlite import rescue  # noqa: PLC0415
+
+        if target.exists():
+            raise BackupError(f"{target} is there already; name another file")
+        with self._alone():
+            draft = target.with_name(f".{target.name}.part")
+            draft.unlink(missing_ok=True)
+            with _removed_at_last(draft):
+                result = rescue.rescue(self._path, draft, progress)
+                check(draft, progress)
+                draft.chmod(0o600)
+                files.give_to_owner_of(target.parent, draft)
+                files.sync(draft)
+                draft.rename(target)
+                files.sync(target.parent)
+        result.path = target
+        return result
 
     def download(self, progress: Progress) -> BinaryIO:
         """Return an open copy without a name: the disk space is free once it is closed.

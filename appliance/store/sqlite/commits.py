@@ -17,6 +17,7 @@ import structlog
 from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
 from appliance.store.rows import EarlierMessage
+from appliance.store.sqlite import open_files, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
 #: Seconds between two looks while a request waits.
@@ -36,6 +37,7 @@ class CommitWatch:
         self._thread = ThreadPoolExecutor(1, "commit-watch")
         self._connection: Any = None
         self._version = -1
+        self._log: tuple[int, int] | None = None
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._new: set[str] = set()
         self._poll: asyncio.Task[None] | None = None
@@ -117,8 +119,14 @@ class CommitWatch:
     async def _ask(self, question: Callable[[Any], _T]) -> _T:
         def ask() -> _T:
             try:
+                log = open_files.identity(paths.wal(self._path))
+                if self._log is None:
+                    self._log = log
+                if self._log != log:  # another program removed the one that is open here
+                    self._disconnect()
                 if self._connection is None:
                     self._connection, self._version = connect(self._path, readonly=True), -1
+                    self._log = log
                 return question(self._connection)
             except sqlite3.Error as error:
                 self._disconnect()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import StoreError
-from appliance.store.sqlite import where_sql
+from appliance.store.sqlite import open_files, paths, where_sql
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
 #: KiB of page cache for each connection. Each thread that reads has a connection, and the operating
@@ -34,22 +34,26 @@ class ThreadConnections:
         """Return this thread's connection to the file that is at the path now.
 
         A restored backup is another file of the same name; an open connection would go on reading
-        the old one. Raises StoreError.
+        the old one. So would one whose write-ahead log was removed by another program. Raises
+        StoreError.
         """
         try:
             status = self._path.stat()
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
         identity = (status.st_dev, status.st_ino)
+        log = open_files.identity(paths.wal(self._path))
         connection = getattr(self._local, "connection", None)
         if connection is not None:
-            if self._local.identity == identity:
+            if self._local.log is None:  # SQLite makes it when it first reads
+                self._local.log = log
+            if self._local.identity == identity and self._local.log == log:
                 return connection
             self.drop(connection)
         connection = connect(self._path, readonly=True)
         with self._lock:
             self._open.append(connection)
-        self._local.connection, self._local.identity = connection, identity
+        self._local.connection, self._local.identity, self._local.log = connection, identity, log
         try:
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             where_sql.add_functions(connection)

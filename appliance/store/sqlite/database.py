@@ -9,7 +9,8 @@ import importlib
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import StoreError, StoreFullError
+from appliance.errors import DamagedError, StoreError, StoreFullError
+from appliance.store.sqlite import paths, wal_index
 
 #: pysqlite3 and the standard module have the same interface; only one of them is typed.
 try:
@@ -17,6 +18,8 @@ try:
 except ImportError:
     sqlite3 = importlib.import_module("sqlite3")
 
+#: How SQLite's names of errors begin that say that the file is damaged.
+_DAMAGE: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 #: Milliseconds to wait for another process's write: longer than any transaction of ours, shorter
 #: than a person or a stop would wait.
 _BUSY_TIMEOUT_MS: Final = 5000
@@ -29,8 +32,13 @@ def connect(path: Path, *, readonly: bool, immutable: bool = False) -> Any:
     returns (`synchronous=FULL`). `immutable` is for a file that no other process opens: SQLite then
     makes no files beside it.
 
-    Raises StoreError where the file can't be opened.
+    Raises StoreError where the file can't be opened, or must not be written to.
     """
+    if not readonly and wal_index.missing(path) is not None:
+        raise StoreError(
+            f"{paths.wal(path)} was cut short or removed by another program; the worker goes on "
+            "with what is left, and so does a restart of the appliance"
+        )
     mode = ("ro" if readonly else "rw") + ("&immutable=1" if immutable else "")
     try:
         connection = sqlite3.connect(
@@ -52,4 +60,9 @@ def store_error(error: Exception, path: Path) -> StoreError:
     text = f"{path}: {error}"
     if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
         return StoreFullError(f"{text}; make room on its disk")
+    if getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
+        return DamagedError(
+            f"{text}; appliance backup --rescue copies all that can be read, and appliance restore "
+            "puts that copy, or a backup, in its place"
+        )
     return StoreError(text)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from appliance.errors import SchemaError, StoreError
 from appliance.store.base import HealthCheck
-from appliance.store.sqlite import index_check, integrity, migrations, paths, upkeep
+from appliance.store.sqlite import index_check, integrity, migrations, paths, upkeep, usage
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.tables import check_tables
 
@@ -50,6 +50,7 @@ class SqliteHealth:
 
     def newest(self) -> float | None:
         """Return when the message stored last was received, as Unix time; None if unknown."""
+        usage.look_first(self._path)
         try:
             connection = connect(self._path, readonly=True)
         except StoreError:

@@ -8,9 +8,11 @@ and a row's own fault never does.
 """
 
 import re
+from pathlib import Path
 from typing import Any, Final
 
-from appliance.store.sqlite.database import sqlite3
+from appliance.errors import DamagedError
+from appliance.store.sqlite.database import sqlite3, store_error
 
 #: How SQLite's names of errors begin that come from the values it was given, or from what the
 #: schema says of them. Any other error (a lock, a full disk, an I/O error, a damaged file) is the
@@ -32,6 +34,11 @@ def is_of_values(error: Exception) -> bool:
     """
     name = str(getattr(error, "sqlite_errorname", ""))
     return name.startswith(_OF_VALUES) or isinstance(error, sqlite3.InterfaceError)
+
+
+def is_of_damage(error: Exception) -> bool:
+    """Whether an error of SQLite's says that the file is damaged."""
+    return isinstance(store_error(error, Path()), DamagedError)
 
 
 def can_be_of_a_trigger(connection: Any, error: Exception) -> bool:

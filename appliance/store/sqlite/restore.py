@@ -17,7 +17,7 @@ from appliance.errors import BackupError, StoreError
 from appliance.machine import files
 from appliance.model import timestamps
 from appliance.store.base import Progress
-from appliance.store.sqlite import backup, migrations, paths, usage
+from appliance.store.sqlite import backup, migrations, paths, refusal, usage
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
 #: Tables that every database of ours has, whatever its age.
@@ -53,8 +53,13 @@ class PreparedCopy:
         try:
             present = self.database.exists()
             if present and not self.trouble:
-                self._go_on_from_present()
-                _empty_wal(self.database)
+                try:
+                    self._go_on_from_present()
+                    _empty_wal(self.database)
+                except sqlite3.DatabaseError as error:
+                    # A page may be damaged that the comparison did not read.
+                    if not refusal.is_of_damage(error):
+                        raise
             self._record(replaced.name if present else None)
             if not present:
                 self._take_place()

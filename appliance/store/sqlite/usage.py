@@ -6,13 +6,14 @@ supervisord, by systemd or by hand. The kernel releases it when a process ends, 
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from appliance.errors import InUseError, StoreError
-from appliance.machine import files, locks
+from appliance.machine import files, locks, place
 from appliance.store.sqlite import paths
+from appliance.store.sqlite.open_files import look_before_start
 
 #: Seconds for which a process waits for a restore to end before it gives up (and is restarted).
 _PATIENCE: Final = 20.0
@@ -24,8 +25,29 @@ def shared(database: Path, patience: float = _PATIENCE) -> Iterator[None]:
 
     Raises InUseError where it is still being restored after `patience` seconds.
     """
-    with _held(database, f"{database} is being restored", shared=True, patience=patience):
-        yield
+    text = f"{database} is being restored"
+    with _held(database, text, shared=True, patience=patience) as descriptor:
+        place.enter(database.parent)
+        try:
+            yield
+        finally:
+            # The last one out takes it alone: let go first, or two that end at once both fail.
+            with suppress(OSError):
+                locks.release(descriptor)
+                locks.take(descriptor)
+                place.leave(database.parent)
+
+
+def look_first(database: Path) -> None:
+    """Look at the write-ahead log if no process uses the database: to open it would mend it."""
+    lock = paths.with_suffix(database, ".lock")
+    with suppress(OSError):  # in use, or never used
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            locks.take(descriptor)
+            look_before_start(database)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -37,7 +59,7 @@ def alone(database: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _held(database: Path, text: str, *, shared: bool, patience: float) -> Iterator[None]:
+def _held(database: Path, text: str, *, shared: bool, patience: float) -> Iterator[int]:
     try:
         database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = locks.open_file(paths.with_suffix(database, ".lock"))
@@ -46,9 +68,13 @@ def _held(database: Path, text: str, *, shared: bool, patience: float) -> Iterat
     try:
         files.give_to_owner_of(database.parent, descriptor)
         try:
+            if shared:
+                with suppress(BlockingIOError):  # another process came first
+                    locks.take(descriptor)
+                    look_before_start(database)
             locks.take(descriptor, shared=shared, patience=patience)
         except BlockingIOError as error:
             raise InUseError(text) from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -96,7 +96,8 @@ class _Verifier:
             result.integrity = self._integrity("quick_check" if quick else "integrity_check")
             if result.integrity.errors:
                 result.problems.append(
-                    f"the file is damaged ({result.integrity.errors[0]}); restore a backup"
+                    f"the file is damaged ({result.integrity.errors[0]}); appliance backup "
+                    "--rescue copies all that can be read; restore that copy, or a backup"
                 )
                 return result
             if result.schema != result.schema_wanted:

@@ -14,6 +14,7 @@ from appliance.model.wire import Envelope, Kind, addressed, as_bytes, mixed, pac
 from appliance.store.sqlite import migrations
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.ledger_table import LedgerTable, accept_missing
+from appliance.store.sqlite.open_files import OpenFiles, forget_missing
 from appliance.store.sqlite.tables import check_tables, takes_a_row
 from appliance.store.sqlite.transaction import NothingTakenError, RolledBackError, Transaction
 
@@ -32,12 +33,14 @@ class SqliteWriter:
     """Writes on a connection of its own; used by one thread at a time.
 
     Opening one raises StoreError where the database can't be opened, SchemaError where its schema
-    is not this program's, TablesError where its tables were changed so that nothing can be stored.
+    is not this program's, TablesError where its tables were changed so that nothing can be stored,
+    LostCommitsError where another program took away what was stored last.
     """
 
     def __init__(self, path: Path, tally: StoreTally | None = None) -> None:
         self._path = path
         self._tally = tally or StoreTally()
+        forget_missing(path)
         self._connection = connect(path, readonly=False)
         try:
             migrations.check(self._connection, path)
@@ -45,6 +48,10 @@ class SqliteWriter:
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
             self._ledger = LedgerTable(self._connection)
+            self._files = OpenFiles(path, self._connection)
+        except OSError as error:
+            self._connection.close()
+            raise StoreError(f"{path}: {error.strerror}") from error
         except sqlite3.Error as error:
             self._connection.close()
             raise store_error(error, path) from error
@@ -67,6 +74,14 @@ class SqliteWriter:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+        self._files.close()
+
+    def check(self) -> None:
+        """See whether the files are still those that were opened, and whole; save what can be.
+
+        Raises StoreError, or LostCommitsError, where they are not; the writer must then be closed.
+        """
+        self._files.check()
 
     def store(self, contents: Sequence[Content], *, account: bool = True) -> int:
         """Store all contents in one transaction that is on disk when this returns.
@@ -84,10 +99,12 @@ class SqliteWriter:
         store the contents; the ledger entries are written by the last one.
 
         Raises TablesError where the database takes no row at all, UnstorableError where it is not
-        known which of the contents is at fault, StoreError where the database is. Then a part can
-        be stored, which does no harm when the contents come again, and the writer must be closed.
+        known which of the contents is at fault, LostCommitsError where what was stored last is
+        gone, StoreError where the database is at fault. Then a part can be stored, which does no
+        harm when the contents come again, and the writer must be closed.
         """
         try:
+            self._files.check()
             try:
                 return self._store(contents, account=account)
             except RolledBackError:

@@ -1,0 +1,174 @@
+"""Finds damaged entries in the logs of the queues, and mends them, before the node starts.
+
+RabbitMQ does not start at all where a checksum in its write-ahead log is wrong, and everything that
+waits in its queues is out of reach for a single bit. From the checksum a single flipped bit can be
+computed, and is put right. An entry with more damage is replaced by one that Ra passes over: the
+messages before it are kept, and those behind it in its queue are not delivered. The last entry of a
+log is left alone: a power cut may have torn it, and Ra knows how to go on.
+
+Format of a log (Ra 2, version 1): `RAWA`, a version, and entries of a flag, the number of a queue's
+name (and the name itself where it is new), an Adler-32 checksum, a length, index, term and data.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from appliance.broker.node.layout import Layout
+from appliance.broker.node.queue_files import queue_logs
+from appliance.machine import files
+
+_MAGIC: Final = b"RAWA\x01"
+#: The bit of a queue's number that says that its name was given before.
+_KNOWN: Final = 0x400000
+#: Bytes of the length of a name.
+_NAME_LENGTH: Final = 2
+_ENTRY: Final = struct.Struct(">IIQQ")
+#: The atom `damaged`, as Erlang writes a term; Ra logs that it passes over such an entry.
+_NOTHING: Final = b"\x83\x77\x07damaged"
+#: The modulus of an Adler-32 sum.
+_ADLER: Final = 65521
+#: Damaged entries of a log that are mended.
+_MOST: Final = 8
+_ASIDE: Final = "damaged"
+_STAMP: Final = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass
+class _Entry:
+    """One entry; `head` is everything before its checksum."""
+
+    head: memoryview
+    queue: int
+    checksum: int
+    index: int
+    term: int
+    data: memoryview | bytes
+
+    @property
+    def is_sound(self) -> bool:
+        return self.checksum in (0, _sum(self.index, self.term, self.data))
+
+    def written(self) -> bytes:
+        fields = _ENTRY.pack(self.checksum, len(self.data), self.index, self.term)
+        return b"".join((self.head, fields, self.data))
+
+
+@dataclass(frozen=True)
+class MendedLog:
+    """A log with so many entries that were put right or replaced, and the copy of it as it was."""
+
+    name: str
+    corrected: int
+    replaced: int
+    kept: Path
+
+
+def mend(layout: Layout) -> list[MendedLog]:
+    """Mend the damaged entries in all logs of a node that does not run. Raises OSError."""
+    logs = sorted(queue_logs(layout).glob("*.wal"))
+    return [mended for log in logs if (mended := _mend(layout, log)) is not None]
+
+
+def _mend(layout: Layout, log: Path) -> MendedLog | None:
+    content = memoryview(log.read_bytes())
+    if bytes(content[: len(_MAGIC)]) != _MAGIC:
+        return None
+    entries, end = _read(content)
+    damaged = [number for number, entry in enumerate(entries[:-1]) if not entry.is_sound]
+    # Where a length is damaged, all that follows is nonsense: then Ra must decide.
+    if not damaged or len(damaged) > _MOST or any(content[end:]) or not entries[-1].is_sound:
+        return None
+    last: dict[int, _Entry] = {}
+    replaced = 0
+    for number, entry in enumerate(entries):
+        if number in damaged and not _correct(entry):
+            _replace(entry, last.get(entry.queue))
+            replaced += 1
+        last[entry.queue] = entry
+    aside = layout.home / _ASIDE
+    aside.mkdir(mode=0o700, exist_ok=True)
+    kept = aside / f"{log.name}-{datetime.now(UTC).strftime(_STAMP)}"
+    whole = b"".join([_MAGIC, *(entry.written() for entry in entries), content[end:]])
+    for path, written in ((kept, bytes(content)), (log, whole)):
+        files.write_private(path, written.decode("latin-1"), encoding="latin-1")
+    return MendedLog(log.name, len(damaged) - replaced, replaced, kept)
+
+
+def _correct(entry: _Entry) -> bool:
+    """Put a single flipped bit right, wherever it is in the entry; whether that was possible.
+
+    A bit of value v in a byte with n bytes from it to the end changes the first half of an Adler-32
+    sum by v and the second by v times n, up or down, modulo 65521.
+    """
+    now = _sum(entry.index, entry.term, entry.data)
+    if (now ^ entry.checksum).bit_count() == 1:
+        entry.checksum = now
+        return True
+    content = bytearray(struct.pack(">QQ", entry.index, entry.term) + entry.data)
+    first = ((entry.checksum & 0xFFFF) - (now & 0xFFFF)) % _ADLER
+    second = ((entry.checksum >> 16) - (now >> 16)) % _ADLER
+    if not first:
+        return False
+    distance = second * pow(first, -1, _ADLER) % _ADLER
+    for bit in range(8):
+        if (1 << bit) not in (first, _ADLER - first):
+            continue
+        for place in range(len(content) - distance, -1, -_ADLER):
+            if place >= len(content):
+                continue
+            content[place] ^= 1 << bit
+            if zlib.adler32(content) == entry.checksum:
+                entry.index, entry.term = struct.unpack_from(">QQ", content)
+                entry.data = bytes(content[16:])
+                return True
+            content[place] ^= 1 << bit
+    return False
+
+
+def _replace(entry: _Entry, before: _Entry | None) -> None:
+    """Make an entry one of no effect at the index that is its own: a queue's have no gap."""
+    if before is not None:
+        entry.index, entry.term = before.index + 1, before.term
+    entry.data = _NOTHING
+    entry.checksum = _sum(entry.index, entry.term, entry.data)
+
+
+def _read(content: memoryview) -> tuple[list[_Entry], int]:
+    """Return the entries, and where the part begins that holds none."""
+    entries: list[_Entry] = []
+    position = len(_MAGIC)
+    for entry, behind in _walk(content, position):
+        entries.append(entry)
+        position = behind
+    return entries, position
+
+
+def _walk(content: memoryview, position: int) -> Iterator[tuple[_Entry, int]]:
+    while position + 3 <= len(content):
+        begin = position
+        flags = int.from_bytes(content[position : position + 3])
+        position += 3
+        if not flags & _KNOWN:
+            length = int.from_bytes(content[position : position + _NAME_LENGTH])
+            position += _NAME_LENGTH + length
+            if not length:
+                return  # space that was allocated ahead
+        if position + _ENTRY.size > len(content):
+            return
+        checksum, length, index, term = _ENTRY.unpack_from(content, position)
+        head = content[begin:position]
+        position += _ENTRY.size
+        if position + length > len(content):
+            return
+        data = content[position : position + length]
+        position += length
+        yield _Entry(head, flags & (_KNOWN - 1), checksum, index, term, data), position
+
+
+def _sum(index: int, term: int, data: memoryview | bytes) -> int:
+    return zlib.adler32(data, zlib.adler32(struct.pack(">QQ", index, term)))

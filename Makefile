@@ -23,7 +23,7 @@ CUTS ?= 16
 DESTDIR ?=
 PREFIX ?= /opt/appliance
 
-.PHONY: help run migrate lint format test model test-senders test-browser test-faults faults test-powercut \
+.PHONY: help run migrate lint format test model test-senders test-browser pictures test-faults faults test-powercut \
   powercut test-image test-systemd test-vm check-all bench bench-full image base-image image-for-tests \
   systemd-images-for-tests images-for-tests deb install lock clean
 
@@ -77,6 +77,9 @@ test-senders: need-broker-senders $(VENV)/dev.stamp ## let other people's progra
 
 test-browser: need-broker-browser $(VENV)/dev.stamp ## look at the console in Chromium: every page, its accessibility, hostile messages
 	$(VENV)/bin/pytest tests/browser $(BROWSER)
+
+pictures: need-broker-browser $(VENV)/dev.stamp ## make the README's pictures of the console anew
+	PICTURES=1 $(VENV)/bin/pytest tests/browser/test_console_pictures.py
 
 test-faults: need-broker-faults-containers $(VENV)/dev.stamp image-for-tests ## break every part under load and count what is stored; as root
 	IMAGE=$(IMAGE) $(VENV)/bin/pytest $(SIDE_BY_SIDE) $(JOBS) tests/faults -m 'not long' $(FAULTS)

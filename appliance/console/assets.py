@@ -31,7 +31,7 @@ class Asset(NamedTuple):
 
 @functools.cache
 def assets() -> dict[str, Asset]:
-    """Return all files by name, such as `vendor/uPlot-1.6.32.iife.min.js`."""
+    """Return all files by name, such as `console.css`."""
     return dict(_read(resources.files("appliance.console") / "static", ""))
 
 

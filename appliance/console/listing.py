@@ -1,9 +1,12 @@
 """A list of messages as its address asks for it: the address is all that a list knows."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
+
+from werkzeug.datastructures import MultiDict
 
 from appliance.console.page_words import plural, whole_text
 from appliance.errors import InputError
@@ -123,8 +126,10 @@ class ListPage:
     at: str
 
 
-def read_listing(args: Any, patterns: tuple[str, ...] | None, topic: str | None) -> Listing:
-    """Read the parameters of a list (werkzeug's MultiDict).
+def read_listing(
+    args: Mapping[str, str], patterns: tuple[str, ...] | None, topic: str | None
+) -> Listing:
+    """Read the parameters of a list (a mapping; `where` can come several times).
 
     Whatever is typed into the search field is valid. Raises InputError for other values.
     """
@@ -138,7 +143,8 @@ def read_listing(args: Any, patterns: tuple[str, ...] | None, topic: str | None)
     text, words = typed.words, parse_words(typed.words)
     notes += [f"{note}." for note in typed.notes]
     conditions = []
-    for text in args.getlist("where")[:_MOST_CONDITIONS]:
+    several = args.getlist("where") if isinstance(args, MultiDict) else []
+    for text in several[:_MOST_CONDITIONS]:
         try:
             conditions.append(parse_condition(text))
         except ValueError as error:
@@ -164,9 +170,9 @@ def read_listing(args: Any, patterns: tuple[str, ...] | None, topic: str | None)
     return Listing(query, wanted, span, _columns(args.get("cols", ""), notes), api, notes)
 
 
-def find(reader: Reader, listing: Listing) -> ListPage:
+def find(reader: Reader, listing: Listing, limit: int = ROWS) -> ListPage:
     """Return a page of the list. Raises StoreError."""
-    page, words = _read(reader, listing)
+    page, words = _read(reader, listing, limit)
     rows = page.rows[::-1] if listing.span.after is not None else page.rows
     shown = [_row(row, listing) for row in rows]
     newer = older = ""
@@ -190,7 +196,7 @@ def preview(message: StoredMessage) -> str:
     return " ".join(text[: _PREVIEW * 2].split())[:_PREVIEW]
 
 
-def _read(reader: Reader, listing: Listing) -> tuple[Page[StoredMessage], str]:
+def _read(reader: Reader, listing: Listing, limit: int) -> tuple[Page[StoredMessage], str]:
     """Return a page of rows, and what is to be said of it."""
     wanted, span = listing.wanted, listing.span
     topic = wanted.nothing_but_topic
@@ -198,9 +204,9 @@ def _read(reader: Reader, listing: Listing) -> tuple[Page[StoredMessage], str]:
         window = Window(
             topic, before=span.before, after=span.after, since=wanted.since, until=wanted.until
         )
-        page = reader.page(window, ROWS, _PAGE_BYTES)
+        page = reader.page(window, limit, _PAGE_BYTES)
         return page, _found(page, is_complete=True)
-    found = reader.find(wanted, span, ROWS, _PAGE_BYTES)
+    found = reader.find(wanted, span, limit, _PAGE_BYTES)
     return found, _found(found, is_complete=found.is_complete)
 
 

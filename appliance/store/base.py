@@ -145,6 +145,13 @@ class Reader(Protocol):
         They come in short lists. One that is empty says that the search is still under way.
         """
 
+    def marks(self, times: Sequence[str]) -> list[int]:
+        """Return for each time the `seq` of the last message received before it; 0 where none.
+
+        The differences say how many were stored between two times, nearly: `seq` follows the order
+        of storing, and only nearly that of receiving.
+        """
+
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""
 

@@ -25,6 +25,8 @@ PAGES = {
     "inboxes": "/console/access/inboxes",
     "sessions": "/console/access/sessions",
     "audit": "/console/access/audit",
+    "overview of a day": "/console/?span=24h",
+    "live": "/console/live",
     "messages": "/console/messages",
     "search": "/console/messages?q=device:t-1+temp>1&cols=device,temp",
     "no hit": "/console/messages?q=nobody-ever-wrote-this&since=1h",

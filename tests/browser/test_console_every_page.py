@@ -26,7 +26,11 @@ def test_pages_have_no_barrier_and_are_pictured(browse, names, scheme, width):
     for name in PAGES:
         open_page(browse, name, names, page)
         page.screenshot(path=PICTURES / f"{name}-{scheme}-{width}.png", full_page=True)
-        result = Axe().run(page, options={"runOnly": {"type": "tag", "values": RULES}})
+        # In the dark nothing but colours differs, and most of the time is spent on the rest.
+        only = {"type": "tag", "values": RULES}
+        if scheme == "dark":
+            only = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+        result = Axe().run(page, options={"runOnly": only})
         for broken in result.response["violations"]:
             places = [node["html"][:150] for node in broken["nodes"][:3]]
             found[f"{name}: {broken['id']}"] = places

@@ -1,25 +1,12 @@
-"""The console's files: small, without scripts in pages, and other people's as published."""
+"""The console's files: small, without scripts in pages."""
 
-import hashlib
 import re
-import tomllib
 from pathlib import Path
 
 from appliance.console import frame
 from appliance.console.assets import assets
 
 CONSOLE = Path(frame.__file__).parent
-VENDOR = CONSOLE / "static" / "vendor"
-
-
-def test_files_of_other_people_are_as_they_were_published():
-    listed = {"vendor.toml"}
-    for package in tomllib.loads((VENDOR / "vendor.toml").read_text()).values():
-        assert "Permission is hereby granted" in (VENDOR / package["licence_file"]).read_text()
-        listed |= {package["licence_file"], *package["files"]}
-        for name, digest in package["files"].items():
-            assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest
-    assert {path.name for path in VENDOR.iterdir()} == listed
 
 
 def test_the_assets_stay_small():

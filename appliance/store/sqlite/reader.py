@@ -164,6 +164,11 @@ class SqliteReader:
         with self.reading() as connection:
             return _last_seq(connection)
 
+    def marks(self, times: Sequence[str]) -> list[int]:
+        """Return for each time the `seq` of the last message received before it; 0 where none."""
+        with self.reading() as connection:
+            return [last_before(connection, time, timedelta()) for time in times]
+
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""
         with self.reading() as connection:

@@ -26,8 +26,8 @@ def rows(page):
 
 
 def test_hostile_messages_are_text_on_every_page(browse, stored):
-    ids = stored("hostile", *HOSTILE)
-    page = browse("/console/topics/hostile")
+    ids = stored("markup", *HOSTILE)
+    page = browse("/console/topics/markup")
     assert rows(page) == ids[::-1]
     for number, (each, body) in enumerate(zip(ids, HOSTILE, strict=True)):
         for view in ("", "?view=raw", "?view=hex", "?view=sql"):
@@ -35,7 +35,7 @@ def test_hostile_messages_are_text_on_every_page(browse, stored):
             assert page.locator("h1").inner_text() == "Message"
             if view == "?view=raw" and isinstance(body, str) and len(body) < 1000:
                 assert page.locator("pre.raw").text_content() == body
-        page.goto(f"/console/topics/hostile?open={each}")
+        page.goto(f"/console/topics/markup?open={each}")
         assert page.locator("aside.detail").is_visible(), number
     page.goto("/console/messages?q=" + "%3Cscript%3Ealert(1)")
     assert page.input_value("#q") == "<script>alert(1)"

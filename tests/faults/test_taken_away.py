@@ -1,11 +1,15 @@
 """Files of the data folder that other programs remove, cut, change, copy, move and exchange."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import struct
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from harness import START_SECONDS, wait_until
@@ -245,3 +249,52 @@ def test_a_bit_flipped_in_the_brokers_log_is_put_right_and_nothing_is_lost(runni
         assert (line["corrected"], line["replaced"]) == (1, 0)
         load.wait_accepted(200, START_SECONDS)
     load.verify()
+
+
+def test_a_bit_flipped_in_a_segment_of_the_broker_is_put_right_and_nothing_is_lost(
+    running, under_load
+):
+    """Messages that wait across a start lie in segments. RabbitMQ would end their queue."""
+    with under_load(running) as load:
+        load.wait_accepted(200, START_SECONDS)
+        running.ctl("stop", "worker:*")
+        load.wait_accepted(200, START_SECONDS)
+        kill_all(running)
+        segment = put_into_segments(running)
+        flip(segment, segment.stat().st_size * 3 // 4)
+        before = len(events(running, "broker log mended"))
+        running.start().wait_ready()
+        line = wait_event(running, "broker log mended", before)
+        assert (line["corrected"], line["replaced"]) == (1, 0)
+        load.wait_accepted(200, START_SECONDS)
+    load.verify()
+
+
+def put_into_segments(one):
+    """Start the broker alone, which moves what its log holds into segments; return the largest."""
+
+    def largest():
+        found = list((one.data / "broker" / "db").rglob("*.segment"))
+        return max(found, key=lambda path: path.stat().st_size, default=None)
+
+    broker = subprocess.Popen(
+        [Path(sys.executable).with_name("appliance"), "broker"],
+        env=one.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: port_answers(one), "the broker listens", START_SECONDS)
+        wait_until(
+            lambda: largest() is not None and largest().stat().st_size > 100_000,
+            "messages are in segments", START_SECONDS,
+        )  # fmt: skip
+    finally:
+        broker.terminate()
+        broker.wait(START_SECONDS)
+    return largest()
+
+
+def port_answers(one):
+    host, _, port = one.env["APPLIANCE_AMQP"].rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+        return True
+    return False

@@ -14,13 +14,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from appliance.broker.node import damaged_files
+from appliance.broker.node.damaged_files import MOST_ENTRIES, NOTHING, MendedFile
 from appliance.broker.node.layout import Layout
 from appliance.broker.node.queue_files import queue_logs
-from appliance.machine import files
 
 _MAGIC: Final = b"RAWA\x01"
 #: The bit of a queue's number that says that its name was given before.
@@ -28,14 +28,8 @@ _KNOWN: Final = 0x400000
 #: Bytes of the length of a name.
 _NAME_LENGTH: Final = 2
 _ENTRY: Final = struct.Struct(">IIQQ")
-#: The atom `damaged`, as Erlang writes a term; Ra logs that it passes over such an entry.
-_NOTHING: Final = b"\x83\x77\x07damaged"
 #: The modulus of an Adler-32 sum.
 _ADLER: Final = 65521
-#: Damaged entries of a log that are mended.
-_MOST: Final = 8
-_ASIDE: Final = "damaged"
-_STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass
@@ -58,30 +52,20 @@ class _Entry:
         return b"".join((self.head, fields, self.data))
 
 
-@dataclass(frozen=True)
-class MendedLog:
-    """A log with so many entries that were put right or replaced, and the copy of it as it was."""
-
-    name: str
-    corrected: int
-    replaced: int
-    kept: Path
-
-
-def mend(layout: Layout) -> list[MendedLog]:
+def mend(layout: Layout) -> list[MendedFile]:
     """Mend the damaged entries in all logs of a node that does not run. Raises OSError."""
     logs = sorted(queue_logs(layout).glob("*.wal"))
     return [mended for log in logs if (mended := _mend(layout, log)) is not None]
 
 
-def _mend(layout: Layout, log: Path) -> MendedLog | None:
+def _mend(layout: Layout, log: Path) -> MendedFile | None:
     content = memoryview(log.read_bytes())
     if bytes(content[: len(_MAGIC)]) != _MAGIC:
         return None
     entries, end = _read(content)
     damaged = [number for number, entry in enumerate(entries[:-1]) if not entry.is_sound]
     # Where a length is damaged, all that follows is nonsense: then Ra must decide.
-    if not damaged or len(damaged) > _MOST or any(content[end:]) or not entries[-1].is_sound:
+    if not damaged or len(damaged) > MOST_ENTRIES or any(content[end:]) or not entries[-1].is_sound:
         return None
     last: dict[int, _Entry] = {}
     replaced = 0
@@ -90,13 +74,10 @@ def _mend(layout: Layout, log: Path) -> MendedLog | None:
             _replace(entry, last.get(entry.queue))
             replaced += 1
         last[entry.queue] = entry
-    aside = layout.home / _ASIDE
-    aside.mkdir(mode=0o700, exist_ok=True)
-    kept = aside / f"{log.name}-{datetime.now(UTC).strftime(_STAMP)}"
     whole = b"".join([_MAGIC, *(entry.written() for entry in entries), content[end:]])
-    for path, written in ((kept, bytes(content)), (log, whole)):
-        files.write_private(path, written.decode("latin-1"), encoding="latin-1")
-    return MendedLog(log.name, len(damaged) - replaced, replaced, kept)
+    return damaged_files.replace(
+        layout, log, bytes(content), whole, corrected=len(damaged) - replaced, replaced=replaced
+    )
 
 
 def _correct(entry: _Entry) -> bool:
@@ -134,7 +115,7 @@ def _replace(entry: _Entry, before: _Entry | None) -> None:
     """Make an entry one of no effect at the index that is its own: a queue's have no gap."""
     if before is not None:
         entry.index, entry.term = before.index + 1, before.term
-    entry.data = _NOTHING
+    entry.data = NOTHING
     entry.checksum = _sum(entry.index, entry.term, entry.data)
 
 

@@ -23,6 +23,7 @@ from appliance.broker.node import (
     log_check,
     queue_files,
     relocated,
+    segment_check,
     synced,
 )
 from appliance.broker.node.configuration import Limits
@@ -87,13 +88,13 @@ def start(config: Config) -> NoReturn:
             _log.warning("broker database recreated", reason="the last start never became ready")
         if mended := queue_files.mend(layout):
             _log.warning("broker queue mended", queues=mended, reason="its file was not whole")
-        for mended_log in log_check.mend(layout):
+        for file in (*log_check.mend(layout), *segment_check.mend(layout)):
             _log.error(
                 "broker log mended",
-                log=mended_log.name,
-                corrected=mended_log.corrected,
-                replaced=mended_log.replaced,
-                kept=str(mended_log.kept),
+                log=file.name,
+                corrected=file.corrected,
+                replaced=file.replaced,
+                kept=str(file.kept),
                 advice="appliance verify says what is missing",
             )
         if relocated.follow(layout):

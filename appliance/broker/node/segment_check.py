@@ -1,0 +1,162 @@
+"""Finds damaged entries in the segments of the queues, and mends them, before the node starts.
+
+Messages that wait for long lie in segments. RabbitMQ ends a queue that meets an entry there whose
+checksum is wrong, again at each start, and everything that waits in it is out of reach. A single
+flipped bit can be computed from the checksum, and is put right. An entry with more damage is
+replaced by one that Ra passes over: the messages before it are kept, and those behind it in its
+queue are not delivered.
+
+Format of a segment (Ra 2, version 2): `RASG`, a version, and how many entries there is room for;
+for each of them its index, term, place, length and CRC-32 checksum; and then their data, one
+behind the other. Segments of another version are left alone.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from appliance.broker.node import damaged_files
+from appliance.broker.node.damaged_files import MOST_ENTRIES, NOTHING, MendedFile
+from appliance.broker.node.layout import Layout
+from appliance.broker.node.queue_files import queue_logs
+
+_HEAD: Final = struct.Struct(">4sHH")
+_MAGIC, _VERSION = b"RASG", 2
+_ENTRY: Final = struct.Struct(">QQQII")
+
+
+@dataclass
+class _Entry:
+    """One entry; `at` is where its record lies in the file."""
+
+    at: int
+    index: int
+    term: int
+    place: int
+    length: int
+    checksum: int
+
+    @property
+    def is_in_unused_room(self) -> bool:
+        """Whether a flipped bit in the room for later entries makes it look like one."""
+        return int.from_bytes(self.written()).bit_count() == 1
+
+    def written(self) -> bytes:
+        return _ENTRY.pack(self.index, self.term, self.place, self.length, self.checksum)
+
+
+def mend(layout: Layout) -> list[MendedFile]:
+    """Mend the damaged entries in all segments of a node that does not run. Raises OSError."""
+    segments = sorted(queue_logs(layout).glob("*/*.segment"))
+    return [mended for each in segments if (mended := _mend(layout, each)) is not None]
+
+
+def _mend(layout: Layout, segment: Path) -> MendedFile | None:
+    content = segment.read_bytes()
+    if len(content) < _HEAD.size:
+        return None
+    magic, version, room = _HEAD.unpack_from(content)
+    if magic != _MAGIC or version != _VERSION:
+        return None
+    entries = list(_entries(content, room))
+    found = [each for each in entries if each.is_in_unused_room or not _is_sound(each, content)]
+    misnumbered = list(_renumber(entries))
+    if not found + misnumbered or len(found + misnumbered) > MOST_ENTRIES:
+        return None
+    made, replaced = bytearray(content), 0
+    for entry in found:
+        if entry.is_in_unused_room:
+            entry.index = entry.term = entry.place = entry.length = entry.checksum = 0
+        elif not _correct(entry, made, place := _place(entry, entries, room)):
+            _replace(entry, made, place)
+            replaced += 1
+    for entry in found + misnumbered:
+        made[entry.at : entry.at + _ENTRY.size] = entry.written()
+    corrected = len(found) + len(misnumbered) - replaced
+    return damaged_files.replace(
+        layout, segment, content, bytes(made), corrected=corrected, replaced=replaced
+    )
+
+
+def _entries(content: bytes, room: int) -> Iterator[_Entry]:
+    """Yield the entries; the room behind the last one is zero."""
+    for number in range(room):
+        at = _HEAD.size + number * _ENTRY.size
+        if at + _ENTRY.size > len(content) or not any(content[at : at + _ENTRY.size]):
+            return
+        yield _Entry(at, *_ENTRY.unpack_from(content, at))
+
+
+def _is_sound(entry: _Entry, content: bytes) -> bool:
+    data = content[entry.place : entry.place + entry.length]
+    return len(data) == entry.length and zlib.crc32(data) == entry.checksum
+
+
+def _renumber(entries: list[_Entry]) -> Iterator[_Entry]:
+    """Put right each index or term that no checksum is of, but both neighbours agree on."""
+    for before, entry, behind in zip(entries, entries[1:], entries[2:], strict=False):
+        index, term = before.index + 1, before.term
+        is_misnumbered = behind.index == index + 1 and entry.index != index
+        if is_misnumbered or (behind.term == term and entry.term != term):
+            entry.index = index if is_misnumbered else entry.index
+            entry.term = term if behind.term == term else entry.term
+            yield entry
+
+
+def _place(entry: _Entry, entries: list[_Entry], room: int) -> int:
+    """Return where the data of an entry lies: behind that of the entry before it."""
+    before = next((each for each in entries if each.at == entry.at - _ENTRY.size), None)
+    return _HEAD.size + room * _ENTRY.size if before is None else before.place + before.length
+
+
+def _correct(entry: _Entry, content: bytearray, place: int) -> bool:
+    """Put a single flipped bit right, in the record or in the data; whether that was possible."""
+    if entry.place != place:
+        entry.place = place
+        if _is_sound(entry, bytes(content)):
+            return True
+    data = content[entry.place : entry.place + entry.length]
+    for bit in range(_ENTRY.size):
+        other = content[entry.place : entry.place + (entry.length ^ (1 << bit))]
+        if len(other) == entry.length ^ (1 << bit) and zlib.crc32(other) == entry.checksum:
+            entry.length = len(other)
+            return True
+    if len(data) != entry.length:
+        return False
+    now = zlib.crc32(data)
+    if (now ^ entry.checksum).bit_count() == 1:
+        entry.checksum = now
+        return True
+    if (flipped := _flipped(now ^ entry.checksum, entry.length)) is None:
+        return False
+    byte, bit = flipped
+    content[entry.place + byte] ^= 1 << bit
+    return _is_sound(entry, bytes(content))
+
+
+def _flipped(difference: int, length: int) -> tuple[int, int] | None:
+    """Return the byte and the bit that change a CRC-32 by this; None: no single one does.
+
+    A flipped bit changes a CRC by a number that depends only on how many bytes follow.
+    """
+    nothing = zlib.crc32(b"\0")
+    changes = [zlib.crc32(bytes([1 << bit])) ^ nothing for bit in range(8)]
+    for behind in range(length):
+        for bit, change in enumerate(changes):
+            if change == difference:
+                return length - 1 - behind, bit
+        changes = [change >> 8 ^ _TABLE[change & 0xFF] for change in changes]
+    return None
+
+
+#: CRC-32 of each byte, by which a change is carried over one more byte.
+_TABLE: Final = tuple(zlib.crc32(bytes([byte])) ^ zlib.crc32(b"\0") for byte in range(256))
+
+
+def _replace(entry: _Entry, content: bytearray, place: int) -> None:
+    """Make an entry one of no effect, at the index that is its own."""
+    entry.place, entry.length, entry.checksum = place, len(NOTHING), zlib.crc32(NOTHING)
+    content[place : place + len(NOTHING)] = NOTHING

@@ -77,7 +77,8 @@ def _step(name: str) -> str | None:
     """Return a member's name as a step of a path; None where no path can have it."""
     if not name or '"' in name or "\\" in name or "\0" in name:
         return None
-    return name if _PLAIN.fullmatch(name) else f'["{name}"]'
+    # `$.a` is a path's beginning, and no member whose name is `$`.
+    return name if _PLAIN.fullmatch(name) and name != "$" else f'["{name}"]'
 
 
 def _count(shape: Shape, path: str, value: Any) -> None:

@@ -126,10 +126,14 @@ def test_the_addresses_of_pages_lead_on(running):
 def test_programs_and_people_are_told_the_address_with_its_path(running):
     assert running.client.get("/inbox/openapi.json").json()["servers"] == [{"url": "/inbox"}]
     for link in running.client.get("/inbox/").json()["links"].values():
-        assert running.client.get(link).status_code == 200
-    page = running.client.get("/inbox/", headers={"Accept": "text/html"})
-    address = re.search(r"'(http[^']*)/v1/topics/orders/messages'", page.text)[1]
-    assert address in (f"http://127.0.0.1:{running.port}/inbox", "https://example.com/inbox")
+        assert running.client.get(link, follow_redirects=True).status_code == 200
+    moved = running.client.get("/inbox/", headers={"Accept": "text/html"})
+    assert moved.headers["location"].startswith("/inbox/console/")
+    page = running.client.get(moved.headers["location"], follow_redirects=True)
+    assert (page.status_code, page.url.path) == (200, "/inbox/console/login")
+    for address in re.findall(r'(?:href|src|action)="(/[^"]*)"', page.text):
+        assert address.startswith("/inbox/"), address
+    assert running.client.get(re.search(r'href="(/[^"]*css[^"]*)"', page.text)[1]).is_success
 
 
 def test_an_inboxs_address_works_behind_the_proxy_and_signs_right(running):

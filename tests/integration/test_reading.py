@@ -216,7 +216,10 @@ def test_a_topic_whose_messages_are_gone_is_an_empty_page(store, client):
     store.add("t", b"x")
     store.run("DELETE FROM messages")
     page = client.get("/v1/topics/t/messages").json
-    assert page == {"messages": [], "next": None, "next_url": None, "newest": None}
+    assert page == {
+        "messages": [], "more": False, "complete": True, "next": None, "next_url": None,
+        "newest": None,
+    }  # fmt: skip
 
 
 # --- pages
@@ -282,7 +285,10 @@ def test_newest_is_where_to_ask_for_more(store, client):
     store.add("t", b"1", b"2", b"3")
     newest = client.get("/v1/topics/t/messages?limit=1").json["newest"]
     page = client.get(f"/v1/topics/t/messages?after={newest}").json
-    assert page == {"messages": [], "next": None, "next_url": None, "newest": newest}
+    assert page == {
+        "messages": [], "more": False, "complete": True, "next": None, "next_url": None,
+        "newest": newest,
+    }  # fmt: skip
     store.add("t", b"4")
     assert bodies(client.get(f"/v1/topics/t/messages?after={newest}").json) == ["4"]
 
@@ -384,7 +390,7 @@ def test_since_reads_few_rows_of_many(store, reader):
         store.add("t", *rows, at=start + timedelta(hours=hour))
     steps = []
     reader.check()
-    reader._local.connection.set_progress_handler(lambda: steps.append(1), 1000)
+    reader._connections.get().set_progress_handler(lambda: steps.append(1), 1000)
     since = timestamps.timestamp((start + timedelta(hours=99)).timestamp())
     assert len(reader.page(Window("t", since=since), 1000).rows) == 1000
     assert len(steps) < 50  # thousands of steps of SQLite's machine; a scan of all takes 1000
@@ -460,7 +466,7 @@ BAD_TARGETS = [
     *(
         f"/v1/topics/t/messages?{query}"
         for query in (
-            "q=x",
+            "query=x",
             "limit=0",
             "limit=-1",
             "limit=1001",

@@ -40,6 +40,8 @@ def test_a_shape_is_bounded_in_keys_and_depth_and_says_what_it_leaves_out():
     assert (len(many.keys), many.left_out) == (200, True)
     deep = shape_of([b'{"a":' * 50 + b"1" + b"}" * 50])
     assert list(deep.keys) == ["a.a.a.a"]
+    dollar = shape_of([b'{"$": {"a": 1, "$": 2}, "$x": 3}'])
+    assert list(dollar.keys) == ['["$"].a', '["$"]["$"]', "$x"]
     odd = shape_of([orjson.dumps({'"': 1, "\\": 1, "": 1, "a b": 1, "x" * 200: 1})])
     assert (list(odd.keys), odd.left_out) == (['["a b"]'], True)
 

@@ -105,7 +105,7 @@ def test_an_entry_with_more_damage_becomes_one_that_is_passed_over(layout, segme
     [b"", b"RASG", b"\0" * 500, written(DATAS, version=1)[:-1], written(DATAS)[:300], b"x" * 1000],
     ids=["empty", "head cut", "zeros", "another version", "cut", "no segment"],
 )
-def test_what_is_no_segment_that_we_know_or_has_lost_much_is_left_to_ra(layout, segment, content):
+def test_file_that_is_no_segment_we_know_or_has_lost_much_is_left_to_ra(layout, segment, content):
     segment.write_bytes(content)
     mended = segment_check.mend(layout)
     assert segment.read_bytes() == content or mended[0].replaced

@@ -55,7 +55,7 @@ def test_queue_of_millions_is_drained_after_a_start_and_more_is_taken_meanwhile(
         filled_in=f"{filled:.0f} s",
         ready_after=f"{ready:.1f} s",
         drained_after=f"{drained:.0f} s",
-        peak_mib={program: peak_mib(one.pid(program)) for program in PROGRAMS},
+        peak_mib={program: peak_mib(running_pid(one, program)) for program in PROGRAMS},
     )
     load.verify(timeout=300)
     # The bodies are numbers: as many as there are, each of them another one, and none beyond.
@@ -87,6 +87,11 @@ def kept(one):
     """Return how many are stored: to count the rows would take time from the worker."""
     found = one.query("SELECT messages FROM topics WHERE topic = ?", TOPIC)
     return found[0][0] if found else 0
+
+
+def running_pid(one, program):
+    """Wait until supervisord calls the program RUNNING: the broker only after some seconds."""
+    return wait_until(lambda: one.pid(program), f"{program} runs", START_SECONDS)
 
 
 def peak_mib(pid):

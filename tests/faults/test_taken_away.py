@@ -36,6 +36,14 @@ def wait_event(one, name, before):
     return events(one, name)[-1]
 
 
+def move_log(one):
+    """Have SQLite move everything from the write-ahead log into the database, and cut the log."""
+    with contextlib.closing(sqlite3.connect(one.database)) as link:
+        wait_until(
+            lambda: link.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "moved"
+        )
+
+
 def verified(one):
     """Return the answer of `appliance verify`, once everything that was confirmed was looked at."""
     return json.loads(one.cli("verify", "--json").stdout)
@@ -72,6 +80,8 @@ def test_a_log_cut_under_load_is_said_and_the_rest_is_kept(running, under_load):
     before = len(events(running, "write-ahead log cut short"))
     with under_load(running) as load:
         load.wait_accepted(200, START_SECONDS)
+        move_log(running)  # the addresses that the load sends to are in the database then
+        load.wait_accepted(200, START_SECONDS)
         os.truncate(log_of(running), 0)
         wait_event(running, "write-ahead log cut short", before)
         load.wait_accepted(200, START_SECONDS)
@@ -104,6 +114,8 @@ def test_a_log_harmed_after_a_kill_is_said_at_the_start_and_the_rest_is_kept(
 ):
     before = len(events(running, "write-ahead log damaged"))
     with under_load(running) as load:
+        load.wait_accepted(200, START_SECONDS)
+        move_log(running)  # the addresses that the load sends to are in the database then
         load.wait_accepted(500, START_SECONDS)
         kill_all(running)
         HARMS[harm](log_of(running))
@@ -137,11 +149,7 @@ def test_bits_flipped_in_the_database_are_said_and_all_that_can_be_read_is_rescu
     with under_load(running) as load:
         load.wait_accepted(500, START_SECONDS)
         running.ctl("stop", "worker:*")
-        link = sqlite3.connect(running.database)
-        wait_until(
-            lambda: link.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "moved"
-        )
-        link.close()
+        move_log(running)
         index, _ = pages(running, "messages_topic")
         _, leaves = pages(running, "messages")
         for page in (index, leaves[-2]):

@@ -142,8 +142,8 @@ class WatchedLoad(Load):
 
     def findings(self) -> DrillResult:
         """Compare the store with the journal, and take the figures: a loss may be expected."""
-        found = check(self.sending.journal, self.rows(self.stack))
-        self.expect(found)
+        found = self.check()
+        self.expect(found, self.check_letters())
         return found
 
     def verify_at_rest(self, folder: Folder) -> DrillResult:

@@ -34,7 +34,11 @@ def connect(path: Path, *, readonly: bool, immutable: bool = False) -> Any:
 
     Raises StoreError where the file can't be opened, or must not be written to.
     """
-    if not readonly and wal_index.missing(path) is not None:
+    try:
+        is_cut = not readonly and wal_index.missing(path) is not None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    if is_cut:
         raise StoreError(
             f"{paths.wal(path)} was cut short or removed by another program; the worker goes on "
             "with what is left, and so does a restart of the appliance"

@@ -61,16 +61,19 @@ class OpenFiles:
         """Return where all is well; else save what can be saved, and log it.
 
         Raises LostCommitsError where committed messages are not in the database at the path any
-        more, StoreError where they all are, or where the database is at no path that is known; the
-        connection must then be closed.
+        more, StoreError where they all are, where the database is at no path that is known, or
+        where the disk fails; the connection must then be closed.
         """
-        if self._is_well():
-            return
-        if identity(self._path) != self._database_identity:
-            self._save_database()
-        if identity(self._log) != self._log_identity:
-            self._save_log()
-        forget_missing(self._path)
+        try:
+            if self._is_well():
+                return
+            if identity(self._path) != self._database_identity:
+                self._save_database()
+            if identity(self._log) != self._log_identity:
+                self._save_log()
+            forget_missing(self._path)
+        except OSError as error:  # of the disk: no message's fault
+            raise StoreError(f"{self._path}: {error.strerror}") from error
 
     def _is_well(self) -> bool:
         """Whether all is well, at the price of three system calls; False may be a false alarm."""

@@ -40,8 +40,11 @@ class SqliteWriter:
     def __init__(self, path: Path, tally: StoreTally | None = None) -> None:
         self._path = path
         self._tally = tally or StoreTally()
-        forget_missing(path)
-        self._connection = connect(path, readonly=False)
+        try:
+            forget_missing(path)
+            self._connection = connect(path, readonly=False)
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
         try:
             migrations.check(self._connection, path)
             self._check_tables()

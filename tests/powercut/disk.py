@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.store.sqlite import wal_index
+
 #: ioctl: let one file share the blocks of another, all at once.
 _FICLONE = 0x40049409
 
@@ -83,7 +85,8 @@ class Disk:
         return path
 
     def off(self) -> None:
-        """Take the running disk away; whoever used it has ended."""
+        """Take the running disk away; whoever used it has ended, and so has this process."""
+        wal_index.release()
         unmount(self.files)
 
     @contextlib.contextmanager
@@ -96,11 +99,13 @@ class Disk:
         try:
             yield
         finally:
+            wal_index.release()
             unmount(self.files)
             cut.unlink()
 
     def close(self) -> None:
         """Take everything down again, as far as it was made."""
+        wal_index.release()
         unmount(self.files)
         if self._device:
             run("losetup", "--detach", self._device)

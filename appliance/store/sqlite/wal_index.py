@@ -35,9 +35,9 @@ _WRITE_LOCK: Final = 120
 _LOG_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
 
-#: Descriptors of shared memories by inode. To close one drops all locks that SQLite holds on the
-#: file in this process (POSIX), so one is closed only once the file is gone.
-_descriptors: dict[int, int] = {}
+#: Descriptors of shared memories by device and inode. To close one drops all locks that SQLite
+#: holds on the file in this process (POSIX), so one is closed only once the file is gone.
+_descriptors: dict[tuple[int, int], int] = {}
 
 
 class WalIndex(NamedTuple):
@@ -206,12 +206,21 @@ def _locked(descriptor: int) -> Iterator[bool]:
         fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _WRITE_LOCK)
 
 
+def release() -> None:
+    """Close every file that is kept open here, as before its disk is taken away.
+
+    No connection of this process may be open: its locks would go.
+    """
+    while _descriptors:
+        os.close(_descriptors.popitem()[1])
+
+
 def _descriptor(path: Path) -> int | None:
     try:
-        inode = path.stat().st_ino
+        key = _key(path.stat())
     except OSError:
         return None
-    if inode not in _descriptors:
+    if key not in _descriptors:
         for known, descriptor in list(_descriptors.items()):
             if os.fstat(descriptor).st_nlink == 0:
                 os.close(_descriptors.pop(known))
@@ -219,8 +228,12 @@ def _descriptor(path: Path) -> int | None:
             opened = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return None
-        inode = os.fstat(opened).st_ino
-        if inode in _descriptors:
-            return _descriptors[inode]  # this one stays open: see above
-        _descriptors[inode] = opened
-    return _descriptors[inode]
+        key = _key(os.fstat(opened))
+        if key in _descriptors:
+            return _descriptors[key]  # this one stays open: see above
+        _descriptors[key] = opened
+    return _descriptors[key]
+
+
+def _key(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -2,6 +2,15 @@
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
+# Hypothesis times each example by the clock on the wall, which says nothing about the code where
+# other programs use the machine too.
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
+
 
 def pytest_configure():
     """Let Ctrl-C reach the programs that tests start.

@@ -62,6 +62,13 @@ class ThreadConnections:
             raise store_error(error, self._path) from error
         return connection
 
+    def is_current(self) -> bool:
+        """Whether this thread's connection is open, and to the file that is at the path now."""
+        return (
+            getattr(self._local, "connection", None) is not None
+            and open_files.identity(self._path) == self._local.identity
+        )
+
     def drop(self, connection: Any) -> None:
         """Close this thread's connection, which failed."""
         self._local.connection = None

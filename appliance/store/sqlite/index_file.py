@@ -58,8 +58,7 @@ class IndexFile:
     def progress(self) -> IndexProgress | None:
         """Return which rows are indexed; None where the file is new, or has another form."""
         with self._failing():
-            tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            return read_progress(self._connection) if tables else None
+            return read_progress(self._connection)
 
     def begin(self, progress: IndexProgress) -> IndexProgress:
         """Make the tables, and note where the index begins."""

@@ -121,7 +121,8 @@ class SearchIndex:
     def fails(self, error: BaseException) -> None:
         """Report an index that can't be read; the janitor makes one that is damaged anew."""
         self._complaint.fails(error=f"{self.path}: {error}")
-        if is_damage(error):
+        # A search that began before the index was made anew says nothing about the new one.
+        if is_damage(error) and self._connections.is_current():
             with contextlib.suppress(OSError):  # the janitor finds out by itself
                 paths.damaged_mark(self.path).touch()
 
@@ -171,7 +172,9 @@ def match_text(words: SearchWords, topics: Sequence[str] | None) -> str:
 
 
 def read_progress(connection: Any) -> IndexProgress | None:
-    """Return which rows are indexed; None where the index has another form."""
+    """Return which rows are indexed; None where the index has another form, or is just made."""
+    if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return None
     row = connection.execute(
         "SELECT identity, low, high, high_id FROM progress WHERE version = ?", (VERSION,)
     ).fetchone()

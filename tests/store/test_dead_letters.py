@@ -112,3 +112,18 @@ def test_reasons_are_counted_the_most_frequent_first_and_by_topic_for_who_sees_s
     assert letters.reasons() == [("conflict", 2), ("unstorable", 1)]
     assert letters.reasons(["b*"]) == [("unstorable", 1)]
     assert letters.reasons([]) == []
+
+
+def test_letters_are_counted_by_reason_topic_and_who_sees_them(writer, letters):
+    writer.store([letter(b"1", "a"), letter(b"2", "ab"), letter(b"3", "b", "unstorable")])
+    counts = {
+        Choice(): 3,
+        Choice(reason="conflict"): 2,
+        Choice(reason="conflict", topic="ab"): 1,
+        Choice(patterns=("a*",)): 2,
+        Choice(reason="conflict", patterns=("ab", "b")): 1,
+        Choice(topic="a", patterns=("b",)): 0,
+        Choice(patterns=()): 0,
+    }
+    assert {choice: letters.count(choice) for choice in counts} == counts
+    assert letters.of_topics(["a", "b", "none"]) == {"a": 1, "b": 1}

@@ -114,3 +114,26 @@ def test_the_audit_trail_is_paged_and_saved_whole_and_safe_for_a_spreadsheet(cli
 def test_a_topic_leads_to_its_addresses(client):
     answer = client.get(f"{PAGE}/inboxes?topic=hooks")
     assert answer.headers["Location"] == "/console/topics/hooks/addresses"
+
+
+@pytest.mark.parametrize(("path", "what"), [("", "token"), ("/inboxes", "inbox address")])
+def test_a_long_list_of_names_comes_in_pages(client, path, what):
+    by = Actor("test", "")
+    for n in range(101):
+        if path:
+            client.services.inboxes.create("orders", "open", by, name=f"door-{n:03}")
+        else:
+            client.services.tokens.create(f"door-{n:03}", ["read"], by)
+    first = client.get(PAGE + path).text
+    assert (">door-099<" in first, ">door-100<" in first) == (True, False)
+    assert f"101 {what}" in first
+    further = client.get(re.search(r'rel="next" href="([^"]+)"', first)[1]).text
+    assert re.findall(r">(door-\d+)<", further) == ["door-100"]
+    assert 'rel="next"' not in further
+    back = re.search(r'href="([^"]+)">\u2039 the first', further)[1]
+    assert ">door-000<" in client.get(back).text
+
+
+def test_a_page_beyond_the_last_name_is_empty(client):
+    client.services.tokens.create("door", ["read"], Actor("test", ""))
+    assert "There are no further ones." in client.get(f"{PAGE}?after=zzz").text

@@ -9,7 +9,9 @@ import pytest
 from appliance.errors import SchemaError, StoreError
 from appliance.store.sqlite import migrations, schema_check
 from appliance.store.sqlite.database import connect, sqlite3
+from appliance.store.sqlite.dead_letters import SqliteDeadLetters
 from appliance.store.sqlite.migrations import check, migrate
+from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.upkeep import checkpoint
 from appliance.store.sqlite.writer import SqliteWriter
 
@@ -244,15 +246,37 @@ def test_a_checkpoint_cuts_the_wal_and_says_who_is_in_the_way(path):
     writer.close()
 
 
-def test_a_database_of_an_earlier_schema_gets_tokens_and_keeps_its_rows(path, monkeypatch):
-    """Schema 3 is that of the folders that exist: messages, dead letters, a ledger."""
+def migrate_to(path, schema, monkeypatch):
+    """Make the database of a program that knows so many migrations."""
     earlier = type(migrations._migrations)("appliance")
-    for known in migrations._migrations.pending(plain_memory())[:3]:
+    for known in migrations._migrations.pending(plain_memory())[:schema]:
         earlier()(known.fn)
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "_migrations", earlier)
-        patch.setattr(migrations, "_count", lambda: 3)
-        assert len(migrate(path)) == 3
+        patch.setattr(migrations, "_count", lambda: schema)
+        assert len(migrate(path)) == schema
+
+
+def test_dead_letters_of_an_earlier_schema_get_their_indexes(path, monkeypatch):
+    migrate_to(path, 11, monkeypatch)
+    link = connect(path, readonly=False)
+    link.executemany(
+        "INSERT INTO dead_letters (id, topic, body, reason, error, received_at, dead_at) "
+        "VALUES (?, 't', x'00', ?, '', '', '')",
+        [(str(n), "conflict" if n % 3 else "schema") for n in range(9)],
+    )
+    link.close()
+    assert "m012_indexes_of_dead_letters" in migrate(path)
+    link = connect(path, readonly=True)
+    assert schema_check.examine(link).wrong == []
+    assert link.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    link.close()
+    assert SqliteDeadLetters(path, SqliteReader(path)).reasons() == [("conflict", 6), ("schema", 3)]
+
+
+def test_a_database_of_an_earlier_schema_gets_tokens_and_keeps_its_rows(path, monkeypatch):
+    """Schema 3 is that of the folders that exist: messages, dead letters, a ledger."""
+    migrate_to(path, 3, monkeypatch)
     link = connect(path, readonly=False)
     link.execute(
         "INSERT INTO messages (id, topic, body, received_at) VALUES ('i', 't', 'b', 'now')"

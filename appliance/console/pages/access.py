@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -20,7 +21,7 @@ from appliance.errors import InputError
 from appliance.store.access_rows import AuditEntry
 from appliance.store.rows import Span
 
-#: Entries of the audit trail on a page, and read at once for the export.
+#: Rows on a page, and entries of the audit trail that are read at once for the export.
 _ROWS: Final = 100
 _AT_ONCE: Final = 1000
 #: The pages, by the name of their view.
@@ -45,7 +46,8 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
     def show_inboxes() -> AnyResponse | str:
         if topic := request.args.get("topic", "").strip():
             return redirect(url_for("console.show_addresses", topic=topic), 303)
-        return _page("inboxes.html", inboxes=parts.access.inboxes())
+        inboxes = parts.access.inboxes()
+        return _page("inboxes.html", count=len(inboxes), inboxes=_by_name(inboxes))
 
     @views.get("/access/sessions")
     @needs(Right.ADMIN)
@@ -134,6 +136,23 @@ def _page(template: str, **values: Any) -> str:
     return render_template(f"console/{template}", tabs=_TABS, **values)
 
 
+@dataclass(frozen=True)
+class _Names:
+    """Rows of a list by name, and after which name those on the next page come."""
+
+    rows: list[Any]
+    is_first: bool
+    following: str | None
+
+
+def _by_name(rows: Sequence[Any]) -> _Names:
+    """Return the page of a list in the order of names that the request asks for."""
+    after = request.args.get("after", "")
+    rest = [row for row in rows if row.name > after]
+    following = rest[_ROWS - 1].name if len(rest) > _ROWS else None
+    return _Names(rest[:_ROWS], not after, following)
+
+
 def _tokens(
     parts: ConsoleParts,
     *,
@@ -145,7 +164,8 @@ def _tokens(
 ) -> str:
     return _page(
         "access.html",
-        tokens=parts.tokens.list_tokens(),
+        count=len(tokens := parts.tokens.list_tokens()),
+        tokens=_by_name(tokens),
         rights=[(right.value, right.value in (rights or ["publish"])) for right in Right],
         made=made,
         secret=secret,

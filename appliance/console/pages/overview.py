@@ -12,11 +12,10 @@ from appliance.console.rights import patterns, principal
 from appliance.console.traffic import SPANS, traffic
 from appliance.errors import StoreError
 from appliance.machine import disk_space
-from appliance.store.rows import Topic
+from appliance.store.rows import TopicChoice
 
-#: Topics that are shown, of those that are looked at; and messages.
+#: Topics that are shown, those that had a message last; and messages.
 _TOPICS: Final = 8
-_MOST_TOPICS: Final = 1000
 _MESSAGES: Final = 10
 
 
@@ -33,7 +32,9 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
             "console/overview.html",
             totals=totals,
             waiting=parts.broker().depth if is_whole else None,
-            topics=_liveliest(parts.reader.topics(limit=_MOST_TOPICS, patterns=visible)),
+            topics=parts.reader.topic_list(
+                TopicChoice(sort="last", descending=True, patterns=visible), _TOPICS
+            ),
             rows=page.rows,
             traffic=traffic(parts.reader, request.args.get("span", "1h")) if is_whole else None,
             spans=SPANS,
@@ -51,11 +52,6 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
             stream=f"{request.script_root}/v1/stream",
             has_live="live.js" in assets(),
         )
-
-
-def _liveliest(topics: list[Topic]) -> list[Topic]:
-    """Return the topics that had a message last."""
-    return sorted(topics, key=lambda each: each.last_at, reverse=True)[:_TOPICS]
 
 
 def _disk(parts: ConsoleParts) -> disk_space.Disk | None:

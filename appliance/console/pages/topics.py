@@ -33,8 +33,6 @@ _SORTS: Final = {
     "bytes": ("Bytes", True),
     "last": ("Last message", True),
 }
-#: Above so many dead letters they are not counted by topic: that reads each of them.
-_MOST_LETTERS: Final = 10_000
 #: A topic that came regularly is silent after so many of its usual pauses, and at least so long.
 _SILENT_PAUSES: Final = 10
 _SILENT_SECONDS: Final = 3600.0
@@ -51,12 +49,10 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
         choice = _choice(request.args)
         rows = parts.reader.topic_list(choice, _ROWS + 1)
         topics, now = rows[:_ROWS], time.time()
-        few = parts.reader.totals(patterns()).dead_letters <= _MOST_LETTERS
-        letters = parts.dead_letters.of_topics([each.topic for each in topics]) if few else {}
         return render_template(
             "console/topics.html",
             topics=topics,
-            letters=letters,
+            letters=parts.dead_letters.of_topics([each.topic for each in topics]),
             silent={each.topic: _silence(each, now) for each in topics},
             rules={each.topic: parts.config.retention.of(each.topic) for each in topics},
             has_rules=bool(parts.config.retention),

@@ -23,6 +23,19 @@ _COLUMNS: Final = f"""
     CASE WHEN octet_length(body) <= {SHOWN_BYTES} THEN CAST(body AS BLOB) END,
     content_type, meta
 """
+_REASONS: Final = """
+    SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY 2 DESC, 1
+"""
+#: Read from an index alone. A topic is compared with patterns once for all of its letters.
+_COUNTS: Final = """
+    WITH counts AS MATERIALIZED (
+        SELECT topic, reason, count(*) AS letters FROM dead_letters GROUP BY topic, reason
+    )
+"""
+_VISIBLE_REASONS: Final = f"""
+    {_COUNTS}
+    SELECT reason, sum(letters) FROM counts WHERE {MATCHES} GROUP BY reason ORDER BY 2 DESC, 1
+"""  # noqa: S608  # ours
 
 
 class SqliteDeadLetters:
@@ -49,19 +62,18 @@ class SqliteDeadLetters:
     def count(self, choice: Choice) -> int:
         """Return the number of letters with the choice's reason and topic, whatever its span."""
         where, values = _where(replace(choice, before=None, after=None))
+        query = f"SELECT count(*) FROM dead_letters {where}"  # noqa: S608  # ours
+        if choice.patterns is not None:
+            query = f"{_COUNTS} SELECT coalesce(sum(letters), 0) FROM counts {where}"  # noqa: S608  # ours
         with self._reader.reading() as connection:
-            query = f"SELECT count(*) FROM dead_letters {where}"  # noqa: S608  # ours
             return int(connection.execute(query, values).fetchone()[0])
 
     def reasons(self, patterns: Sequence[str] | None = None) -> list[tuple[str, int]]:
         """Return the reasons and how many letters each has, the most first."""
+        query = _REASONS if patterns is None else _VISIBLE_REASONS
+        values = {} if patterns is None else {"patterns": pattern_text(patterns)}
         with self._reader.reading() as connection:
-            query = (
-                f"SELECT reason, count(*) FROM dead_letters WHERE {MATCHES} "  # noqa: S608  # ours
-                "GROUP BY reason ORDER BY 2 DESC, 1"
-            )
-            rows = connection.execute(query, {"patterns": pattern_text(patterns)}).fetchall()
-        return [(reason, count) for reason, count in rows]
+            return list(connection.execute(query, values).fetchall())
 
     def of_topics(self, topics: Sequence[str]) -> dict[str, int]:
         """Return how many letters each of these topics has; those without any are left out."""

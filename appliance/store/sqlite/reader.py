@@ -41,6 +41,14 @@ MATCHES: Final = (
     "(:patterns IS NULL OR EXISTS "
     "(SELECT 1 FROM json_each(:patterns) AS pattern WHERE topic GLOB pattern.value))"
 )
+_LETTERS: Final = "SELECT count(*) FROM dead_letters"
+#: A topic is compared with the patterns once for all of its letters, and the index says how many.
+_VISIBLE_LETTERS: Final = f"""
+    WITH counts AS MATERIALIZED (
+        SELECT topic, count(*) AS letters FROM dead_letters GROUP BY topic
+    )
+    SELECT coalesce(sum(letters), 0) FROM counts WHERE {MATCHES}
+"""  # noqa: S608  # ours
 
 
 class SqliteReader:
@@ -166,8 +174,16 @@ class SqliteReader:
 
     def marks(self, times: Sequence[str]) -> list[int]:
         """Return for each time the `seq` of the last message received before it; 0 where none."""
+        found: list[int] = []
         with self.reading() as connection:
-            return [last_before(connection, time, timedelta()) for time in times]
+            order = sorted(set(times))
+            # The last one first: between it and the first one, each search has few rows left.
+            last = last_before(connection, order[-1], timedelta()) if order else 0
+            for time in order:
+                low = found[-1] if found else None
+                found.append(last_before(connection, time, timedelta(), low, last))
+        marks = dict(zip(order, found, strict=True))
+        return [marks[time] for time in times]
 
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""
@@ -184,7 +200,7 @@ class SqliteReader:
             columns = "coalesce(sum(messages), 0), coalesce(sum(bytes), 0), count(*), max(last_at)"
             query = f"SELECT {columns} FROM topics{where}"  # noqa: S608  # ours
             topics = connection.execute(query, values).fetchone()
-            query = f"SELECT count(*) FROM dead_letters{where}"  # noqa: S608  # ours
+            query = _LETTERS if patterns is None else _VISIBLE_LETTERS
             dead = connection.execute(query, values).fetchone()[0]
         return Totals(
             messages=topics[0],
@@ -232,8 +248,16 @@ def pattern_text(patterns: Sequence[str] | None) -> str | None:
     return None if patterns is None else json.dumps(list(patterns))
 
 
-def last_before(connection: Any, time: str, distance: timedelta) -> int:
+def last_before(
+    connection: Any,
+    time: str,
+    distance: timedelta,
+    least: int | None = None,
+    most: int | None = None,
+) -> int:
     """Return the `seq` of the last message that was received before `time` + `distance`.
+
+    `least` and `most` are those of an earlier and a later time, where they are known.
 
     Where the two orders differ by at most DISORDER, all messages stored before one that was
     received before `time - DISORDER` were received before `time`; and all that are stored after
@@ -247,6 +271,10 @@ def last_before(connection: Any, time: str, distance: timedelta) -> int:
     if low is None:
         return 0
     low, high = low - 1, high + 1  # received before the bound; received later, or no row
+    if least is not None:
+        low = max(low, least)
+    if most is not None:
+        high = min(high, most + 1)
     while high - low > 1:
         middle = (low + high) // 2
         # Deleted rows leave gaps: take the next row that exists.

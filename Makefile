@@ -170,7 +170,7 @@ $(VENV)/bench.stamp: bench/requirements.lock $(VENV)/run.stamp
 bench: need-broker-bench $(VENV)/bench.stamp ## ours beside the naive design, in one run; BENCH=--quick: does it work?
 	@$(VENV)/bin/python -m bench $(BENCH)
 
-bench-full: ## make bench, and then with ten million rows
+bench-full: ## make bench, then ten million rows, and every page on a full database
 	@$(MAKE) --no-print-directory bench BENCH="--full $(BENCH)"
 
 lock: ## resolve the dependencies anew, with hashes (needs uv)

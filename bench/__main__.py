@@ -16,7 +16,7 @@ from pathlib import Path
 import pika
 
 from appliance.store.sqlite.database import sqlite3
-from bench import scenarios
+from bench import pages, scenarios
 from bench.harness import REPOSITORY, BenchError, MissingError, file_system, find, fsync_ms
 from bench.large import large
 from bench.meter import Measurement, Meter
@@ -30,6 +30,8 @@ from bench.sides.ceilings import Import, start_bare
 from bench.sides.ours import Appliance
 
 _SCENARIOS = ("singles", "singles256", "topics", "batches", "paced", "memory")
+#: Those that take long: only with --full, and, with little in them, with --quick.
+_ONLY_FULL = ("large", "pages")
 _RESULTS = REPOSITORY / "bench" / "results"
 #: Where `--docs` puts the figures: between these lines.
 _DOCS = REPOSITORY / "docs" / "performance.md"
@@ -49,11 +51,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=[*_SCENARIOS, "large"],
+        choices=[*_SCENARIOS, *_ONLY_FULL],
         help="only this; may be given again",
     )  # fmt: skip
     parser.add_argument(
-        "--full", action="store_true", help="also ten million rows; a quarter of an hour in all"
+        "--full",
+        action="store_true",
+        help="also ten million rows, and every page of the console at a million; twenty minutes",
     )
     parser.add_argument(
         "--docs", action="store_true", help="put the figures into docs/performance.md, with a plot"
@@ -114,7 +118,9 @@ def _into_docs(report: Report, plot: str) -> None:
 
 
 def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
-    wanted = set(arguments.only or _SCENARIOS) | ({"large"} if arguments.full else set())
+    wanted = set(arguments.only or _SCENARIOS) | (set(_ONLY_FULL) if arguments.full else set())
+    if arguments.quick and not arguments.only:
+        wanted |= set(_ONLY_FULL) - {"large"}
     scale = scenarios.QUICK if arguments.quick else scenarios.FULL
     meter = Meter(os.cpu_count() or 1, say, arguments.repeat)
     if "batches" in wanted:
@@ -152,6 +158,9 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
         if "large" in wanted:
             measured, report.large = large(meter, ours, scale)
             add(measured)
+        if "pages" in wanted:
+            size, requests = (pages.QUICK, 3) if arguments.quick else (pages.FULL, pages.REQUESTS)
+            report.pages = pages.measure(folder, size, requests, say)
         if meter.repeated:
             report.machine["repeated"] = (
                 f"{meter.repeated} rounds, because others used the machine meanwhile"

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench import pages
 from bench.large import Large
 from bench.meter import BUSY, Measurement
+from bench.pages import Pages
 from bench.scenarios import PACED, Memory, Runs
 from bench.sides.base import Side
+from bench.tables import table
 from bench.targets import Target, judge, median, mib, ratios
 
 
@@ -21,6 +24,7 @@ class Report:
     measurements: list[Measurement] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     large: Large | None = None
+    pages: Pages | None = None
     #: sides that were not measured, and why
     left_out: list[str] = field(default_factory=list)
 
@@ -35,7 +39,7 @@ class Report:
 
     def targets(self) -> list[Target]:
         """Judge what was measured."""
-        return judge(self.measurements, self.memory, self.large)
+        return judge(self.measurements, self.memory, self.large, self.pages)
 
     def text(self) -> str:
         """Return all of it for people."""
@@ -53,16 +57,20 @@ class Report:
         parts = [f"{k}: {v}." for k, v in self.machine.items()]
         parts += [f"Not measured: {why}." for why in self.left_out]
         sides = [[name, side["what"], side["durability"]] for name, side in self.sides.items()]
-        parts += ["", *_table(["side", "description", "meaning of its 202"], sides)]
+        parts += ["", *table(["side", "description", "meaning of its 202"], sides)]
         return "\n".join([*parts, "", *self._figures()])
 
     def _figures(self) -> Iterable[str]:
         yield from self._rates()
         yield from self._latencies()
         yield from self._memory()
+        if self.pages:
+            yield from _titled(pages.title(self.pages), pages.HEADS, pages.rows(self.pages))
         rows = [[t.what, t.wanted, t.measured, "yes" if t.met else "NO"] for t in self.targets()]
         yield from _titled("Targets", ["", "wanted", "measured", "met"], rows)
-        if (busy := max((m.others_share for m in self.measurements), default=0.0)) > BUSY:
+        shares = [m.others_share for m in self.measurements]
+        shares += [self.pages.others_share] if self.pages else []
+        if (busy := max(shares, default=0.0)) > BUSY:
             yield f"OTHERS USED UP TO {100 * busy:.0f} % OF THE MACHINE: only its own ratios count."
 
     def _rates(self) -> Iterable[str]:
@@ -177,14 +185,5 @@ def _cpu_of_all(measurements: Sequence[Measurement]) -> str:
 def _titled(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
     yield f"**{title}**"
     yield ""
-    yield from _table(heads, rows)
+    yield from table(heads, rows)
     yield ""
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    """Draw a table in Markdown, its columns aligned."""
-    widths = [max(len(row[n]) for row in [heads, *rows]) for n in range(len(heads))]
-    for row in [heads, ["-" * width for width in widths], *rows]:
-        rest = zip(row[1:], widths[1:], strict=True)
-        cells = [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in rest)]
-        yield "| " + " | ".join(cells) + " |"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bench.large import READERS, Large
 from bench.meter import Measurement
+from bench.pages import LIMIT_MS, Pages
 from bench.scenarios import BATCHES, PACE, PACED, Memory, singles_name
 
 #: connections -> how many times the naive design
@@ -36,14 +37,18 @@ class Target:
 
 
 def judge(
-    measurements: Sequence[Measurement], memory: Sequence[Memory], large: Large | None = None
+    measurements: Sequence[Measurement],
+    memory: Sequence[Memory],
+    large: Large | None = None,
+    pages: Pages | None = None,
 ) -> list[Target]:
     """Judge what was measured; a target whose scenario did not run is left out."""
     groups: dict[tuple[str, str], list[Measurement]] = {}
     for measured in measurements:
         groups.setdefault((measured.scenario, measured.side), []).append(measured)
     found = [*_singles(groups), *_batches(groups), *_paced(groups), *_flat(memory)]
-    return found + (list(_large(large)) if large else [])
+    found += _large(large) if large else []
+    return [*found, *(_pages(pages) if pages else [])]
 
 
 Groups = dict[tuple[str, str], list[Measurement]]
@@ -123,6 +128,20 @@ def _large(large: Large) -> Iterable[Target]:
         f"{share:.2f} ({large.beside_readers:,.0f}/s, {large.alone:,.0f}/s)",
         share >= _BESIDE_READERS,
     )
+
+
+def _pages(pages: Pages) -> Iterable[Target]:
+    name = f"{len(pages.times)} pages and calls at {pages.size.rows:,} rows"
+    for what, slowest, value in (
+        ("p95 of the slowest", pages.slowest, pages.slowest.wall_p95),
+        ("p95 of its CPU, the dearest", pages.dearest, pages.dearest.cpu_p95),
+    ):
+        yield Target(
+            f"{name}: {what}",
+            f"< {LIMIT_MS:g} ms",
+            f"{value:.1f} ms ({slowest.address})",
+            value < LIMIT_MS,
+        )
 
 
 def _flat(memory: Sequence[Memory]) -> Iterable[Target]:

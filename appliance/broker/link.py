@@ -228,7 +228,9 @@ class Link:
         self._connection.send_together(frames)
 
     async def open_channel(self) -> Channel:
-        """Open one more channel, beside the link's own."""
+        """Open one more channel, beside the link's own. Raises BrokerError."""
+        if self._connection is None:
+            raise BrokerError("broker: not connected")
         opened: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
         try:
             self._connection.channel(on_open_callback=opened.set_result)

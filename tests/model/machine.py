@@ -30,6 +30,8 @@ MOVES = (
 )
 #: Most requests have no idempotency key; the others have one of two, so that keys meet.
 KEYS = st.sampled_from(["", "", "", "k", "l"])
+#: Seconds after which queues that were made anew survive a crash, and are used.
+SETTLED = 4.0
 SECONDS = st.sampled_from([0.0, 0.06, 0.3, 0.6, 2.1, 6.0])
 
 
@@ -45,6 +47,8 @@ class PromiseMachine(RuleBasedStateMachine):
         self._folder = tempfile.TemporaryDirectory(dir=self.template.parent)
         self.world: World | None = None
         self._bodies = 0
+        #: Someone has deleted the queues, and there may be no new ones that a crash would leave.
+        self._were_deleted = False
 
     @initialize(
         own_broker=st.booleans(),
@@ -215,6 +219,9 @@ class PromiseMachine(RuleBasedStateMachine):
     def all_is_mended(self, seconds: float, apis: int, workers: int) -> None:
         self.world.mend()
         while len(self.world.apis) < apis:
+            if self.world.apis and self._were_deleted:
+                self.world.flow(SETTLED)  # the first one alone makes them again
+                self._were_deleted = False
             self.world.apis.append(Api(self.world))
         while len(self.world.workers) < workers:
             self.world.workers.append(Worker(self.world))
@@ -259,11 +266,12 @@ class PromiseMachine(RuleBasedStateMachine):
     def queues_are_deleted(self, which: int, topic: str, seconds: float, crashes: bool) -> None:
         """While they are empty; what is sent then needs a new one.
 
-        There is one API process: a second one that had nothing to send would not notice, and would
-        take the queue that the first one has made again for the old one. Should the broker crash
+        There is one API process, until there are new queues: a second one that does not notice
+        takes the queue that the other one has made again for the old one. Should the broker crash
         within half a second of that, its messages are lost.
         """
         self.world.broker.delete_queues()
+        self._were_deleted = True
         self.post_many(which, topic, 2)
         self.world.flow(seconds)
         if crashes:

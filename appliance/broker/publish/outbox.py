@@ -223,6 +223,15 @@ class Outbox:
         self._unconfirmed_requests = 0
         self._window_bytes = 0
 
+    def abandon(self) -> None:
+        """Count all that was sent and not answered as not kept: from now on nobody is promised it.
+
+        What arrives all the same does no harm. Nothing more may be taken.
+        """
+        for parcel in (*self._unconfirmed.values(), *self._waiting):
+            if parcel.number:
+                self._numbering.settle(parcel.number, [], kept=False)
+
     def expire(self, reason: str) -> None:
         """Answer each parcel past its deadline. `reason` is why the broker took nothing."""
         now = self._clock()

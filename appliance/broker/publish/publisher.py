@@ -86,6 +86,7 @@ class AmqpPublisher:
 
     async def stop(self) -> None:
         """Disconnect. Messages that are not confirmed stay unanswered."""
+        self._outbox.abandon()
         await self._record.close()
         await self._link.close()
 

@@ -1,0 +1,44 @@
+"""Stories in which the promise was broken once, as the machine told them; each is held to since."""
+
+import random
+
+import pytest
+from machine import LosingBrokerMachine, PromiseMachine
+
+pytestmark = pytest.mark.usefixtures("template")
+
+
+def stopped_as_its_connection_breaks(state):
+    """Its last report met a link that was just ending: the stop failed, and it went on."""
+    state.begin(own_broker=False, workers=1, seconds=3.0)
+    state.post_and_wait(topic="a", which=0)
+    state.process_is_stopped(which=0)
+    state.broker_crashes(heard=0, on_disk=0, starts_again=False)
+    state.one_moves(most=1, move="the client hears", which=0)
+
+
+def stopped_with_an_envelope_that_was_given_up(state):
+    """It ended without a word of what it had sent and nobody was promised."""
+    state.begin(own_broker=False, workers=1, seconds=0.0)
+    state.all_is_mended(apis=1, seconds=2.1, workers=1)
+    state.broker_loses(topic="a", which=0)
+    state.nothing_moves(seconds=6.0)
+    state.broker_crashes(heard=0, on_disk=0, starts_again=False)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("machine", "story"),
+    [
+        (PromiseMachine, stopped_as_its_connection_breaks),
+        (LosingBrokerMachine, stopped_with_an_envelope_that_was_given_up),
+    ],
+)
+def test_story_that_broke_the_promise_once_holds(machine, story, seed):
+    """The pauses between two attempts to connect are random."""
+    random.seed(seed)
+    state = machine()
+    try:
+        story(state)
+    finally:
+        state.teardown()

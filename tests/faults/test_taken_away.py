@@ -6,19 +6,17 @@ import os
 import shutil
 import socket
 import sqlite3
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from database_pages import PAGE, pages
 from harness import START_SECONDS, wait_until
 from supervised import Appliance
 from test_killed import kill_all
 
 pytestmark = pytest.mark.slow
-
-PAGE = 8192
 
 
 def log_of(one):
@@ -125,24 +123,6 @@ def test_a_log_harmed_after_a_kill_is_said_at_the_start_and_the_rest_is_kept(
     check_a_loss(load, running)
 
 
-def pages(one, name):
-    """Return the root page of a table or an index, and its leaf pages."""
-    root = one.query("SELECT rootpage FROM sqlite_master WHERE name = ?", name)[0][0]
-    content = one.database.read_bytes()
-    leaves, waiting = [], [root]
-    while waiting:
-        number = waiting.pop()
-        page = content[(number - 1) * PAGE : number * PAGE]
-        if page[0] in (2, 5):  # an interior page
-            count = int.from_bytes(page[3:5])
-            cells = struct.unpack(f">{count}H", page[12 : 12 + 2 * count])
-            waiting += [int.from_bytes(page[at : at + 4]) for at in cells]
-            waiting.append(int.from_bytes(page[8:12]))
-        else:
-            leaves.append(number)
-    return root, sorted(leaves)
-
-
 def test_bits_flipped_in_the_database_are_said_and_all_that_can_be_read_is_rescued(
     running, under_load, tmp_path
 ):
@@ -150,8 +130,8 @@ def test_bits_flipped_in_the_database_are_said_and_all_that_can_be_read_is_rescu
         load.wait_accepted(500, START_SECONDS)
         running.ctl("stop", "worker:*")
         move_log(running)
-        index, _ = pages(running, "messages_topic")
-        _, leaves = pages(running, "messages")
+        index, _ = pages(running.database, "messages_topic")
+        _, leaves = pages(running.database, "messages")
         for page in (index, leaves[-2]):
             flip(running.database, (page - 1) * PAGE)
         running.ctl("start", "worker:*")

@@ -3,10 +3,10 @@
 import json
 import os
 import random
-import struct
 import subprocess
 
 import pytest
+from database_pages import PAGE, pages
 from harness import APPLIANCE
 from store_contents import letter, many
 
@@ -16,7 +16,6 @@ from appliance.store import open_store
 from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.writer import SqliteWriter
 
-PAGE = 8192
 ROWS = 600
 
 
@@ -50,22 +49,8 @@ def ask(path, sql, *values):
         link.close()
 
 
-def pages(path, name):
-    """Return the numbers of a table's or an index's leaf pages; the first is 1."""
-    root = ask(path, "SELECT rootpage FROM sqlite_master WHERE name = ?", name)[0][0]
-    content = path.read_bytes()
-    found, waiting = [], [root]
-    while waiting:
-        number = waiting.pop()
-        page = content[(number - 1) * PAGE : number * PAGE]
-        if page[0] in (2, 5):  # an interior page
-            count = int.from_bytes(page[3:5])
-            cells = struct.unpack(f">{count}H", page[12 : 12 + 2 * count])
-            waiting += [int.from_bytes(page[at : at + 4]) for at in cells]
-            waiting.append(int.from_bytes(page[8:12]))
-        else:
-            found.append(number)
-    return sorted(found)
+def leaves(path, name):
+    return pages(path, name)[1]
 
 
 def flip(path, page, at, mask=0x80):
@@ -107,7 +92,7 @@ def test_a_sound_database_is_rescued_whole(store, tmp_path):
 @pytest.mark.parametrize("which", [0, 7, -1])
 def test_a_damaged_page_of_messages_loses_its_own_rows_only_and_names_them(store, tmp_path, which):
     before = dict(ask(store.path, "SELECT id, body FROM messages"))
-    damaged = pages(store.path, "messages")[which]
+    damaged = leaves(store.path, "messages")[which]
     flip(store.path, damaged, 0)  # the kind of page
     rescued = rescue(store, tmp_path)
     after = dict(ask(rescued.path, "SELECT id, body FROM messages"))
@@ -121,14 +106,14 @@ def test_a_damaged_page_of_messages_loses_its_own_rows_only_and_names_them(store
 
 
 def test_a_damaged_index_loses_nothing(store, tmp_path):
-    flip(store.path, pages(store.path, "sqlite_autoindex_messages_1")[1], 0)
+    flip(store.path, leaves(store.path, "sqlite_autoindex_messages_1")[1], 0)
     rescued = rescue(store, tmp_path)
     assert rescued.rows["messages"] == ROWS
     assert not rescued.lost
 
 
 def test_a_damaged_small_table_takes_no_other_with_it(store, tmp_path):
-    flip(store.path, pages(store.path, "sources")[0], 0)
+    flip(store.path, leaves(store.path, "sources")[0], 0)
     rescued = rescue(store, tmp_path)
     assert rescued.unknown == ["sources"]
     assert rescued.rows["messages"] == ROWS
@@ -140,7 +125,7 @@ def test_any_flipped_bits_of_rows_and_indexes_leave_a_sound_copy_that_ends(store
     places = [
         number
         for name in ("messages", "sqlite_autoindex_messages_1", "messages_topic", "dead_letters")
-        for number in pages(store.path, name)
+        for number in leaves(store.path, name)
     ]
     for _ in range(8):
         flip(store.path, chance.choice(places), chance.randrange(PAGE), 1 << chance.randrange(8))
@@ -157,7 +142,7 @@ def test_a_file_that_is_no_database_is_said_and_nothing_is_left(store, tmp_path)
 
 def test_the_command_says_what_is_lost_and_restore_puts_the_rest_in_place(store, data):
     folder = {"APPLIANCE_DATA": str(data)}
-    flip(store.path, pages(store.path, "messages")[3], 0)
+    flip(store.path, leaves(store.path, "messages")[3], 0)
     found = run(folder, "verify")
     assert found.returncode == 1
     assert "appliance backup --rescue" in found.stderr

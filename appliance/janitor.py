@@ -29,11 +29,17 @@ _BACKUP_AGAIN: Final = 900.0
 _log: Any = structlog.get_logger(__name__)
 
 
-def run(config: Config, store: Store, pulse: Pulse) -> None:
-    """Look after the database until SIGTERM or SIGINT."""
-    janitor = Janitor(config, store, pulse)
+def told_to_stop() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set from now on."""
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: janitor.stop())
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def run(config: Config, store: Store, pulse: Pulse, stop: threading.Event) -> None:
+    """Look after the database until `stop` is set."""
+    janitor = Janitor(config, store, pulse, stop)
     pulse.ready()
     janitor.run()
     pulse.stopping()
@@ -42,9 +48,9 @@ def run(config: Config, store: Store, pulse: Pulse) -> None:
 class Janitor:
     """Runs every duty when it is due."""
 
-    def __init__(self, config: Config, store: Store, pulse: Pulse) -> None:
+    def __init__(self, config: Config, store: Store, pulse: Pulse, stop: threading.Event) -> None:
         self._pulse = pulse
-        self._stop = threading.Event()
+        self._stop = stop
         self.duties: list[Duty] = [*store.duties(self.rest)]
         if config.backup_every:
             backups = _ScheduledBackups(config, store.backup, self)
@@ -52,17 +58,13 @@ class Janitor:
             self.duties.append(Duty(backups.make_if_due, _BACKUP_AGAIN, complaint))
 
     def run(self) -> None:
-        """Work until `stop`."""
+        """Work until it is told to stop."""
         for duty in self.duties:
             duty.due = time.monotonic() + _FIRST
         while not self.rest(min(duty.due for duty in self.duties) - time.monotonic()):
             for duty in self.duties:
                 if duty.due <= time.monotonic() and not self._stop.is_set():
                     duty.due = time.monotonic() + self.perform(duty)
-
-    def stop(self) -> None:
-        """Have `run` end soon; a signal's handler may call it."""
-        self._stop.set()
 
     def rest(self, seconds: float) -> bool:
         """Wait and beat; return whether to stop."""

@@ -44,7 +44,8 @@ def test_database_whose_disk_fails_is_stored_to_when_it_works_again(running, und
             time.sleep(BAD_SECONDS)
         load.wait_accepted(200, START_SECONDS)
     load.verify()
-    assert running.log.count("storing failed") == said + 1, running.logs()
+    # Each kind of it is said once. SQLite takes a read that fails in a statement for damage.
+    assert said < running.log.count("storing failed") <= said + 2, running.logs()
     assert pids(running, *WORKERS) == before
     assert "Traceback" not in running.log
 

@@ -13,18 +13,18 @@ from appliance.store import open_store
 
 
 @pytest.fixture
-def janitor(tmp_path):
-    made = []
+def stop():
+    return threading.Event()
 
+
+@pytest.fixture
+def janitor(tmp_path, stop):
     def make(**values):
         environ = {f"APPLIANCE_{name.upper()}": value for name, value in values.items()}
         config = configuration.load({"APPLIANCE_DATA": str(tmp_path), **environ})
-        made.append(Janitor(config, open_store(config), Pulse(config, "janitor")))
-        return made[-1]
+        return Janitor(config, open_store(config), Pulse(config, "janitor"), stop)
 
-    yield make
-    for each in made:
-        each.stop()
+    return make
 
 
 @pytest.fixture
@@ -96,11 +96,11 @@ def test_a_failing_duty_is_logged_once_and_so_is_its_end(janitor, tmp_path, monk
     assert said[1:] == ["scheduled backup made", "scheduled backup works again"]
 
 
-def test_the_janitor_ends_soon_after_it_is_told_to(janitor, database):
+def test_the_janitor_ends_soon_after_it_is_told_to(janitor, database, stop):
     keeper = janitor()
     thread = threading.Thread(target=keeper.run)
     thread.start()
     time.sleep(0.1)
-    keeper.stop()
+    stop.set()
     thread.join(10)
     assert not thread.is_alive()

@@ -182,6 +182,7 @@ def janitor(config: Config) -> None:
     from appliance.store import open_store
 
     setup.configure(config, "janitor")
+    stop = janitor.told_to_stop()  # before a thread looks a name up, which can take long
     store = open_store(config)
     with (
         store.in_use(),
@@ -190,7 +191,7 @@ def janitor(config: Config) -> None:
         alert_watch.watching(config, store.reader) as watch,
         board.shown(config, "janitor", watch.numbers),
     ):
-        janitor.run(config, store, pulse)
+        janitor.run(config, store, pulse, stop)
 
 
 @click.command()

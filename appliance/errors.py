@@ -32,6 +32,7 @@ ApplianceError
 │   ├── InUseError         another process uses it, or is restoring it
 │   ├── UnstorableError    the database is well, but refuses what is to be stored
 │   ├── SlowReadError      a search that came to nothing in its time
+│   │   └── SearchBusyError    a search that had little time, beside those of others
 │   ├── StoreFullError     no room on the store's disk
 │   └── BackupError        a copy of the database can't be made or used
 │       ├── BackupBusyError    another one is being made
@@ -213,6 +214,10 @@ class SlowReadError(StoreError):
     def public(self) -> str:
         """The message: it speaks of what the client asked."""
         return str(self)
+
+
+class SearchBusyError(SlowReadError):
+    """A search that had little time, beside those of others, and came to nothing in it."""
 
 
 class StoreFullError(StoreError):

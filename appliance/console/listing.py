@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from werkzeug.datastructures import MultiDict
 
 from appliance.console.page_words import plural, whole_text
+from appliance.console.rights import principal
 from appliance.errors import InputError
 from appliance.model.conditions import json_path, parse_condition
 from appliance.model.cursors import parse_seq_cursor, seq_cursor
@@ -206,7 +207,7 @@ def _read(reader: Reader, listing: Listing, limit: int) -> tuple[Page[StoredMess
         )
         page = reader.page(window, limit, _PAGE_BYTES)
         return page, _found(page, is_complete=True)
-    found = reader.find(wanted, span, limit, _PAGE_BYTES)
+    found = reader.find(wanted, span, limit, _PAGE_BYTES, asker=principal().name)
     return found, _found(found, is_complete=found.is_complete)
 
 

@@ -9,7 +9,7 @@ from flask import Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from appliance.console.session_cookie import take
-from appliance.errors import ApplianceError, InputError, StoreError
+from appliance.errors import ApplianceError, InputError, SlowReadError, StoreError
 
 _log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ def of_error(error: Exception) -> Response:
         return error_page(error.code or 500)
     if isinstance(error, InputError):
         return error_page(400, f"{error.public}.")
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreError) and not isinstance(error, SlowReadError):
         _log.warning("store unavailable", error=str(error))
         return error_page(503, wait=2.0)
     if isinstance(error, ApplianceError):

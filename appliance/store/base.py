@@ -129,20 +129,29 @@ class Reader(Protocol):
         """Yield up to `limit` messages (None: all that are stored now) in short lists."""
 
     def find(
-        self, wanted: MessageFilter, span: Span, limit: int, max_bytes: int = PAGE_BYTES
+        self,
+        wanted: MessageFilter,
+        span: Span,
+        limit: int,
+        max_bytes: int = PAGE_BYTES,
+        *,
+        asker: str = "",
     ) -> Found:
         """Return up to `limit` messages that the filter wants, with up to `max_bytes` of bodies.
 
         A search ends after some seconds; `Found` says how far it came, and the next one goes on
-        there. Raises SlowReadError where it came to nothing in its time.
+        there. Raises SlowReadError where it came to nothing in its time. Few searches can take long
+        at once, and fewer of one `asker`: any other ends early with what it has, or raises
+        SearchBusyError where it has nothing.
         """
 
     def find_pieces(
-        self, wanted: MessageFilter, span: Span, limit: int | None = None
+        self, wanted: MessageFilter, span: Span, limit: int | None = None, *, asker: str = ""
     ) -> Iterator[list[StoredMessage]]:
         """Yield up to `limit` messages (None: all that are stored now) that the filter wants.
 
-        They come in short lists. One that is empty says that the search is still under way.
+        They come in short lists. One that is empty says that the search is still under way. Beside
+        many other searches the lists are shorter.
         """
 
     def marks(self, times: Sequence[str]) -> list[int]:

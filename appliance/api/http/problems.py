@@ -34,6 +34,7 @@ from appliance.errors import (
     RefusedError,
     RestartError,
     SchemaError,
+    SearchBusyError,
     SlowReadError,
     StoreError,
     StoreFullError,
@@ -53,6 +54,8 @@ RETRY_BROKER_SECONDS: Final = 2
 RETRY_STORE_SECONDS: Final = 2
 #: The same for a backup while another one is made: a gigabyte takes a few seconds.
 RETRY_BACKUP_SECONDS: Final = 10
+#: The same for a search beside others that take long: each of them ends within that time.
+RETRY_SEARCH_SECONDS: Final = 3
 #: The same for the checks of the machine, which take some seconds.
 RETRY_BUSY_SECONDS: Final = 5
 #: The same for a message to be quarantined: the budget is one of minutes.
@@ -157,6 +160,9 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
     RefusedError: ProblemType(503, "refused", "Not accepted, and not kept", RETRY_BROKER_SECONDS),
     DeadlineError: ProblemType(503, "not-confirmed", "Not confirmed in time", RETRY_BROKER_SECONDS),
     BrokerError: ProblemType(503, "broker-unavailable", "Broker unavailable", RETRY_BROKER_SECONDS),
+    SearchBusyError: ProblemType(
+        503, "search-busy", "Too many searches at once", RETRY_SEARCH_SECONDS
+    ),
     SlowReadError: ProblemType(503, "slow-search", "Search took too long", RETRY_STORE_SECONDS),
     StoreFullError: ProblemType(503, "disk-full", "Disk full", RETRY_STORE_SECONDS),
     SchemaError: ProblemType(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from flask import Response, request
+from flask import Response, g, request
 
 from appliance.api.views import formats, pages, parameters, visible
 from appliance.api.views.answers import csv_answer, json_answer, ndjson_answer
@@ -55,7 +55,7 @@ class Asked:
                 ),
             }
             return json_answer({"messages": [*map(formats.message, page.rows)], **members})
-        found = reader.find(wanted, span, limit)
+        found = reader.find(wanted, span, limit, asker=g.principal.name)
         return json_answer(
             {
                 "messages": [_shown(row, wanted.words) for row in found.rows],
@@ -68,7 +68,7 @@ class Asked:
         if (topic := wanted.nothing_but_topic) is not None:
             pieces = reader.pieces(_window(wanted, topic, span), self.limit)
         else:
-            pieces = reader.find_pieces(wanted, span, self.limit)
+            pieces = reader.find_pieces(wanted, span, self.limit, asker=g.principal.name)
         return self._stream(pieces)
 
     def _stream(self, pieces: Iterator[list[StoredMessage]]) -> Response:

@@ -25,12 +25,15 @@ from appliance.store.sqlite.search_index import IndexTrouble, Lookup, SearchInde
 FIND_SECONDS: Final = 2.0
 #: Seconds more for one row: a statement that takes longer is ended.
 _PATIENCE: Final = 1.0
+#: The same for a search that must be quick.
+QUICK_SECONDS: Final = 0.05
+_QUICK_PATIENCE: Final = 0.05
 #: Steps of SQLite's machine between two looks at the clock: about a millisecond.
 _STEPS: Final = 20_000
 #: Topics that are read side by side. Where there are more, all messages are looked at in order.
 _MOST_TOPICS: Final = 100
-#: Candidates between two looks at the clock.
-_LOOK_EVERY: Final = 64
+#: Candidates between two looks at the clock: in a long body, words are looked for for milliseconds.
+_LOOK_EVERY: Final = 8
 
 COLUMNS: Final = (
     "seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB), content_type, meta"
@@ -69,22 +72,27 @@ def find(
     newest: int,
     limit: int,
     max_bytes: int,
+    *,
+    is_quick: bool = False,
 ) -> Found:
     """Return a page of the rows within `bounds` that a filter wants.
 
-    `newest` is the last row that is stored. Raises SlowReadError where not even one row could be
-    looked at in time.
+    `is_quick` says that it must not take long. `newest` is the last row that is stored. Raises
+    SlowReadError where not even one row could be looked at in time.
     """
-    with _bounded(connection, FIND_SECONDS + _PATIENCE):
+    seconds, patience = FIND_SECONDS, _PATIENCE
+    if is_quick:
+        seconds, patience = QUICK_SECONDS, _QUICK_PATIENCE
+    with _bounded(connection, seconds + patience):
         try:
             names = _topics(connection, wanted)
             with index.lookup(wanted.words, names, connection) as lookup:
                 search = _Search(connection, lookup, wanted, bounds, newest)
-                return search.run(limit, max_bytes, time.monotonic() + FIND_SECONDS)
+                return search.run(limit, max_bytes, time.monotonic() + seconds)
         except IndexTrouble as trouble:
             index.fails(trouble.__cause__ or trouble)
         search = _Search(connection, None, wanted, bounds, newest)
-        return search.run(limit, max_bytes, time.monotonic() + FIND_SECONDS)
+        return search.run(limit, max_bytes, time.monotonic() + seconds)
 
 
 class _Search:

@@ -11,13 +11,8 @@ from typing import Any, Final
 from appliance.store.paging import take
 from appliance.store.rows import Followed, Glance, Preview, StoredMessage, Stretch
 from appliance.store.sqlite.finder import COLUMNS
-from appliance.store.sqlite.reader import (
-    DISORDER,
-    MATCHES,
-    SqliteReader,
-    last_before,
-    pattern_text,
-)
+from appliance.store.sqlite.marks import DISORDER, last_before
+from appliance.store.sqlite.reader import MATCHES, SqliteReader, pattern_text
 
 #: Messages and bytes of bodies in one part.
 _PART_ROWS: Final = 500

@@ -7,11 +7,10 @@ export of everything is a series of small reads, each going on where the last on
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.model import timestamps
+from appliance.errors import SearchBusyError, SlowReadError
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.paging import found_pieces, pieces, take
 from appliance.store.rows import (
@@ -25,15 +24,13 @@ from appliance.store.rows import (
     Totals,
     Window,
 )
+from appliance.store.search_places import MOST, MOST_OF_ONE, SearchPlaces
 from appliance.store.sqlite import finder, migrations, paths, topic_list
 from appliance.store.sqlite.connections import ThreadConnections
 from appliance.store.sqlite.database import sqlite3, store_error
+from appliance.store.sqlite.marks import DISORDER, last_before, marks_of
 from appliance.store.sqlite.search_index import SearchIndex
 from appliance.store.sqlite.tables import check_tables
-
-#: The most by which the order of `received_at` differs from that of `seq`: longer than any message
-#: waits between being received and being put into the queue.
-DISORDER: Final = timedelta(minutes=10)
 
 #: A condition: the topic matches one of the patterns, or there are none. A pattern has no character
 #: but `*` that means something to GLOB.
@@ -63,6 +60,7 @@ class SqliteReader:
         self._path = path
         self._connections = ThreadConnections(path)
         self._index = SearchIndex(path)
+        self._places = SearchPlaces()
 
     def close(self) -> None:
         """Close every thread's connection; no thread may be reading."""
@@ -140,12 +138,33 @@ class SqliteReader:
         return pieces(self.page, window, self.last_seq(), limit)
 
     def find(
-        self, wanted: MessageFilter, span: Span, limit: int, max_bytes: int = PAGE_BYTES
+        self,
+        wanted: MessageFilter,
+        span: Span,
+        limit: int,
+        max_bytes: int = PAGE_BYTES,
+        *,
+        asker: str = "",
     ) -> Found:
         """Return up to `limit` messages that the filter wants, in a search that is short.
 
-        Raises SlowReadError where it came to nothing in its time.
+        Raises SlowReadError where it came to nothing in its time, SearchBusyError where it needs
+        more time than there is beside the searches of others.
         """
+        with self._places.place(asker) as has_place:
+            found = self._find(wanted, span, limit, max_bytes, has_place=has_place)
+        if not (has_place or found.rows or found.is_complete):
+            raise SearchBusyError(
+                f"{MOST_OF_ONE} searches of one token, and {MOST} in all, can take long at once, "
+                "and this one takes long; wait until another has ended, or ask for one topic, for "
+                "less time (since, until), or for fewer conditions"
+            )
+        return found
+
+    def _find(
+        self, wanted: MessageFilter, span: Span, limit: int, max_bytes: int, *, has_place: bool
+    ) -> Found:
+        """Search; without a place, one that takes long ends early, at worst where it began."""
         with self.reading() as connection:
             newest = _last_seq(connection)
             low = -(2**63) if span.after is None else span.after
@@ -155,15 +174,25 @@ class SqliteReader:
             if wanted.until is not None:
                 high = min(high, last_before(connection, wanted.until, DISORDER) + 1)
             bounds = finder.Range(low, high, descending=span.after is None)
-            return finder.find(connection, self._index, wanted, bounds, newest, limit, max_bytes)
+            try:
+                return finder.find(
+                    connection, self._index, wanted, bounds, newest, limit, max_bytes,
+                    is_quick=not has_place,
+                )  # fmt: skip
+            except SlowReadError:
+                if has_place:
+                    raise
+                start = bounds.high if bounds.descending else bounds.low
+                return Found([], True, start, newest, is_complete=False)
 
     def find_pieces(
-        self, wanted: MessageFilter, span: Span, limit: int | None = None
+        self, wanted: MessageFilter, span: Span, limit: int | None = None, *, asker: str = ""
     ) -> Iterator[list[StoredMessage]]:
         """Yield up to `limit` messages (None: all that are stored now) that the filter wants."""
 
         def find(span: Span, count: int, max_bytes: int) -> Found:
-            return self.find(wanted, span, count, max_bytes)
+            with self._places.place(asker) as has_place:
+                return self._find(wanted, span, count, max_bytes, has_place=has_place)
 
         return found_pieces(find, span, limit)
 
@@ -174,16 +203,8 @@ class SqliteReader:
 
     def marks(self, times: Sequence[str]) -> list[int]:
         """Return for each time the `seq` of the last message received before it; 0 where none."""
-        found: list[int] = []
         with self.reading() as connection:
-            order = sorted(set(times))
-            # The last one first: between it and the first one, each search has few rows left.
-            last = last_before(connection, order[-1], timedelta()) if order else 0
-            for time in order:
-                low = found[-1] if found else None
-                found.append(last_before(connection, time, timedelta(), low, last))
-        marks = dict(zip(order, found, strict=True))
-        return [marks[time] for time in times]
+            return marks_of(connection, times)
 
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""
@@ -246,43 +267,3 @@ def _last_seq(connection: Any) -> int:
 def pattern_text(patterns: Sequence[str] | None) -> str | None:
     """Return the patterns as the condition MATCHES takes them."""
     return None if patterns is None else json.dumps(list(patterns))
-
-
-def last_before(
-    connection: Any,
-    time: str,
-    distance: timedelta,
-    least: int | None = None,
-    most: int | None = None,
-) -> int:
-    """Return the `seq` of the last message that was received before `time` + `distance`.
-
-    `least` and `most` are those of an earlier and a later time, where they are known.
-
-    Where the two orders differ by at most DISORDER, all messages stored before one that was
-    received before `time - DISORDER` were received before `time`; and all that are stored after
-    the last one that was received before `time + DISORDER` were not.
-    """
-    moved = datetime.fromisoformat(time).timestamp() + distance.total_seconds()
-    bound = timestamps.timestamp(min(max(0.0, moved), timestamps.LAST_SECOND))
-    low, high = connection.execute(
-        "SELECT (SELECT min(seq) FROM messages), (SELECT max(seq) FROM messages)"
-    ).fetchone()
-    if low is None:
-        return 0
-    low, high = low - 1, high + 1  # received before the bound; received later, or no row
-    if least is not None:
-        low = max(low, least)
-    if most is not None:
-        high = min(high, most + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        # Deleted rows leave gaps: take the next row that exists.
-        seq, received_at = connection.execute(
-            "SELECT seq, received_at FROM messages WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
-        ).fetchone() or (high, bound)
-        if received_at < bound:
-            low = seq
-        else:
-            high = middle
-    return int(low)

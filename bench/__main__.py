@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 import platform
@@ -16,7 +17,7 @@ from pathlib import Path
 import pika
 
 from appliance.store.sqlite.database import sqlite3
-from bench import pages, scenarios
+from bench import beside, pages, scenarios
 from bench.harness import REPOSITORY, BenchError, MissingError, file_system, find, fsync_ms
 from bench.large import large
 from bench.meter import Measurement, Meter
@@ -31,7 +32,7 @@ from bench.sides.ours import Appliance
 
 _SCENARIOS = ("singles", "singles256", "topics", "batches", "paced", "memory")
 #: Those that take long: only with --full, and, with little in them, with --quick.
-_ONLY_FULL = ("large", "pages")
+_ONLY_FULL = ("large", "beside", "pages")
 _RESULTS = REPOSITORY / "bench" / "results"
 #: Where `--docs` puts the figures: between these lines.
 _DOCS = REPOSITORY / "docs" / "performance.md"
@@ -57,7 +58,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also ten million rows, and every page of the console at a million; twenty minutes",
+        help="also ten million rows, intake beside the indexer and streams, and every page of the "
+        "console on a full database; twenty minutes",
     )
     parser.add_argument(
         "--docs", action="store_true", help="put the figures into docs/performance.md, with a plot"
@@ -149,6 +151,9 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
             add(scenarios.paced(meter, pair, scale))
         if "topics" in wanted:
             add(scenarios.many_topics(meter, pair, scale))
+        if "beside" in wanted:
+            short = dataclasses.replace(scale, seconds=scale.warm_up) if arguments.quick else scale
+            report.beside = beside.measure(meter, ours, appliance, short)
         if "batches" in wanted:
             add(_batches(meter, ours, folder, scale, report))
         if "memory" in wanted:

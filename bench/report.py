@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import pages
+from bench import beside, pages
+from bench.beside import Pair
 from bench.large import Large
 from bench.meter import BUSY, Measurement
 from bench.pages import Pages
@@ -13,6 +14,9 @@ from bench.scenarios import PACED, Memory, Runs
 from bench.sides.base import Side
 from bench.tables import table
 from bench.targets import Target, judge, median, mib, ratios
+
+#: Pages in the table, the slowest first; the JSON has all of them.
+_PAGES_SHOWN = 25
 
 
 @dataclass
@@ -24,6 +28,7 @@ class Report:
     measurements: list[Measurement] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     large: Large | None = None
+    beside: list[Pair] = field(default_factory=list)
     pages: Pages | None = None
     #: sides that were not measured, and why
     left_out: list[str] = field(default_factory=list)
@@ -35,11 +40,13 @@ class Report:
     @property
     def wrong_rows(self) -> int:
         """Rows that are missing, twice or never accepted, over all sides that promise that."""
-        return sum(m.wrong_rows for m in self.measurements if m.side in ("ours", "naive"))
+        pairs = [each for pair in self.beside for each in (pair.without, pair.beside)]
+        promised = [m for m in self.measurements if m.side in ("ours", "naive")]
+        return sum(m.wrong_rows for m in (*promised, *pairs))
 
     def targets(self) -> list[Target]:
         """Judge what was measured."""
-        return judge(self.measurements, self.memory, self.large, self.pages)
+        return judge(self.measurements, self.memory, self.large, self.pages, self.beside)
 
     def text(self) -> str:
         """Return all of it for people."""
@@ -64,11 +71,18 @@ class Report:
         yield from self._rates()
         yield from self._latencies()
         yield from self._memory()
+        if self.beside:
+            yield from _titled(beside.TITLE, beside.HEADS, beside.rows(self.beside))
         if self.pages:
-            yield from _titled(pages.title(self.pages), pages.HEADS, pages.rows(self.pages))
+            shown = pages.rows(self.pages)[:_PAGES_SHOWN]
+            title = (
+                f"{pages.title(self.pages)}; the {len(shown)} slowest of {len(self.pages.times)}"
+            )
+            yield from _titled(title, pages.HEADS, shown)
         rows = [[t.what, t.wanted, t.measured, "yes" if t.met else "NO"] for t in self.targets()]
         yield from _titled("Targets", ["", "wanted", "measured", "met"], rows)
         shares = [m.others_share for m in self.measurements]
+        shares += [pair.beside.others_share for pair in self.beside]
         shares += [self.pages.others_share] if self.pages else []
         if (busy := max(shares, default=0.0)) > BUSY:
             yield f"OTHERS USED UP TO {100 * busy:.0f} % OF THE MACHINE: only its own ratios count."

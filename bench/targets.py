@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.beside import LEAST, Pair, shares
 from bench.large import READERS, Large
 from bench.meter import Measurement
 from bench.pages import LIMIT_MS, Pages
@@ -41,6 +42,7 @@ def judge(
     memory: Sequence[Memory],
     large: Large | None = None,
     pages: Pages | None = None,
+    pairs: Sequence[Pair] = (),
 ) -> list[Target]:
     """Judge what was measured; a target whose scenario did not run is left out."""
     groups: dict[tuple[str, str], list[Measurement]] = {}
@@ -48,6 +50,7 @@ def judge(
         groups.setdefault((measured.scenario, measured.side), []).append(measured)
     found = [*_singles(groups), *_batches(groups), *_paced(groups), *_flat(memory)]
     found += _large(large) if large else []
+    found += _beside(pairs)
     return [*found, *(_pages(pages) if pages else [])]
 
 
@@ -128,6 +131,16 @@ def _large(large: Large) -> Iterable[Target]:
         f"{share:.2f} ({large.beside_readers:,.0f}/s, {large.alone:,.0f}/s)",
         share >= _BESIDE_READERS,
     )
+
+
+def _beside(pairs: Sequence[Pair]) -> Iterable[Target]:
+    for name, found in shares(pairs).items():
+        yield Target(
+            f"intake beside {name} / without",
+            f">= {LEAST:g}",
+            f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})",
+            median(found) >= LEAST,
+        )
 
 
 def _pages(pages: Pages) -> Iterable[Target]:

@@ -28,7 +28,7 @@ class Appliance:
     """The appliance in a folder of its own; the broker outlives a stop of the rest."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder = folder
+        self.folder = folder
         self._stack = stack
         self.env = {
             "APPLIANCE_DATA": str(folder / "data"),
@@ -38,12 +38,13 @@ class Appliance:
             "APPLIANCE_LOG_FORMAT": "json",
         }
         self.config = configuration.load(self.env)
-        self.broker = self._start("broker", "broker")
+        self.broker = self.start_program("broker", "broker")
         port = self.config.amqp.port
         wait_until("the broker listens", lambda: listening(port), [self.broker])
 
-    def _start(self, name: str, command: str) -> Program:
-        program = Program(name, appliance(command), self._folder, self.env)
+    def start_program(self, name: str, command: str) -> Program:
+        """Start one of the appliance's commands; it ends with the run at the latest."""
+        program = Program(name, appliance(command), self.folder, self.env)
         self._stack.callback(program.stop)
         return program
 
@@ -55,9 +56,9 @@ class Appliance:
 
     def start(self) -> Side:
         """Start API and workers and wait until a message sent now would be stored."""
-        self._start("migrate", "migrate").wait(60)
-        api = self._start("api", "api")
-        workers = [self._start(f"worker-{n}", "worker") for n in range(WORKERS)]
+        self.start_program("migrate", "migrate").wait(60)
+        api = self.start_program("api", "api")
+        workers = [self.start_program(f"worker-{n}", "worker") for n in range(WORKERS)]
         wait_until("our API is ready", self._ready, [api, *workers, self.broker])
         return Side(
             name="ours",

@@ -5,8 +5,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from bench.beside import Pair
 from bench.large import Large
 from bench.meter import Measurement
+from bench.pages import QUICK, Pages, PageTime
 from bench.plot import svg
 from bench.report import Report
 from bench.scenarios import BATCHES, singles_name
@@ -85,3 +87,35 @@ def test_the_plot_is_xml_with_a_bar_for_each_side():
     picture = svg(measured("ours", 3, 4) + measured("a < b & c", 1, 2), [SINGLES, "not measured"])
     texts = ["".join(e.itertext()) for e in ET.fromstring(picture).iter() if e.tag.endswith("text")]
     assert texts == [f"{SINGLES}: stored a second", "ours", "4", "a < b & c", "2"]
+
+
+def pair(without, beside, cpu=30.0):
+    rounds = (Measurement("", "ours", 0, rate) for rate in (without, beside))
+    found = Pair("a load", *rounds)
+    found.without.cpu_us = {"api": 30.0, "broker": 20.0, "worker": 10.0}
+    found.beside.cpu_us = {"api": cpu, "broker": 20.0, "worker": 10.0, "indexer": 2.5}
+    return found
+
+
+def test_intake_beside_something_is_judged_by_the_median_of_its_pairs():
+    pairs = [pair(100, 99), pair(100, 96, 36.0), pair(100, 50)]
+    found = verdicts([], pairs=pairs)["intake beside a load / without"]
+    assert (found.measured, found.met) == ("0.96 (0.50 to 0.99)", True)
+    assert not verdicts([], pairs=pairs[1:])["intake beside a load / without"].met
+    report = Report({}, beside=pairs)
+    row = next(line for line in report.text().splitlines() if line.startswith("| a load "))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == [
+        "100", "96", "0.96", "0.50 to 0.99", "30.0", "20.0", "10.0", "1.00", "2.5", "0.0", "0",
+    ]  # fmt: skip
+    pairs[0].without.wrong_rows = 2
+    assert report.wrong_rows == 2
+
+
+@pytest.mark.parametrize(("p95", "met"), [(19.9, True), (20.0, False)])
+def test_pages_are_judged_by_the_slowest_of_them(p95, met):
+    times = [PageTime("/a", 1.0, p95, 1.0, 2.0, 1.0), PageTime("/b", 1.0, 2.0, 1.0, 3.0, 1.0)]
+    report = Report({}, pages=Pages(QUICK, times, 0.0))
+    wall, cpu = report.targets()
+    assert (wall.measured, wall.met) == (f"{p95} ms (/a)", met)
+    assert (cpu.measured, cpu.met) == ("3.0 ms (/b)", True)
+    assert "4,000 messages, 50 topics" in report.text()

@@ -27,7 +27,7 @@ ORDER: Final = [
     ["credentials"],
     ["broker", "store"],
     ["auth", "deletion", "metrics", "readiness", "redrive", "schemas"],
-    ["alerts", "worker", "janitor"],
+    ["alerts", "history", "worker", "janitor"],
     ["supervision"],
     ["client"],
     ["operations"],

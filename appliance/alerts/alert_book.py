@@ -4,8 +4,8 @@ It is kept in the run folder, so that a restart raises nothing twice and forgets
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ from appliance.model.timestamps import timestamp
 
 #: AlertNews that wait for delivery; beyond, the oldest are given up.
 _MOST_PENDING: Final = 100
+#: Alerts that are over and still remembered.
+_MOST_OVER: Final = 50
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -46,17 +48,24 @@ class AlertNews:
     at: str
 
 
+@dataclass
+class AlertPages:
+    """What the book holds: raised alerts, news that were not delivered, those that are over."""
+
+    raised: list[Alert] = field(default_factory=list)
+    pending: list[AlertNews] = field(default_factory=list)
+    over: list[AlertNews] = field(default_factory=list)
+
+
 class AlertBook:
     """Used by one thread."""
 
     def __init__(self, config: Config) -> None:
         self._path = path(config)
-        self.raised: dict[str, Alert] = {}
-        self.pending: list[AlertNews] = []
         self._seen: dict[str, float] = {}  # conditions that have to last for a while
-        for each in _read(self._path).get("raised", ()):
-            self.raised[each.key] = each
-        self.pending = list(_read(self._path).get("pending", ()))
+        kept = _read(self._path)
+        self.raised = {each.key: each for each in kept.raised}
+        self.pending, self._over = kept.pending, kept.over
 
     def update(self, found: Sequence[AlertCondition], now: float) -> list[AlertNews]:
         """Take over the conditions of this moment (Unix time); return what is new."""
@@ -74,16 +83,15 @@ class AlertBook:
                 self.raised[key] = alert
                 news.append(AlertNews(alert, False, timestamp(now)))
         over = [key for key in self.raised if key not in conditions]
-        news += [AlertNews(self.raised.pop(key), True, timestamp(now)) for key in over]
-        return news
+        ended = [AlertNews(self.raised.pop(key), True, timestamp(now)) for key in over]
+        self._over += ended
+        return news + ended
 
     def keep(self) -> None:
         """Write the book; where that fails, a restart may say something twice."""
         del self.pending[:-_MOST_PENDING]
-        content = {
-            "raised": [asdict(each) for each in self.raised.values()],
-            "pending": [asdict(each) for each in self.pending],
-        }
+        del self._over[:-_MOST_OVER]
+        content = asdict(AlertPages([*self.raised.values()], self.pending, self._over))
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             files.write_private(self._path, json.dumps(content))
@@ -98,19 +106,27 @@ def path(config: Config) -> Path:
 
 def raised(config: Config) -> list[Alert]:
     """Return the alerts that are raised, as the book says; any process may ask."""
-    found: list[Alert] = list(_read(path(config)).get("raised", ()))
-    return found
+    return alert_pages(config).raised
 
 
-def _read(file: Path) -> dict[str, list[Any]]:
+def alert_pages(config: Config) -> AlertPages:
+    """Return all that the book holds; any process may ask."""
+    return _read(path(config))
+
+
+def _read(file: Path) -> AlertPages:
     try:
         content = json.loads(file.read_text())
-        return {
-            "raised": [Alert(**each) for each in content["raised"]],
-            "pending": [
-                AlertNews(Alert(**each["alert"]), bool(each["is_over"]), str(each["at"]))
-                for each in content["pending"]
-            ],
-        }
+        return AlertPages(
+            [Alert(**each) for each in content["raised"]],
+            _news(content["pending"]),
+            _news(content.get("over", ())),  # an earlier version remembered none
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
+        return AlertPages()
+
+
+def _news(kept: Iterable[Any]) -> list[AlertNews]:
+    return [
+        AlertNews(Alert(**each["alert"]), bool(each["is_over"]), str(each["at"])) for each in kept
+    ]

@@ -83,6 +83,8 @@ def _disks(services: Services, found: Samples) -> None:
         found.setdefault("disk_free_bytes", {})[label] = disk.free
         found.setdefault("disk_size_bytes", {})[label] = disk.total
         found.setdefault("disk_floor_bytes", {})[label] = disk.floor
+    if (full_at := services.chronicler.full_at()) is not None:
+        found["disk_full_timestamp_seconds"] = {("data",): round(full_at)}
 
 
 def _processes(services: Services, found: Samples) -> None:

@@ -15,6 +15,7 @@ from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.deletion import DeletionDesk
+from appliance.history.chronicle import Chronicler
 from appliance.model.tallies import StreamTally
 from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
@@ -57,6 +58,8 @@ class Services:
     interface: Callable[[str], dict[str, Any]]
     #: What an administrator asks of the running appliance.
     operations: Operations
+    #: Tells how each second and minute was.
+    chronicler: Chronicler
     #: Set when the process stops; a long answer is given up then.
     stopping: threading.Event
     #: The streams that are open; whoever serves them counts them here.

@@ -22,6 +22,7 @@ from appliance.cli import verifying
 from appliance.config import Config
 from appliance.config.shown import shown
 from appliance.deletion import DeletionDesk
+from appliance.history.chronicle import Chronicler
 from appliance.model.wire import Envelope
 from appliance.operations.backup_desk import BackupDesk
 from appliance.operations.chore import Chore, Report
@@ -78,6 +79,7 @@ def api_services(
         interface=lambda server: openapi.describe(
             config, metadata.version("queue-appliance"), server
         ),
+        chronicler=Chronicler(config, store.history),
         operations=_operations(config, store, broker, stopping),
         stopping=stopping,
     )

@@ -5,6 +5,7 @@ So a browser can keep them for ever, and a new version of the program has new ad
 
 import functools
 import hashlib
+import re
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Final, NamedTuple
@@ -18,6 +19,8 @@ _TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
+#: A line of a script that is nothing but a comment: for who reads the source, not for browsers.
+_COMMENT: Final = re.compile(rb"^[ \t]*//.*\n", re.MULTILINE)
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
@@ -58,6 +61,8 @@ def _read(folder: Traversable, prefix: str) -> list[tuple[str, Asset]]:
             found += _read(each, f"{prefix}{each.name}/")
         elif media_type := _TYPES.get(each.name.rpartition(".")[2]):
             content = each.read_bytes()
+            if each.name.endswith(".js") and not prefix:
+                content = _COMMENT.sub(b"", content)
             version = hashlib.sha256(content).hexdigest()[:8]
             found.append((prefix + each.name, Asset(content, media_type, version)))
     return found

@@ -11,10 +11,11 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from appliance.console import assets, page_errors, page_words, session_cookie
+from appliance.console import assets, live_state, page_errors, page_words, session_cookie
 from appliance.console.page_errors import PageError
 from appliance.console.pages import (
     access,
+    alerts,
     connect,
     dead_letters,
     help_page,
@@ -42,6 +43,7 @@ _PAGES: Final = (
     message,
     topics,
     dead_letters,
+    alerts,
     send,
     system,
     access,
@@ -81,6 +83,7 @@ def blueprint(parts: ConsoleParts) -> Blueprint:
     views.add_url_rule("/icon/<int:hue>.svg", view_func=needs(None)(_icon), endpoint="show_icon")
     for page in _PAGES:
         page.add(views, parts)
+    live_state.add(views, parts, shell)
 
     @views.get("")
     @needs(None)

@@ -8,6 +8,7 @@ from appliance.auth.sign_in import SignIn
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
+from appliance.history.chronicle import Chronicler
 from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
@@ -53,6 +54,10 @@ class ConsoleParts(Protocol):
     @property
     def operations(self) -> Operations:
         """What an administrator asks of the running appliance."""
+
+    @property
+    def chronicler(self) -> Chronicler:
+        """Tells how each second and minute was."""
 
     @property
     def sign_in(self) -> SignIn:

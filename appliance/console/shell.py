@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from flask import current_app, request, url_for
 
+from appliance.alerts import alert_book
 from appliance.auth.principal import Right
 from appliance.console import session_cookie
 from appliance.console.assets import asset_url
@@ -20,11 +21,12 @@ from appliance.errors import StoreError
 #: Pages of the menu, in its order: the name of the view below the blueprint, what it is called, the
 #: key that goes there after `g`, and the right without which it is not shown. A page that is not
 #: there yet is left out.
-_MENU: Final = (
+_MENU: Final[tuple[tuple[str, str, str, Right], ...]] = (
     ("show_overview", "Overview", "o", Right.READ),
     ("show_messages", "Messages", "m", Right.READ),
     ("show_topics", "Topics", "t", Right.READ),
     ("show_dead_letters", "Dead letters", "d", Right.READ),
+    ("show_alerts", "Alerts", "l", Right.READ),
     ("show_send", "Send", "s", Right.PUBLISH),
     ("show_system", "System", "y", Right.ADMIN),
 )
@@ -52,7 +54,14 @@ class MenuEntry(NamedTuple):
     url: str
     key: str
     is_here: bool
-    letters: int | None = None
+    number: int | None = None
+
+
+class Pill(NamedTuple):
+    """The state in the head of a page: a class of the style sheet, and sign, words, more words."""
+
+    kind: str
+    parts: tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,17 @@ class State:
     ready: bool
     reasons: list[str]
     dead_letters: int | None
+    alerts: int
+
+    def shown(self) -> Pill:
+        """Return it as the head of a page shows it."""
+        if self.ready:
+            return Pill("ok", ("✓", "ready", ""))
+        return Pill("bad", ("!", "not ready", f": {self.reasons[0]}" if self.reasons else ""))
+
+
+#: The same for a page whose session has ended.
+SIGNED_OUT: Final = Pill("warn", ("‖", "signed out", ""))
 
 
 class Shell:
@@ -86,7 +106,8 @@ class Shell:
             letters: int | None = self._parts.reader.totals().dead_letters
         except StoreError:
             letters = None
-        return State(readiness.ready, readiness.reasons, letters)
+        raised = alert_book.raised(self._parts.config)
+        return State(readiness.ready, readiness.reasons, letters, len(raised))
 
     def context(self) -> dict[str, Any]:
         """Return what every template can use."""
@@ -108,12 +129,16 @@ class Shell:
         if not is_signed_in():
             return context
         who, state = principal(), self.state()
-        letters = None if who.is_restricted else state.dead_letters
+        counts = {"show_dead_letters": state.dead_letters, "show_alerts": state.alerts}
+        menu = _MENU
+        if who.is_restricted:
+            # Both numbers tell of topics that are hidden, and so do the alerts.
+            counts, menu = {}, tuple(each for each in _MENU if each[0] != "show_alerts")
         return context | {
             "state": state,
             "me": who,
             "may": {right.value: who.may(right) for right in Right},
-            "menu": _places(_MENU, who.may, {"show_dead_letters": letters}),
+            "menu": _places(menu, who.may, counts),
             "more": _places(_MORE, who.may, {}),
         }
 

@@ -68,6 +68,11 @@ FAMILIES: Final = (
     _gauge("disk_free_bytes", "Free space", "disk"),
     _gauge("disk_size_bytes", "Size of the disk", "disk"),
     _gauge("disk_floor_bytes", "Free space below which messages are refused", "disk"),
+    _gauge(
+        "disk_full_timestamp_seconds",
+        "When that is reached at the last day's rate, Unix time; absent if nothing foretells it",
+        "disk",
+    ),
     _gauge("process_up", "1 if the process runs, as its supervisor says", "process"),
     _gauge("process_uptime_seconds", "How long the process has been running", "process"),
     _counter("process_starts_total", "How often a process of this name was started", "process"),

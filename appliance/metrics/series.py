@@ -15,10 +15,12 @@ def of_api(
     refused: Mapping[str, int],
     streams: StreamTally,
     oldest_seconds: float | None,
+    waiting: int | None = None,
 ) -> Numbers:
     """Return the numbers of an API process; `refused` counts answers by their problem's type.
 
-    `oldest_seconds` is the age of the oldest envelope in the queue, where it is known.
+    `oldest_seconds` is the age of the oldest envelope in the queue, and `waiting` how many there
+    are, where they are known.
     """
     counters = {
         "messages_accepted_total": publishing.accepted,
@@ -27,11 +29,13 @@ def of_api(
         "envelopes_nacked_total": publishing.nacked,
     }
     counters |= {f"requests_refused_total:{word}": n for word, n in refused.items()}
-    return Numbers(
-        counters,
-        {"publish_duration_seconds": _values(publishing.took)},
-        {"open_streams": streams.open, "queue_oldest_age_seconds": round(oldest_seconds or 0.0, 3)},
-    )
+    gauges: dict[str, float] = {
+        "open_streams": streams.open,
+        "queue_oldest_age_seconds": round(oldest_seconds or 0.0, 3),
+    }
+    if waiting is not None:
+        gauges["queue_envelopes"] = waiting
+    return Numbers(counters, {"publish_duration_seconds": _values(publishing.took)}, gauges)
 
 
 def of_worker(storing: StoreTally, holding_seconds: float) -> Numbers:

@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from appliance.machine.complaint import Complaint
 from appliance.model.contents import Content
+from appliance.model.history_points import HistoryPoint
 from appliance.model.json_path import JsonPath
 from appliance.model.ledger import LedgerEntry
 from appliance.model.tallies import StoreTally
@@ -152,13 +153,6 @@ class Reader(Protocol):
 
         They come in short lists. One that is empty says that the search is still under way. Beside
         many other searches the lists are shorter.
-        """
-
-    def marks(self, times: Sequence[str]) -> list[int]:
-        """Return for each time the `seq` of the last message received before it; 0 where none.
-
-        The differences say how many were stored between two times, nearly: `seq` follows the order
-        of storing, and only nearly that of receiving.
         """
 
     def message(self, message_id: str) -> StoredMessage | None:
@@ -400,6 +394,22 @@ class Deletions(Protocol):
         """
 
 
+class History(Protocol):
+    """How each minute was, for two weeks; usable from any thread."""
+
+    def add(self, point: HistoryPoint) -> None:
+        """Keep a minute's point, or add it to what is kept of that minute; the oldest go.
+
+        A power cut can undo it.
+        """
+
+    def points(self, since: int, until: int, step: int) -> list[HistoryPoint]:
+        """Return the points that begin from `since` until before `until` (Unix times), in order.
+
+        They are `step` seconds wide: a minute, or several. A stretch that nobody watched has none.
+        """
+
+
 # --- upkeep
 
 
@@ -609,6 +619,10 @@ class Store(Protocol):
     @property
     def deletions(self) -> Deletions:
         """The store's orders to delete messages."""
+
+    @property
+    def history(self) -> History:
+        """The store's history of each minute."""
 
     @property
     def sql_aids(self) -> SqlAids:

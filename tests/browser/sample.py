@@ -14,6 +14,7 @@ PAGES = {
     "addresses": "/console/topics/{topic}/addresses",
     "dead-letters": "/console/dead-letters",
     "dead-letter": "/console/dead-letters/{letter}",
+    "alerts": "/console/alerts",
     "send": "/console/send?topic={topic}",
     "system": "/console/system",
     "logs": "/console/system/logs?process=api",

@@ -82,6 +82,11 @@ def test_a_message_appears_by_itself_and_can_be_opened(browse, inbox, stored):
     assert top(page) == hostile
     page.click(f"#m-{message_id} .when a")
     page.wait_for_url(re.compile(f"open={message_id}"))
+    # The page beside it is the one on which it stays, whatever comes: back leads there.
+    send(inbox, "live-one", numbers(0, 60))
+    wait_until(lambda: inbox.count("live-one") == 62, "60 more are rows")
+    page.reload()
+    page.wait_for_selector(f"tr.open#m-{message_id}")
 
 
 def test_thousands_of_messages_are_painted_four_times_a_second_into_fixed_rows(

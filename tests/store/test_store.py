@@ -17,7 +17,7 @@ def verify(store, *, quick=False, alone=False):
 
 def run_duties(store):
     for duty in store.duties(lambda _seconds: False):
-        assert duty.run() > 0
+        assert duty.run() >= 0
 
 
 def test_opening_a_store_makes_nothing(config):

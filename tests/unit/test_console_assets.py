@@ -10,6 +10,7 @@ CONSOLE = Path(frame.__file__).parent
 
 
 def test_the_assets_stay_small():
+    """As a browser gets them: without comments."""
     sizes = {name: len(asset.content) for name, asset in assets().items()}
     assert sizes["console.css"] <= 18 * 1024
     own = [name for name in sizes if name.endswith(".js") and "/" not in name]
@@ -29,3 +30,13 @@ def test_no_script_makes_markup_of_text():
         text = path.read_text()
         names = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function"
         assert not re.search(names, text), path
+
+
+def test_scripts_are_sent_as_they_are_but_for_lines_of_comments():
+    for path in CONSOLE.glob("static/*.js"):
+        lines = path.read_text().splitlines()
+        sent = assets()[path.name].content.decode().splitlines()
+        assert sent == [line for line in lines if not line.lstrip().startswith("//")], path
+        # Such a line within a text in backticks would be missed.
+        assert path.read_text().count("`") % 2 == 0, path
+        assert not any(line.count("`") % 2 for line in lines), path

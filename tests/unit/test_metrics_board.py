@@ -124,7 +124,7 @@ def test_largest_record_of_each_process_has_room_in_its_file():
     refused = dict.fromkeys(problems.answered(), most)
     refused |= {f"status-{number}": most for number in (405, 408, 411, 412, 431, 501, 505)}
     for numbers in (
-        series.of_api(publishing, refused, StreamTally(), 1e6),
+        series.of_api(publishing, refused, StreamTally(), 1e6, 2**40),
         series.of_worker(storing, 1e6),
     ):
         assert len(json.dumps({"process": "worker", **numbers._asdict()})) < FILE_BYTES

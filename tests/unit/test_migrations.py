@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from appliance import config as configuration
 from appliance.errors import SchemaError, StoreError
+from appliance.model.history_points import HistoryPoint
+from appliance.model.search_words import parse_words
+from appliance.store import open_store
+from appliance.store.access_rows import Actor, Deed, SessionRow
+from appliance.store.deletion_rows import QUEUED, DeletionRow, Selection
+from appliance.store.filters import MessageFilter
+from appliance.store.rows import Span
 from appliance.store.sqlite import migrations, schema_check
 from appliance.store.sqlite.database import connect, sqlite3
 from appliance.store.sqlite.dead_letters import SqliteDeadLetters
+from appliance.store.sqlite.indexer import Indexer
 from appliance.store.sqlite.migrations import check, migrate
 from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.upkeep import checkpoint
@@ -288,3 +297,90 @@ def test_a_database_of_an_earlier_schema_gets_tokens_and_keeps_its_rows(path, mo
     assert link.execute("SELECT version FROM access_version").fetchall() == [(1,)]
     assert schema_check.examine(link).wrong == []
     link.close()
+
+
+TIME = "2026-01-02T03:04:05.678Z"
+#: Rows of tables, by the schema that brought the table: (table, columns, values).
+ROWS = {
+    1: [
+        ("messages", "id, topic, body, received_at", ("a", "t", '{"n": 1}', TIME)),
+        ("messages", "id, topic, body, received_at", ("b", "t", b"\x00\xff", TIME)),
+        ("topics", "topic, messages, bytes, first_at, last_at", ("t", 2, 10, TIME, TIME)),
+        (
+            "dead_letters", "id, topic, body, reason, error, received_at, dead_at",
+            ("c", "t", b"x", "conflict", "why", TIME, TIME),
+        ),
+    ],
+    2: [
+        (
+            "sources", "source, accounted, settled, not_kept, missing, first_at, last_at",
+            ("s", "[[1, 2]]", 2, 0, 0, TIME, TIME),
+        )
+    ],
+    5: [
+        ("tokens", "name, digest, rights, topics, created_at",
+         ("till", b"d" * 32, '["publish"]', '["*"]', TIME)),
+        ("inboxes", "name, topic, kind, settings, created_at", ("g", "t", "github", "{}", TIME)),
+        ("audit", "at, who, address, action, target, details", (TIME, "w", "", "a", "t", "")),
+    ],
+    6: [("schemas", "topic, mode, schema, changed_at", ("t", "observe", "{}", TIME))],
+    8: [("quarantine_losses", "cause, letters, bytes, last_at", ("age", 3, 9, TIME))],
+    9: [
+        ("sessions", "digest, token, name, address, agent, created_at, expires_at, last_used_at",
+         (b"s" * 32, b"d" * 32, "till", "", "", TIME, "2999-01-01T00:00:00.000Z", TIME))
+    ],
+    10: [
+        ("deletions", "id, selection, asked_at, who, address", ("d", '{"id":"x"}', TIME, "w", ""))
+    ],
+}  # fmt: skip
+
+
+def tables_of(path):
+    """Every row of the tables of ROWS that are there, in the columns of ROWS."""
+    link = connect(path, readonly=True)
+    try:
+        there = {name for (name,) in link.execute("SELECT name FROM sqlite_master")}
+        wanted = {(table, columns) for rows in ROWS.values() for table, columns, _ in rows}
+        return {
+            table: link.execute(f"SELECT {columns} FROM {table} ORDER BY 1").fetchall()
+            for table, columns in wanted
+            if table in there
+        }
+    finally:
+        link.close()
+
+
+@pytest.mark.parametrize("schema", range(8, 13))
+def test_a_database_of_a_schema_before_comes_up_whole_with_all_its_rows(path, schema, monkeypatch):
+    migrate_to(path, schema, monkeypatch)
+    link = connect(path, readonly=False)
+    for rows in (ROWS.get(number, []) for number in range(1, schema + 1)):
+        for table, columns, values in rows:
+            places = ", ".join("?" * len(values))
+            link.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", values)
+    before = tables_of(path)
+    link.close()
+    newer = migrations._migrations.pending(plain_memory())[schema:]
+    assert migrate(path) == [each.name for each in newer]
+    after = tables_of(path)
+    assert {table: after[table] for table in before} == before
+    assert all(rows == [] for table, rows in after.items() if table not in before)
+    link = connect(path, readonly=True)
+    assert schema_check.examine(link).wrong == []
+    link.close()
+
+    # What each of the changes is for can be done.
+    store = open_store(configuration.load({"APPLIANCE_DATA": str(path.parent)}))
+    by = Deed(Actor("w", ""), "a", "t", "")
+    row = SessionRow(b"n" * 32, b"d" * 32, "till", "", "", TIME, "2999-01-01T00:00:00.000Z", TIME)
+    store.access.create_session(row, by)
+    assert row in store.access.sessions()
+    selection = Selection(topic="t", where=("n=1",))
+    store.deletions.ask(DeletionRow("new", QUEUED, selection, TIME, by.by, 0, 0, 0, None), by)
+    assert store.deletions.find("new").selection == selection
+    Indexer(path, is_on=True, floor=0, rest=lambda _: False).run()
+    found = store.reader.find(MessageFilter(words=parse_words("n 1")), Span(), 10)
+    assert [each.id for each in found.rows] == ["a"]
+    store.history.add(HistoryPoint(60, 60.0, 5))
+    assert store.history.points(0, 120, 60) == [HistoryPoint(60, 60.0, 5)]
+    store.reader.close()

@@ -55,6 +55,14 @@ def test_a_status_is_shown_as_a_table():
     ]
 
 
+def test_a_disk_that_fills_up_is_said_with_its_day():
+    disk = READY["disk"] | {"full_at": "2026-02-03T04:05:06.789Z"}
+    assert (
+        "disk    1.0 TiB free of 2.0 TiB; below 256.0 MiB messages are refused, on 2026-02-03 at "
+        "04:05 UTC at the last day's rate"
+    ) in status_lines(READY | {"disk": disk}, "http://x")
+
+
 def test_reasons_for_not_being_ready_stand_first():
     broker = {"connected": False, "accepting": False, "reason": "away", "depth": None}
     broken = READY | {"ready": False, "reasons": ["one", "two"], "store": None, "disk": None}

@@ -12,7 +12,7 @@ from store_contents import TIME, lines, many, one
 
 from appliance import config as configuration
 from appliance.api.stream import hub, source
-from appliance.api.views.parameters import seq_cursor
+from appliance.api.views.parameters import parse_seq_cursor, seq_cursor
 from appliance.auth.authorizer import hashed
 from appliance.auth.snapshot import AccessSnapshot
 from appliance.errors import StoreError
@@ -202,6 +202,7 @@ def test_a_frame_has_the_true_count_and_the_newest_messages(served, writer):
     assert frame["by_topic"] == {"t": 400, "u": 70}
     assert frame["rate"] >= 470
     assert [each["topic"] for each in frame["messages"]] == ["u"] * 50
+    assert parse_seq_cursor("before", frame["before"]) == 471
 
 
 def test_a_frame_shows_the_begin_of_a_message_and_its_kind(served, writer):

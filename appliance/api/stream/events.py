@@ -80,6 +80,7 @@ def frame(glance: Glance, seconds: float | None) -> Piece:
         "topics": len(counts),
         "by_topic": dict(largest),
         "messages": [_shown(each) for each in glance.newest],
+        "before": seq_cursor(glance.end + 1),
     }
     return Piece(event("messages", glance.end, value), glance.end)
 

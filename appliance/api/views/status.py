@@ -51,7 +51,7 @@ def blueprint(services: Services) -> Blueprint:
                 "store": _store(services.reader),
                 "quarantine": _quarantine(services),
                 "alerts": _alerts(services.config),
-                "disk": _disk(services.config),
+                "disk": _disk(services),
                 "streams": {"open": services.streams.open, "most": services.config.max_streams},
                 "refusals": {word: services.refusals.totals[word] for word in _REFUSALS},
                 services.reader.engine.name: services.reader.engine.version,
@@ -127,9 +127,15 @@ def _alerts(config: Config) -> list[dict[str, str]]:
     ]
 
 
-def _disk(config: Config) -> dict[str, int] | None:
+def _disk(services: Services) -> dict[str, object] | None:
     try:
-        state = disk_space.disks(config)[0]
+        state = disk_space.disks(services.config)[0]
     except StoreError:
         return None
-    return {"free_bytes": state.free, "total_bytes": state.total, "floor_bytes": state.floor}
+    full_at = services.chronicler.full_at()
+    return {
+        "free_bytes": state.free,
+        "total_bytes": state.total,
+        "floor_bytes": state.floor,
+        "full_at": None if full_at is None else timestamps.timestamp(full_at),
+    }

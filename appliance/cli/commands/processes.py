@@ -88,6 +88,7 @@ def api(config: Config) -> None:
     from appliance.cli.composition import api_services
     from appliance.machine.pulse import Pulse
     from appliance.metrics import board, series
+    from appliance.metrics.board import Numbers
     from appliance.store import open_store
 
     setup.configure(config, "api")
@@ -114,19 +115,21 @@ def api(config: Config) -> None:
         return values[-1], sum(values[:-1])
 
     watched = count_messages if config.log_format == "terminal" else None
+
+    def numbers() -> Numbers:
+        state = publisher.state()
+        return series.of_api(
+            publisher.tally,
+            problems.answered(),
+            services.streams,
+            state.oldest_seconds,
+            state.depth,
+        )
+
     with (
         store.in_use(),
         Pulse(config, "api") as pulse,
-        board.shown(
-            config,
-            "api",
-            lambda: series.of_api(
-                publisher.tally,
-                problems.answered(),
-                services.streams,
-                publisher.state().oldest_seconds,
-            ),
-        ),
+        board.shown(config, "api", numbers),
         activity.running(pulse, lambda: services.readiness().ready, watched, lag),
         services.refresher.running(),
     ):
@@ -177,6 +180,7 @@ def janitor(config: Config) -> None:
     from appliance import janitor
     from appliance.alerts import alert_watch
     from appliance.broker import probe
+    from appliance.history import recorder
     from appliance.machine.pulse import Pulse
     from appliance.metrics import board
     from appliance.store import open_store
@@ -190,6 +194,7 @@ def janitor(config: Config) -> None:
         probe.running(config, pulse),
         alert_watch.watching(config, store.reader) as watch,
         board.shown(config, "janitor", watch.numbers),
+        recorder.recording(config, store.history),
     ):
         janitor.run(config, store, pulse, stop)
 

@@ -37,7 +37,10 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
         rows.append(("quarantine", _quarantine(kept)))
     if disk := status["disk"]:
         free, total, floor = (size(disk[f"{n}_bytes"]) for n in ("free", "total", "floor"))
-        rows.append(("disk", f"{free} free of {total}; below {floor} messages are refused"))
+        text = f"{free} free of {total}; below {floor} messages are refused"
+        if full_at := disk.get("full_at"):
+            text += f", on {full_at[:16].replace('T', ' at ')} UTC at the last day's rate"
+        rows.append(("disk", text))
     rows += [("alert", coloured(_alert(each), "yellow")) for each in status.get("alerts") or ()]
     lines += _table(rows)
     if processes:

@@ -1,19 +1,14 @@
 // Messages as they are stored, on a page that shows the newest ones.
 //
 //   <span data-live="/v1/stream" data-cursor="CURSOR" hidden>   the stream, and where to begin
-//     <button data-live-toggle>Pause</button>
-//     <span data-live-state></span>      the state in words
-//     <a data-live-new hidden></a>       leads to what came while it was paused
-//   </span>
-//   <tbody data-live-rows>               rows as the server makes them: tr#m-ID with .mark input,
-//                                        .when a > time, perhaps .topic a, .n and .body
+//     [data-live-toggle] [data-live-state] [data-live-new]      button, words, link to what is new
+//   <tbody data-live-rows>   rows of the server's: tr#m-ID, .mark input, .when a > time, .topic a,
+//                            .n, .body
 //
 // The server thins the stream: four frames a second at most, each with the true count and the newest
-// 50. Here 40 rows are written over and over; none is added for a message. So a thousand messages a
-// second cost as much as four. It pauses where somebody reads: scrolls, selects, or goes to a row.
-// While it is paused, or the tab is hidden and its stream closed, nothing is lost: the cursor says
-// where to go on. `topic` of the page's address chooses topics; with `cols` there are no rows to
-// write, and only the count is shown. data-seen counts the messages, for tests.
+// 50. Here 40 rows are written over and over. It pauses where somebody reads; while it does, or its
+// tab is hidden, nothing is lost: the cursor says where to go on. With `cols` only the count is shown.
+// data-seen counts the messages, for tests.
 const ROWS = 40;
 const WAITS = [1, 2, 4, 8, 15];
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -82,6 +77,7 @@ function read(row) {
     topic: topic?.textContent,
     size: row.querySelector(".n").textContent,
     preview: row.querySelector(".body").textContent,
+    before: new URL(row.querySelector(".when a").href).searchParams.get("before"),
   };
 }
 
@@ -92,9 +88,14 @@ function write(row, message) {
   row.removeAttribute("aria-current");
   const time = row.querySelector("time");
   time.setAttribute("datetime", message.received_at);
-  const query = new URLSearchParams(asked);
-  query.set("open", message.id);
-  time.closest("a").href = `?${query}#m-${message.id}`;
+  const link = time.closest("a");
+  const url = new URL(link.href);
+  if (url.searchParams.has("open")) {
+    url.searchParams.set("open", message.id);
+    url.searchParams.set("before", message.before); // the page on which it stays
+    url.hash = `m-${message.id}`;
+  } else url.pathname = url.pathname.replace(/[^/]*$/, message.id);
+  link.href = url;
   const topic = row.querySelector(".topic a");
   if (topic) {
     topic.href = topic.getAttribute("href").replace(/[^/]*$/, encodeURIComponent(message.topic));
@@ -123,6 +124,7 @@ function paint() {
 function take(frame) {
   seen += frame.n;
   box.dataset.seen = seen;
+  for (const message of frame.messages) message.before = frame.before;
   ring = [...frame.messages, ...ring].slice(0, ROWS);
   rate = frame.rate;
   shown = frame.n > frame.messages.length ? `, the newest ${frame.messages.length} of ${frame.n} shown` : "";

@@ -3,7 +3,6 @@
 Times have no index of their own: it would slow down every insertion, and times nearly follow `seq`.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,28 +13,8 @@ from appliance.model import timestamps
 DISORDER: Final = timedelta(minutes=10)
 
 
-def marks_of(connection: Any, times: Sequence[str]) -> list[int]:
-    """Return for each time the `seq` of the last message received before it; 0 where none."""
-    order = sorted(set(times))
-    # The last one first: between it and the first one, each search has few rows left.
-    most = last_before(connection, order[-1], timedelta()) if order else 0
-    least: int | None = None
-    marks: dict[str, int] = {}
-    for time in order:
-        marks[time] = least = last_before(connection, time, timedelta(), least, most)
-    return [marks[time] for time in times]
-
-
-def last_before(
-    connection: Any,
-    time: str,
-    distance: timedelta,
-    least: int | None = None,
-    most: int | None = None,
-) -> int:
+def last_before(connection: Any, time: str, distance: timedelta) -> int:
     """Return the `seq` of the last message that was received before `time` + `distance`.
-
-    `least` and `most` are those of an earlier and a later time, where they are known.
 
     Where the two orders differ by at most DISORDER, all messages stored before one that was
     received before `time - DISORDER` were received before `time`; and all that are stored after
@@ -49,10 +28,6 @@ def last_before(
     if low is None:
         return 0
     low, high = low - 1, high + 1  # received before the bound; received later, or no row
-    if least is not None:
-        low = max(low, least)
-    if most is not None:
-        high = min(high, most + 1)
     while high - low > 1:
         middle = (low + high) // 2
         # Deleted rows leave gaps: take the next row that exists.

@@ -417,6 +417,28 @@ def m012_indexes_of_dead_letters(db: "Database") -> None:
         db.execute(f"CREATE INDEX appliance_letters_by_{name} ON dead_letters ({columns})")
 
 
+@_migrations()
+def m013_history(db: "Database") -> None:
+    """Add how each minute was: what the overview draws, for two weeks."""
+    db.execute(
+        """
+        CREATE TABLE history (                      -- a row for each minute that was watched
+            at INTEGER PRIMARY KEY,                 -- when the minute began: Unix time
+            seconds REAL NOT NULL,                  -- how long of it the counts speak of
+            accepted INTEGER NOT NULL,              -- messages
+            stored INTEGER NOT NULL,                -- messages
+            refused INTEGER NOT NULL,               -- requests
+            dead INTEGER NOT NULL,                  -- messages that became dead letters
+            waiting INTEGER,                        -- most that waited; NULL here: not known
+            oldest_seconds REAL,                    -- the longest that one had waited
+            p50_seconds REAL,                       -- from 202 to the row; NULL: none was stored
+            p99_seconds REAL,
+            disk_free_bytes INTEGER                 -- fewest bytes free on the data's disk
+        )
+        """
+    )
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

@@ -28,7 +28,7 @@ from appliance.store.search_places import MOST, MOST_OF_ONE, SearchPlaces
 from appliance.store.sqlite import finder, migrations, paths, topic_list
 from appliance.store.sqlite.connections import ThreadConnections
 from appliance.store.sqlite.database import sqlite3, store_error
-from appliance.store.sqlite.marks import DISORDER, last_before, marks_of
+from appliance.store.sqlite.marks import DISORDER, last_before
 from appliance.store.sqlite.search_index import SearchIndex
 from appliance.store.sqlite.tables import check_tables
 
@@ -200,11 +200,6 @@ class SqliteReader:
         """Return the `seq` of the message stored last; 0 where there is none."""
         with self.reading() as connection:
             return _last_seq(connection)
-
-    def marks(self, times: Sequence[str]) -> list[int]:
-        """Return for each time the `seq` of the last message received before it; 0 where none."""
-        with self.reading() as connection:
-            return marks_of(connection, times)
 
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""

@@ -17,6 +17,7 @@ from appliance.store.base import (
     Duty,
     Follower,
     Health,
+    History,
     Progress,
     Rest,
     Restoration,
@@ -99,6 +100,13 @@ class SqliteStore:
         from appliance.store.sqlite.deletions import SqliteDeletions
 
         return SqliteDeletions(self.path, self.reader)
+
+    @cached_property
+    def history(self) -> History:
+        """The store's history, read through its reader."""
+        from appliance.store.sqlite.history_table import SqliteHistory
+
+        return SqliteHistory(self.path, self.reader)
 
     @cached_property
     def sql_aids(self) -> SqlAids:

@@ -22,7 +22,7 @@ HOSTILE = [
     "<!-- ",
     "]]><svg/onload=alert(1)>",
     "javascript:alert(1)",
-    "{{ 7 * 7 }}{% raw %}",
+    "{{ 777 * 777 }}{% raw %}",
     "\u202egnp.exe",
     "\x1b[31mred\x07",
     "\"quoted\" 'single' & co",
@@ -164,7 +164,7 @@ def test_a_hostile_body_is_text_wherever_it_is_shown(console, body):
         assert all('src="/console/static/' in rest for name, rest in names if name == "script")
         assert {name for name, _ in names} <= {"script", "svg"}
         assert not re.search(r"<[^>]*\son\w+\s*=", text)
-        assert "49" not in plain(text) or "7 * 7" not in body
+        assert str(777 * 777) not in plain(text)
         assert text.count("</html>") == 1
     if "\n" not in body and len(body) < 60_000:
         assert body in plain(page(console, views[1]))

@@ -29,6 +29,8 @@ _OF_ENDPOINT: Final = {"inboxes.show_inbox": {"name": "inbox-0001"}}
 #: What is asked of an address beside it alone: each is a query.
 VARIANTS: Final[dict[str, Sequence[str]]] = {
     "console.show_overview": ("span=15m", "span=24h", "span=14d"),
+    "console.show_state": ("first=1",),
+    "history.show_history": ("span=15m", "span=24h", "span=14d"),
     "console.show_messages": (
         "before={middle}", "after={middle}", "q=ada", "q=%22rang+twice%22", "since=10m",
         "since=2d", "topic=site-00007", "kind=json", "where=state%3Dopen",

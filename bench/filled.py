@@ -15,6 +15,7 @@ from typing import Any, Final
 from appliance.model import timestamps
 from appliance.store.sqlite import indexer
 from appliance.store.sqlite.database import connect
+from appliance.store.sqlite.history_table import MAX_MINUTES
 from appliance.store.sqlite.migrations import migrate
 
 #: Topics that have a quarter of all messages together, more than the others have.
@@ -101,6 +102,14 @@ _ACCESS: Final = (
     FROM numbers WHERE n <= 200
     """,
 )
+_MINUTES: Final = f"""
+    {_NUMBERS}
+    INSERT INTO history (at, seconds, accepted, stored, refused, dead, waiting, oldest_seconds,
+        p50_seconds, p99_seconds, disk_free_bytes)
+    SELECT CAST(:now AS INTEGER) / 60 * 60 - n * 60, 60, n * 7919 % 90000, n * 7907 % 90000,
+        n % 3, n % 97 = 0, n % 11, n % 7 / 10.0, 0.004, 0.009, 1000000000000 + n * 1000000
+    FROM numbers
+"""
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,7 @@ def _fill(connection: Any, size: Size, say: Callable[[str], None]) -> None:
     connection.execute(_LETTERS, {**common, "count": size.letters, "pause": pause})
     for statement in _ACCESS:
         connection.execute(statement, {"count": size.access, "at": at})
+    connection.execute(_MINUTES, {"now": now, "count": MAX_MINUTES})
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -40,6 +40,8 @@ class HistoryPoint(NamedTuple):
 
 def combined(at: int, points: Sequence[HistoryPoint]) -> HistoryPoint:
     """Return the point of a longer stretch that begins at `at`, from those in it."""
+    if len(points) == 1:
+        return points[0]._replace(at=at, seconds=round(points[0].seconds, 3))
     free = [each.disk_free_bytes for each in points if each.disk_free_bytes is not None]
     return HistoryPoint(
         at=at,

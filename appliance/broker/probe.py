@@ -29,7 +29,7 @@ import structlog
 
 from appliance.broker.base import PROBE_FACT, STALL_FACT, ProbeState
 from appliance.broker.link import Link, parameters, resolve
-from appliance.broker.node import process
+from appliance.broker.node import process, queue_snapshots
 from appliance.config import Config
 from appliance.errors import BrokerError, NodeError
 from appliance.machine.complaint import Complaint
@@ -153,6 +153,8 @@ class Probe:
                 self._restart(reason)
             seconds = self._judge.failing_seconds
             self._on_result(ProbeResult(state, reason, round(seconds, 1), self._restarts))
+            if state is ProbeState.SERVES and not self._config.broker_urls:
+                await asyncio.to_thread(self._keep_snapshots)
             await asyncio.sleep(_PERIOD if state is ProbeState.SERVES else 1.0)
 
     def _log_change(self, state: ProbeState, reason: str) -> None:
@@ -161,6 +163,11 @@ class Probe:
             self._complaint.fails(reason=reason)
         elif state is ProbeState.SERVES:
             self._complaint.works()
+
+    def _keep_snapshots(self) -> None:
+        # Where the disk fails, those that were kept before are what counts.
+        with contextlib.suppress(OSError):
+            queue_snapshots.keep(self._config.broker_home)
 
     def _restart(self, reason: str) -> None:
         if self._config.broker_urls:

@@ -20,7 +20,7 @@ import structlog
 
 from appliance.broker.base import DEAD, EXCHANGE, QUEUE
 from appliance.broker.link import Link
-from appliance.broker.node import queue_files, synced
+from appliance.broker.node import queue_files, queue_snapshots, synced
 from appliance.config import Config
 from appliance.errors import BrokerError
 
@@ -146,6 +146,7 @@ def _sync_node(home: Path) -> None:
     """Have on disk all that our own node has written so far. Raises BrokerError."""
     try:
         queue_files.keep(home)
+        queue_snapshots.keep(home)
         synced.sync(home)
         synced.mark(home, synced.DATABASE)
     except OSError as error:

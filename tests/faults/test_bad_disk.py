@@ -3,6 +3,8 @@
 EIO on write, on sync and on read, two seconds for each sync, and a file system that is read-only.
 """
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -79,6 +81,70 @@ def test_broker_whose_disk_fails_to_write_is_restarted_and_loses_nothing(applian
         load.wait_accepted(200, START_SECONDS)
     load.verify()
     assert "the queue of messages: " in one.log
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_broker_whose_disk_fails_to_read_loses_nothing_that_was_accepted(appliance, under_load):
+    """It reads when the worker is behind, and whenever it starts; RabbitMQ gives up what it can't.
+
+    The log of the queue begins in the middle, so that its snapshot is needed; Ra removes that.
+    """
+    one = appliance(APPLIANCE_HANG_TIMEOUT="5").start().wait_ready()
+    database = one.data / "broker" / "db"
+    with under_load(one) as load:
+        load.wait_accepted(200, START_SECONDS)
+        one.ctl("restart", "broker")  # what its log holds goes into segments
+        wait_until(lambda: is_shortened(database), "the log was shortened", 90, one.logs)
+        one.ctl("stop", "worker:*")
+        load.wait_accepted(300, START_SECONDS)
+        one.ctl("restart", "broker")  # so does what waits
+        load.wait_accepted(100, START_SECONDS)
+        (broker,) = pids(one, "broker")
+        files = files_below(database)
+        with answering([broker, one.popen.pid], READS, FAILS, *files) as answered:
+            one.ctl("start", "worker:*")
+            wait_until(answered.count, "reads fail", 30, one.logs)
+            wait_until(lambda: "broker waiting for its disk" in one.log, "it waits", 90, one.logs)
+            time.sleep(BAD_SECONDS)
+            load.note(failed_reads=answered.count())
+        wait_until(lambda: "broker disk works again" in one.log, "it starts", 30, one.logs)
+        load.wait_accepted(200, 90)
+    load.note(snapshots_put_back=one.log.count("its snapshot was gone"))
+    load.verify()
+    assert one.log.count("broker disk works again") == 1
+    assert one.end() == 0
+
+
+LOOK = """
+import pathlib, sys
+from appliance.broker.node.readable import find_unreadable
+print(find_unreadable(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize(("error", "when"), [("EIO", "1+"), ("EIO", "4"), ("EACCES", "1+")])
+def test_files_that_the_disk_fails_to_read_are_named_and_no_others(tmp_path, error, when):
+    """Any of them, and any part of one; a refusal for another reason is no fault of the disk."""
+    (tmp_path / "other").write_bytes(b"x")
+    path = tmp_path / "folder" / "large"
+    path.parent.mkdir()
+    path.write_bytes(bytes(3 * 2**20 + 1))
+    done = subprocess.run(
+        ["strace", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=readv", "-e",
+         f"inject=readv:error={error}:when={when}", sys.executable, "-c", LOOK, tmp_path],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    named = f"{path} can't be read (Input/output error)"
+    assert done.stdout.strip() == (named if error == "EIO" else "")
+
+
+def is_shortened(database):
+    """Whether the log of the queue of messages has lost its first entries to a snapshot."""
+    (queue,) = [
+        path.parent for path in database.rglob("config") if b"appliance.store" in path.read_bytes()
+    ]
+    return not (queue / "00000001.segment").exists() and any(queue.glob("*.segment"))
 
 
 @pytest.mark.parametrize("programs", [("broker",), WORKERS], ids=["broker", "workers"])

@@ -18,6 +18,9 @@ from test_killed import kill_all
 
 pytestmark = pytest.mark.slow
 
+#: Messages that the appliance puts into one envelope at most, where each came alone.
+MOST_OF_AN_ENVELOPE = 512
+
 
 def log_of(one):
     return one.database.with_name(one.database.name + "-wal")
@@ -228,9 +231,8 @@ def test_a_bit_flipped_in_the_brokers_log_is_put_right_and_nothing_is_lost(runni
         running.ctl("stop", "worker:*")
         load.wait_accepted(200, START_SECONDS)
         kill_all(running)
-        logs = (running.data / "broker" / "db").rglob("*.wal")
-        log = max(logs, key=lambda path: path.stat().st_size)
-        flip(log, log.stat().st_size // 2)
+        log = largest(running, "*.wal")
+        flip(log, within_a_message(log))
         before = len(events(running, "broker log mended"))
         running.start().wait_ready()
         line = wait_event(running, "broker log mended", before)
@@ -249,7 +251,7 @@ def test_a_bit_flipped_in_a_segment_of_the_broker_is_put_right_and_nothing_is_lo
         load.wait_accepted(200, START_SECONDS)
         kill_all(running)
         segment = put_into_segments(running)
-        flip(segment, segment.stat().st_size * 3 // 4)
+        flip(segment, within_a_message(segment))
         before = len(events(running, "broker log mended"))
         running.start().wait_ready()
         line = wait_event(running, "broker log mended", before)
@@ -258,13 +260,43 @@ def test_a_bit_flipped_in_a_segment_of_the_broker_is_put_right_and_nothing_is_lo
     load.verify()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["segment", "log"])
+def test_bits_flipped_in_an_entry_of_the_broker_cost_that_envelope_alone(
+    running, under_load, place
+):
+    """They can't be computed. RabbitMQ would take no message behind the number that is missing."""
+    with under_load(running) as load:
+        load.wait_accepted(200, START_SECONDS)
+        running.ctl("stop", "worker:*")
+        load.wait_accepted(500, START_SECONDS)
+        kill_all(running)
+        path = put_into_segments(running) if place == "segment" else largest(running, "*.wal")
+        flip(path, within_a_message(path, 0.9), mask=0x55)  # one that waits
+        before = len(events(running, "broker log mended"))
+        running.start().wait_ready()
+        line = wait_event(running, "broker log mended", before)
+        assert (line["corrected"], line["replaced"]) == (0, 1)
+        load.wait_accepted(200, START_SECONDS)
+    load.wait_drained()
+    assert "envelopes missing: 1;" in " ".join(verified(running)["problems"])
+    assert check_a_loss(load, running) <= MOST_OF_AN_ENVELOPE
+
+
+def within_a_message(path, share=0.5):
+    """Return a place so far in a file of the broker that it is in the data of an entry."""
+    content = path.read_bytes()
+    return content.index(b"enqueue", int(len(content) * share))
+
+
+def largest(one, pattern):
+    """Return the largest of the broker's files with such a name; None where there is none."""
+    found = list((one.data / "broker" / "db").rglob(pattern))
+    return max(found, key=lambda path: path.stat().st_size, default=None)
+
+
 def put_into_segments(one):
     """Start the broker alone, which moves what its log holds into segments; return the largest."""
-
-    def largest():
-        found = list((one.data / "broker" / "db").rglob("*.segment"))
-        return max(found, key=lambda path: path.stat().st_size, default=None)
-
     broker = subprocess.Popen(
         [Path(sys.executable).with_name("appliance"), "broker"],
         env=one.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -272,13 +304,13 @@ def put_into_segments(one):
     try:
         wait_until(lambda: port_answers(one), "the broker listens", START_SECONDS)
         wait_until(
-            lambda: largest() is not None and largest().stat().st_size > 100_000,
+            lambda: (found := largest(one, "*.segment")) and found.stat().st_size > 100_000,
             "messages are in segments", START_SECONDS,
         )  # fmt: skip
     finally:
         broker.terminate()
         broker.wait(START_SECONDS)
-    return largest()
+    return largest(one, "*.segment")
 
 
 def port_answers(one):

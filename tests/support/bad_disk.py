@@ -6,6 +6,7 @@ another one. That is what a process sees of a disk that goes bad, on any machine
 
 import contextlib
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,9 +29,34 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+class Answered:
+    """How often a call was answered so, in all processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def count(self) -> int:
+        texts = [path.read_text(errors="replace") for path in self._folder.iterdir()]
+        return sum(text.count("(INJECTED)") + text.count("(DELAYED)") for text in texts)
+
+
 @contextlib.contextmanager
-def answering(pids: Iterable[int], calls: str, answer: str, *files: Path) -> Iterator[None]:
-    """Have these calls of the processes answered so for the block; only on `files`, if any."""
+def answering(pids: Iterable[int], calls: str, answer: str, *files: Path) -> Iterator[Answered]:
+    """Have these calls of the processes answered so for the block; only on `files`, if any.
+
+    So are those of the processes that they start meanwhile.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _traced(pids, calls, answer, Path(folder), files),
+    ):
+        yield Answered(Path(folder))
+
+
+@contextlib.contextmanager
+def _traced(
+    pids: Iterable[int], calls: str, answer: str, folder: Path, files: Iterable[Path]
+) -> Iterator[None]:
     paths = [word for file in files for word in ("-P", str(file))]
     tracers = [
         subprocess.Popen(
@@ -39,7 +65,7 @@ def answering(pids: Iterable[int], calls: str, answer: str, *files: Path) -> Ite
                 "-qq",
                 "-f",
                 "-o",
-                "/dev/null",
+                folder / str(pid),
                 "-p",
                 str(pid),
                 *paths,

@@ -92,11 +92,7 @@ def test_an_entry_with_more_damage_becomes_one_that_is_passed_over(layout, segme
     made = segment.read_bytes()
     record = struct.unpack_from(">QQQII", made, 8 + 3 * 32)
     assert record == (7, 3, place, len(DAMAGED), zlib.crc32(DAMAGED))
-    assert made[place : place + len(DAMAGED)] == DAMAGED
-    others = {*range(6)} - {3}
-    for number in others:
-        at = 8 + 32 * ROOM + sum(map(len, DATAS[:number]))
-        assert made[at : at + len(DATAS[number])] == DATAS[number]
+    assert made == written([*DATAS[:3], DAMAGED, *DATAS[4:]])
     assert segment_check.mend(layout) == []
 
 

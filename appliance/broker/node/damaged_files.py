@@ -8,8 +8,6 @@ from typing import Final
 from appliance.broker.node.layout import Layout
 from appliance.machine import files
 
-#: Ra passes over an entry with this content: the atom `damaged`, as Erlang writes a term.
-NOTHING: Final = b"\x83\x77\x07damaged"
 #: Damaged entries of a file that are mended.
 MOST_ENTRIES: Final = 8
 _ASIDE: Final = "damaged"

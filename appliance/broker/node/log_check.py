@@ -2,9 +2,9 @@
 
 RabbitMQ does not start at all where a checksum in its write-ahead log is wrong, and everything that
 waits in its queues is out of reach for a single bit. From the checksum a single flipped bit can be
-computed, and is put right. An entry with more damage is replaced by one that Ra passes over: the
-messages before it are kept, and those behind it in its queue are not delivered. The last entry of a
-log is left alone: a power cut may have torn it, and Ra knows how to go on.
+computed, and is put right. An entry with more damage is lost; another one stands in for it, so that
+nothing else is (`stand_ins`). The last entry of a log is left alone: a power cut may have torn it,
+and Ra knows how to go on.
 
 Format of a log (Ra 2, version 1): `RAWA`, a version, and entries of a flag, the number of a queue's
 name (and the name itself where it is new), an Adler-32 checksum, a length, index, term and data.
@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Final
 
 from appliance.broker.node import damaged_files
-from appliance.broker.node.damaged_files import MOST_ENTRIES, NOTHING, MendedFile
+from appliance.broker.node.damaged_files import MOST_ENTRIES, MendedFile
 from appliance.broker.node.layout import Layout
 from appliance.broker.node.queue_files import queue_logs
+from appliance.broker.node.stand_ins import stand_in
 
 _MAGIC: Final = b"RAWA\x01"
 #: The bit of a queue's number that says that its name was given before.
 _KNOWN: Final = 0x400000
 #: Bytes of the length of a name.
 _NAME_LENGTH: Final = 2
+#: Where the name begins in the head of a queue's first entry.
+_NAMED: Final = 3 + _NAME_LENGTH
 _ENTRY: Final = struct.Struct(">IIQQ")
 #: The modulus of an Adler-32 sum.
 _ADLER: Final = 65521
@@ -58,6 +61,20 @@ def mend(layout: Layout) -> list[MendedFile]:
     return [mended for log in logs if (mended := _mend(layout, log)) is not None]
 
 
+def span(log: Path, queue: str) -> tuple[int, int] | None:
+    """Return the index of the first and of the last entry of a queue, which is named as its folder.
+
+    None: the log has none of it. Raises OSError.
+    """
+    content = memoryview(log.read_bytes())
+    if bytes(content[: len(_MAGIC)]) != _MAGIC:
+        return None
+    entries, _ = _read(content)
+    numbers = {entry.queue for entry in entries if bytes(entry.head[_NAMED:]) == queue.encode()}
+    found = [entry.index for entry in entries if entry.queue in numbers]
+    return (min(found), max(found)) if found else None
+
+
 def _mend(layout: Layout, log: Path) -> MendedFile | None:
     content = memoryview(log.read_bytes())
     if bytes(content[: len(_MAGIC)]) != _MAGIC:
@@ -67,16 +84,12 @@ def _mend(layout: Layout, log: Path) -> MendedFile | None:
     # Where a length is damaged, all that follows is nonsense: then Ra must decide.
     if not damaged or len(damaged) > MOST_ENTRIES or any(content[end:]) or not entries[-1].is_sound:
         return None
-    last: dict[int, _Entry] = {}
-    replaced = 0
-    for number, entry in enumerate(entries):
-        if number in damaged and not _correct(entry):
-            _replace(entry, last.get(entry.queue))
-            replaced += 1
-        last[entry.queue] = entry
+    lost = [number for number in damaged if not _correct(entries[number])]
+    for place, number in enumerate(lost):
+        _replace(entries, number, set(lost[place:]))
     whole = b"".join([_MAGIC, *(entry.written() for entry in entries), content[end:]])
     return damaged_files.replace(
-        layout, log, bytes(content), whole, corrected=len(damaged) - replaced, replaced=replaced
+        layout, log, bytes(content), whole, corrected=len(damaged) - len(lost), replaced=len(lost)
     )
 
 
@@ -111,11 +124,19 @@ def _correct(entry: _Entry) -> bool:
     return False
 
 
-def _replace(entry: _Entry, before: _Entry | None) -> None:
-    """Make an entry one of no effect at the index that is its own: a queue's have no gap."""
-    if before is not None:
-        entry.index, entry.term = before.index + 1, before.term
-    entry.data = NOTHING
+def _replace(entries: list[_Entry], lost: int, all_lost: set[int]) -> None:
+    """Have another entry stand in for a lost one, at its index: a queue's have no gap."""
+    entry = entries[lost]
+    of_queue = [
+        (number, each)
+        for number, each in enumerate(entries)
+        if each.queue == entry.queue and number not in all_lost
+    ]
+    before = [each for number, each in of_queue if number < lost]
+    if before:
+        entry.index, entry.term = before[-1].index + 1, before[-1].term
+    behind = (each.data for number, each in of_queue if number > lost)
+    entry.data = stand_in((each.data for each in before), behind)
     entry.checksum = _sum(entry.index, entry.term, entry.data)
 
 

@@ -2,9 +2,8 @@
 
 Messages that wait for long lie in segments. RabbitMQ ends a queue that meets an entry there whose
 checksum is wrong, again at each start, and everything that waits in it is out of reach. A single
-flipped bit can be computed from the checksum, and is put right. An entry with more damage is
-replaced by one that Ra passes over: the messages before it are kept, and those behind it in its
-queue are not delivered.
+flipped bit can be computed from the checksum, and is put right. An entry with more damage is lost;
+another one stands in for it, so that nothing else is (`stand_ins`).
 
 Format of a segment (Ra 2, version 2): `RASG`, a version, and how many entries there is room for;
 for each of them its index, term, place, length and CRC-32 checksum; and then their data, one
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from appliance.broker.node import damaged_files
-from appliance.broker.node.damaged_files import MOST_ENTRIES, NOTHING, MendedFile
+from appliance.broker.node.damaged_files import MOST_ENTRIES, MendedFile
 from appliance.broker.node.layout import Layout
 from appliance.broker.node.queue_files import queue_logs
+from appliance.broker.node.stand_ins import stand_in
 
 _HEAD: Final = struct.Struct(">4sHH")
 _MAGIC, _VERSION = b"RASG", 2
@@ -54,31 +54,79 @@ def mend(layout: Layout) -> list[MendedFile]:
     return [mended for each in segments if (mended := _mend(layout, each)) is not None]
 
 
+def span(segment: Path) -> tuple[int, int] | None:
+    """Return the index of the first and of the last entry; None: it has none. Raises OSError."""
+    content = segment.read_bytes()
+    numbers = [entry.index for entry in _entries(content, _room(content))]
+    return (min(numbers), max(numbers)) if numbers else None
+
+
 def _mend(layout: Layout, segment: Path) -> MendedFile | None:
     content = segment.read_bytes()
-    if len(content) < _HEAD.size:
-        return None
-    magic, version, room = _HEAD.unpack_from(content)
-    if magic != _MAGIC or version != _VERSION:
-        return None
+    room = _room(content)
     entries = list(_entries(content, room))
     found = [each for each in entries if each.is_in_unused_room or not _is_sound(each, content)]
     misnumbered = list(_renumber(entries))
     if not found + misnumbered or len(found + misnumbered) > MOST_ENTRIES:
         return None
-    made, replaced = bytearray(content), 0
+    made, lost = bytearray(content), []
     for entry in found:
         if entry.is_in_unused_room:
             entry.index = entry.term = entry.place = entry.length = entry.checksum = 0
-        elif not _correct(entry, made, place := _place(entry, entries, room)):
-            _replace(entry, made, place)
-            replaced += 1
+        elif not _correct(entry, made, _place(entry, entries, room)):
+            lost.append(entry)
     for entry in found + misnumbered:
         made[entry.at : entry.at + _ENTRY.size] = entry.written()
-    corrected = len(found) + len(misnumbered) - replaced
+    if lost:
+        made = _with_stand_ins(segment, made, room, {entry.at for entry in lost})
+    corrected = len(found) + len(misnumbered) - len(lost)
     return damaged_files.replace(
-        layout, segment, content, bytes(made), corrected=corrected, replaced=replaced
+        layout, segment, content, bytes(made), corrected=corrected, replaced=len(lost)
     )
+
+
+def _with_stand_ins(segment: Path, content: bytearray, room: int, lost: set[int]) -> bytearray:
+    """Return the segment with other entries for those that are lost, named by their places.
+
+    They can have another size, so all data is laid out anew.
+    """
+    entries = list(_entries(bytes(content), room))
+    segments = sorted(segment.parent.glob("*.segment"))
+    number = segments.index(segment)
+    before = _datas(segments[:number][-1:])
+    behind = [
+        bytes(content[each.place :][: each.length]) for each in entries if each.at not in lost
+    ]
+    behind += _datas(segments[number + 1 :][:1])
+    made = content[: _HEAD.size + room * _ENTRY.size]
+    for entry in entries:
+        data = stand_in(before, behind) if entry.at in lost else behind.pop(0)
+        before.append(data)
+        entry.place, entry.length, entry.checksum = len(made), len(data), zlib.crc32(data)
+        made[entry.at : entry.at + _ENTRY.size] = entry.written()
+        made += data
+    return made
+
+
+def _datas(segments: list[Path]) -> list[bytes]:
+    """Return the data of each entry in these segments that is sound."""
+    found = []
+    for segment in segments:
+        content = segment.read_bytes()
+        found += [
+            content[each.place : each.place + each.length]
+            for each in _entries(content, _room(content))
+            if _is_sound(each, content)
+        ]
+    return found
+
+
+def _room(content: bytes) -> int:
+    """Return how many entries a segment has room for; 0 for what is no segment that we know."""
+    if len(content) < _HEAD.size:
+        return 0
+    magic, version, room = _HEAD.unpack_from(content)
+    return int(room) if (magic, version) == (_MAGIC, _VERSION) else 0
 
 
 def _entries(content: bytes, room: int) -> Iterator[_Entry]:
@@ -154,9 +202,3 @@ def _flipped(difference: int, length: int) -> tuple[int, int] | None:
 
 #: CRC-32 of each byte, by which a change is carried over one more byte.
 _TABLE: Final = tuple(zlib.crc32(bytes([byte])) ^ zlib.crc32(b"\0") for byte in range(256))
-
-
-def _replace(entry: _Entry, content: bytearray, place: int) -> None:
-    """Make an entry one of no effect, at the index that is its own."""
-    entry.place, entry.length, entry.checksum = place, len(NOTHING), zlib.crc32(NOTHING)
-    content[place : place + len(NOTHING)] = NOTHING

@@ -22,6 +22,8 @@ from appliance.broker.node import (
     definitions,
     log_check,
     queue_files,
+    queue_snapshots,
+    readable,
     relocated,
     segment_check,
     synced,
@@ -47,9 +49,9 @@ _MAX_SCHEDULERS: Final = 2
 #: for a good one.
 _LOCK_SECONDS: Final = 5.0
 
-#: Files that the node must be able to make, and seconds between two looks for free space.
+#: Files that the node must be able to make, and seconds between two looks at the disk.
 _START_INODES: Final = 100
-_SPACE_PAUSE: Final = 1.0
+_DISK_PAUSE: Final = 1.0
 
 
 _log: Any = structlog.get_logger(__name__)
@@ -78,6 +80,7 @@ def start(config: Config) -> NoReturn:
     os.umask(0o077)
     try:
         _wait_for_space(config)
+        _wait_for_reads(layout)
         layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if trouble := place.problem(config):
             raise NodeError(f"APPLIANCE_DATA: {trouble.found}; {trouble.advice}")
@@ -97,6 +100,8 @@ def start(config: Config) -> NoReturn:
                 kept=str(file.kept),
                 advice="appliance verify says what is missing",
             )
+        if mended := queue_snapshots.mend(layout):
+            _log.warning("broker queue mended", queues=mended, reason="its snapshot was gone")
         if relocated.follow(layout):
             _log.info("broker data relocated", path=str(layout.home))
         listen, distribution = check_ports(config)
@@ -129,7 +134,18 @@ def _wait_for_space(config: Config) -> None:
     complaint = Complaint(_log, "broker waiting for space", "broker has space again", level="error")
     while lacks := _lacking(config):
         complaint.fails(reason=lacks)
-        time.sleep(_SPACE_PAUSE)
+        time.sleep(_DISK_PAUSE)
+    complaint.works()
+
+
+def _wait_for_reads(layout: Layout) -> None:
+    """Wait until the disk gives all that is in the node's files."""
+    complaint = Complaint(
+        _log, "broker waiting for its disk", "broker disk works again", level="error"
+    )
+    while trouble := readable.find_unreadable(layout.home):
+        complaint.fails(reason=trouble)
+        time.sleep(_DISK_PAUSE)
     complaint.works()
 
 

@@ -153,7 +153,7 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
             add(scenarios.many_topics(meter, pair, scale))
         if "beside" in wanted:
             short = dataclasses.replace(scale, seconds=scale.warm_up) if arguments.quick else scale
-            report.beside = beside.measure(meter, ours, appliance, short)
+            report.beside = beside.measure(meter, ours, appliance, short, is_quick=arguments.quick)
         if "batches" in wanted:
             add(_batches(meter, ours, folder, scale, report))
         if "memory" in wanted:

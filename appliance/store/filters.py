@@ -43,6 +43,14 @@ class MessageFilter:
             return None
         return self.topic
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether every message is wanted, so that the first ones that are looked at are found."""
+        return self == _EVERY_MESSAGE
+
+
+_EVERY_MESSAGE: Final = MessageFilter()
+
 
 @dataclass(frozen=True, slots=True)
 class Found(Page[StoredMessage]):

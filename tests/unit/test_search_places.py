@@ -76,6 +76,11 @@ def test_a_search_without_a_place_answers_with_what_it_has(store, crowded, monke
     assert store.reader.find(wanted("n=-1"), Span(), 10).is_complete
 
 
+def test_a_list_that_nobody_filters_needs_no_place(store, crowded):
+    found = store.reader.find(MessageFilter(), Span(), ROWS, asker="ada")
+    assert (len(found.rows), found.is_complete) == (ROWS, True)
+
+
 def test_an_export_without_a_place_comes_to_its_end_all_the_same(store, crowded, monkeypatch):
     monkeypatch.setattr(finder, "_QUICK_PATIENCE", 60.0)  # over at the first look at the clock
     pieces = list(store.reader.find_pieces(wanted("n>=0"), Span(), asker="ada"))

@@ -11,6 +11,8 @@ from appliance.alerts import alert_book
 from appliance.alerts.alert_book import AlertBook
 from appliance.alerts.alert_conditions import AlertCondition
 
+#: Milliseconds for a worker to end, or to start, and for the page to learn of it.
+PATIENCE_MS = 60_000
 #: WCAG 2.2 at the levels A and AA.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
@@ -62,18 +64,19 @@ def test_the_charts_are_drawn_by_the_server_and_are_a_table_too(browse, inbox, s
 
 def test_the_state_goes_live_and_leads_to_the_system(browse, inbox):
     page = browse("/console/help")
-    plain = browse("/console/help", java_script_enabled=False)
     pill = page.locator("[data-state]")
     pill.get_by_text("ready", exact=True).wait_for()
+    plain = browse("/console/help", java_script_enabled=False)
     inbox.ctl("stop", "worker:*")
     try:
-        page.wait_for_selector("[data-state].bad:has-text('no worker is attached')")
+        state = "[data-state].bad:has-text('no worker is attached')"
+        page.wait_for_selector(state, timeout=PATIENCE_MS)
         assert plain.locator("[data-state]").inner_text().split() == ["✓", "ready"]
         plain.reload()
         assert "no worker is attached" in plain.locator("[data-state]").inner_text()
     finally:
         inbox.ctl("start", "worker:*")
-    page.wait_for_selector("[data-state].ok:has-text('ready')")
+    page.wait_for_selector("[data-state].ok:has-text('ready')", timeout=PATIENCE_MS)
     pill.click()
     page.wait_for_url("**/console/system")
 

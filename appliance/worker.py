@@ -3,7 +3,8 @@
 It has two threads. One runs the event loop and speaks AMQP, so that heartbeats are answered
 whatever the disk does. The other stores all deliveries that have arrived, in one transaction; once
 that is on disk, the loop acknowledges them. While one transaction commits, the next one gathers. So
-the worker never waits for more when few messages come, and makes few commits when many come.
+the worker never waits for more when few messages come, and makes few commits when many come; then
+it also lets some milliseconds pass between two of them (see `model.pace`).
 
 The ledger entries are written, and the envelopes acknowledged, up to twenty times a second and not
 with every transaction: under load that saves a page of the database and an entry of the broker's
@@ -51,6 +52,8 @@ from appliance.model.contents import (
     ForeignMessage,
     LedgerReport,
 )
+from appliance.model.pace import WritePace
+from appliance.model.wire import Envelope
 from appliance.store.base import Writer
 from appliance.store.salvage import store_each
 
@@ -102,6 +105,7 @@ class Worker:
         self._stopping = threading.Event()
         self._owed: list[LedgerReport] = []  # one for each envelope stored and not acknowledged
         self._accounted_at = 0.0
+        self._pace = WritePace()
         self._storing = Complaint(_log, "storing failed", "storing works again", level="error")
         self._opening = Complaint(_log, "waiting for the database", "database usable", level="info")
 
@@ -174,7 +178,8 @@ class Worker:
             if not group and not (account and self._owed):
                 writer = self._look_after(writer)
                 continue
-            self._holding_since = time.monotonic()
+            self._holding_since = now = time.monotonic()
+            self._pace.begin(now, *_measure(group))
             writer = self._store(group, writer, account=account)
             self._holding_since = 0.0
             if writer is None:
@@ -223,6 +228,8 @@ class Worker:
             delivery = self._next()
         except queue.Empty:
             return group, False
+        if delivery is not None and (seconds := self._pace.wait(time.monotonic())):
+            self._stopping.wait(seconds)
         while True:
             if delivery is None:
                 return group, True
@@ -322,6 +329,13 @@ class Worker:
             if self._stopping.wait(delay):
                 return None
             delay = min(delay * 2, _BACKOFF_LAST)
+
+
+def _measure(group: Sequence[Delivery]) -> tuple[int, int]:
+    """Return the messages of a group, and its bytes."""
+    contents = [delivery.content for delivery in group]
+    messages = sum(each.count if isinstance(each, Envelope) else 1 for each in contents)
+    return messages, sum(len(each.body) for each in contents)
 
 
 def _public_reason(error: StoreError) -> str:

@@ -16,6 +16,7 @@ import orjson
 
 from appliance.errors import EnvelopeError, StoreError, TablesError
 from appliance.model import meta as metas
+from appliance.model.columns import Columns, columns
 from appliance.model.contents import (
     Content,
     DeadEnvelope,
@@ -47,6 +48,7 @@ from appliance.store.sqlite.tables import (
     Row,
     check_tables,
 )
+from appliance.store.sqlite.topic_sums import Sum, TopicSums
 
 #: Escapes that SQLite takes literally and that make invalid UTF-8 or a NUL. We never write them.
 _ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -64,16 +66,6 @@ class _Dead(NamedTuple):
     content: Content
     place: int
     letter: DeadLetter
-
-
-class _Added(NamedTuple):
-    """The messages of an envelope that are to be rows: how many, their bytes, their times."""
-
-    topic: str
-    messages: int
-    size: int
-    since: str
-    until: str
 
 
 class RolledBackError(StoreError):
@@ -110,7 +102,7 @@ class Transaction:
         self._known = known or {}
         self._sure = sure
         self._rows: list[Row] = []
-        self._added: list[_Added] = []
+        self._added = TopicSums()
         self._waiting: list[Envelope] = []  # whose rows wait
         self._unsure: list[Envelope] = []  # of which not every message became a row just now
         #: id() of a part of an envelope of lines -> the envelope, and the place of its first line
@@ -177,13 +169,24 @@ class Transaction:
         if kind is Kind.MESSAGE:  # most are: no list of one message is made
             body, meta = as_text(envelope.body), envelope.meta or ""
             self._rows.append((envelope.id, topic, body, at, envelope.content_type or "", meta))
-            self._added.append(_Added(topic, 1, envelope.size, at, at))
+            self._added.add(topic, 1, envelope.size, at, at)
             self._waiting.append(envelope)
         elif kind is Kind.LINES and _can_be_split(envelope.body):
             self._flush()
             self._add_lines(envelope)
+        elif kind is not Kind.LINES and (table := columns(envelope)) is not None:
+            self._add_columns(envelope, table)
         else:
             self._add_messages(envelope, addressed(envelope))
+
+    def _add_columns(self, envelope: Envelope, table: Columns) -> None:
+        topics, ids, times, texts, content_types, metas = table
+        self._rows += zip(ids, topics, texts, times, content_types, metas, strict=True)
+        if envelope.kind is Kind.MIXED:
+            self._added.add_each(topics, texts, times)
+        else:
+            self._added.add(envelope.topic, envelope.count, envelope.size, times[0], times[-1])
+        self._waiting.append(envelope)
 
     def _add_messages(self, envelope: Envelope, messages: list[Addressed]) -> None:
         whole = len(messages)
@@ -200,10 +203,12 @@ class Transaction:
             for topic, m in messages
         ]
         if envelope.kind is Kind.MIXED or len(messages) != whole:
-            self._added += _added(messages)
+            topics = [topic for topic, _ in messages]
+            bodies = [message.body for _, message in messages]
+            self._added.add_each(topics, bodies, [message.received_at for _, message in messages])
         else:
             since, until = messages[0][1].received_at, messages[-1][1].received_at
-            self._added.append(_Added(envelope.topic, whole, envelope.size, since, until))
+            self._added.add(envelope.topic, whole, envelope.size, since, until)
         self._waiting.append(envelope)
 
     def _flush(self) -> None:
@@ -266,7 +271,7 @@ class Transaction:
             self._add_parts(envelope, messages)
         else:
             self._connection.execute("RELEASE lines")
-            self._added.append(_Added(envelope.topic, envelope.count, envelope.size, at, at))
+            self._added.add(envelope.topic, envelope.count, envelope.size, at, at)
 
     def _add_parts(self, envelope: Envelope, messages: list[Addressed]) -> None:
         """Add lines of which one at least is refused: in parts, and of a small part each line."""
@@ -362,7 +367,7 @@ class Transaction:
         sums = list(self._sums())
         self.stored = sum(count for _, count, *_ in sums)
         if self._unsure:
-            tried = sum(added.messages for added in self._added)
+            tried = self._added.messages
             self.duplicates = max(0, tried - self.stored - self._unstored)
         left = iter(sums)
         while True:
@@ -402,23 +407,12 @@ class Transaction:
             self._blame_values(error)
             raise TablesError(f"not even a dead letter can be stored: {error}") from error
 
-    def _sums(self) -> Iterable[tuple[str, int, int, str, str]]:
-        """Return (topic, messages, bytes, first time, last time) of the inserted rows."""
-        if self._unsure:
-            rows: list[Any] = self._connection.execute(COUNT_SINCE, (self._last_seq,)).fetchall()
-            return rows
-        sums: dict[str, tuple[str, int, int, str, str]] = {}
-        for added in self._added:
-            topic = added.topic
-            _, count, size, since, until = sums.get(topic, (topic, 0, 0, added.since, added.until))
-            sums[topic] = (
-                topic,
-                count + added.messages,
-                size + added.size,
-                min(since, added.since),
-                max(until, added.until),
-            )
-        return sums.values()
+    def _sums(self) -> Iterable[Sum]:
+        """Return the sums of the inserted rows, one for each topic."""
+        if not self._unsure:
+            return self._added.rows()
+        rows: list[Sum] = self._connection.execute(COUNT_SINCE, (self._last_seq,)).fetchall()
+        return rows
 
 
 def _can_be_split(body: bytes) -> bool:
@@ -432,20 +426,6 @@ def _is_known_event(row: tuple[str, Any] | None, topic: str, message: Message) -
     The API can't know while its first attempt is not stored yet, and it was started anew.
     """
     return row is not None and row[0] == topic and metas.is_of_event(message.meta)
-
-
-def _added(messages: Iterable[Addressed]) -> Iterable[_Added]:
-    """Return the sums of each topic."""
-    sums: dict[str, list[Any]] = {}
-    for topic, message in messages:
-        size, at = len(as_bytes(message.body)), message.received_at
-        if (of_topic := sums.get(topic)) is None:
-            sums[topic] = [1, size, at, at]
-        else:
-            of_topic[0] += 1
-            of_topic[1] += size
-            of_topic[3] = at  # they are in the order in which they came
-    return [_Added(topic, *of_topic) for topic, of_topic in sums.items()]
 
 
 def _addressed(envelope: Envelope) -> list[Addressed]:

@@ -173,7 +173,7 @@ class Worker:
         latest: Delivery | None = None
         last = False
         while not last:
-            group, last = self._gather()
+            group, last = self._gather(writer)
             account = last or self._is_time_to_account(group)
             if not group and not (account and self._owed):
                 writer = self._look_after(writer)
@@ -216,8 +216,10 @@ class Worker:
             or sum(len(delivery.content.body) for delivery in group) >= _OWED_BYTES
         )
 
-    def _gather(self) -> tuple[list[Delivery], bool]:
+    def _gather(self, writer: Writer | None) -> tuple[list[Delivery], bool]:
         """Wait for one delivery, and take all others that have arrived with it.
+
+        While many come, and nobody waits for their rows, it lets more arrive.
 
         Returns them, and whether they are the last. There are none where owed ledger entries are
         due before a delivery arrives, or none arrives for a while.
@@ -228,7 +230,8 @@ class Worker:
             delivery = self._next()
         except queue.Empty:
             return group, False
-        if delivery is not None and (seconds := self._pace.wait(time.monotonic())):
+        seconds = 0.0 if delivery is None else self._pace.wait(time.monotonic())
+        if seconds and not (writer is not None and writer.is_awaited):
             self._stopping.wait(seconds)
         while True:
             if delivery is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Protocol
 
 from appliance.machine.complaint import Complaint
 from appliance.model.contents import Content
@@ -52,6 +52,9 @@ from appliance.store.rows import (
 )
 from appliance.store.verification import Verification
 
+if TYPE_CHECKING:
+    from asyncio import Future
+
 #: Called now and then with the name of the step and, where it is known, the share that is done (0
 #: to 1). Returns whether to go on.
 Progress = Callable[[str, float | None], bool]
@@ -66,6 +69,10 @@ Rest = Callable[[float], bool]
 
 class Writer(Protocol):
     """Writes messages; used by one thread at a time."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for messages to be stored, or did some seconds ago."""
 
     def store(self, contents: Sequence[Content], *, account: bool = True) -> int:
         """Store all contents in one transaction that is on disk when this returns.
@@ -173,6 +180,9 @@ class Commits(Protocol):
 
     async def committed(self, message_id: str, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until a message is stored, for `timeout` seconds at most; return whether it is."""
+
+    def when_committed(self, message_id: str, timeout: float) -> "Future[bool]":
+        """Return a future that says within `timeout` seconds whether a message is stored."""
 
     async def with_prefix(self, prefix: str, limit: int) -> list[EarlierMessage]:
         """Return up to `limit` stored messages whose ids begin with `prefix`, in order."""

@@ -74,7 +74,7 @@ class Acceptor:
         self.clients = Budget(most_bytes)
         self.crowd = Crowd(most, _ENCRYPTED_STRANGERS if certificate else None)
         self._ahead: deque[Connection] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._stopping = False
@@ -133,9 +133,13 @@ class Acceptor:
     def task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run what answers a request; a stop waits for it, and cancels it at last."""
         task = self.loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.hold(task)
         return task
+
+    def hold(self, waiting: asyncio.Future[Any]) -> None:
+        """Cancel what an answer waits for when a stop has waited long enough."""
+        self._tasks.add(waiting)
+        waiting.add_done_callback(self._tasks.discard)
 
     async def _check_deadlines(self) -> None:
         while True:

@@ -224,6 +224,10 @@ class Request:
         task = self._connection.acceptor.task(coroutine)
         task.add_done_callback(self._task_ended)
 
+    def hold(self, waiting: "asyncio.Future[Any]") -> None:
+        """Say what the answer waits for; a stop waits for it too, and cancels it at last."""
+        self._connection.acceptor.hold(waiting)
+
     def _task_ended(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled():
             self.abort()

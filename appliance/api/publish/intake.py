@@ -99,6 +99,10 @@ class Intake:
             lambda: self._publish_unless_stored(options, decoded, meta, prefix),
         )
 
+    def row_of(self, receipt: Receipt, seconds: float) -> asyncio.Future[bool]:
+        """Return a future that says within `seconds` whether a message that was sent is a row."""
+        return self._commits.when_committed(receipt.first_id, seconds)
+
     async def stored(self, receipt: Receipt, seconds: float | None) -> Receipt:
         """Return the receipt once its messages are rows, or after `seconds`; None: at once.
 

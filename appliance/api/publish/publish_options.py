@@ -57,12 +57,7 @@ class PublishOptions:
 
     def __post_init__(self) -> None:
         says_utf8 = self.plan.is_utf8
-        is_plain = (
-            (self.plan.is_plain or says_utf8)
-            and self.key is None
-            and self.wait_seconds is None
-            and not self.has_schema
-        )
+        is_plain = (self.plan.is_plain or says_utf8) and self.key is None and not self.has_schema
         marks = MARKED if self.plan.is_text else _NO_MARKS
         object.__setattr__(self, "plain_unless", marks if is_plain else None)
         object.__setattr__(self, "says_utf8", says_utf8)

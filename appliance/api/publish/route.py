@@ -75,12 +75,28 @@ class PublishRoute:
             and (not wanted.says_utf8 or _is_utf8(body))
         ):
             receipt, confirmed = self._intake.send(wanted, body, _meta(request, wanted))
-            confirmed.add_done_callback(partial(_answer, request, receipt))
+            if wanted.wait_seconds is None:
+                confirmed.add_done_callback(partial(_answer, request, receipt))
+            else:
+                confirmed.add_done_callback(
+                    partial(self._await_row, request, receipt, wanted.wait_seconds)
+                )
         elif wanted.is_lines:
             receipt, confirmed = self._intake.send_lines(wanted, body, _meta(request, wanted))
             confirmed.add_done_callback(partial(_answer, request, receipt))
         else:
             request.task(self._accept(request, wanted, body))
+
+    def _await_row(
+        self, request: Request, receipt: Receipt, seconds: float, confirmed: Future[Any]
+    ) -> None:
+        """Answer once the message is a row, or when the sender waits no longer."""
+        if not seconds or confirmed.cancelled() or confirmed.exception():
+            _answer(request, receipt, confirmed, seconds)
+            return
+        is_stored = self._intake.row_of(receipt, seconds)
+        request.hold(is_stored)
+        is_stored.add_done_callback(partial(_answer_waiting, request, receipt, seconds))
 
     async def _accept(self, request: Request, wanted: PublishOptions, body: bytes) -> None:
         receipt = await self._intake.accept(wanted, body, _meta(request, wanted))
@@ -107,10 +123,20 @@ def _meta(request: Request, wanted: PublishOptions) -> str | None:
     )
 
 
-def _answer(request: Request, receipt: Receipt, confirmed: Future[Any]) -> None:
+def _answer_waiting(
+    request: Request, receipt: Receipt, seconds: float, is_stored: Future[bool]
+) -> None:
+    """Answer; also where a stop could wait no longer, because the message is on disk."""
+    stored = not is_stored.cancelled() and is_stored.result()
+    request.respond(*receipt._replace(is_stored=stored).answer(seconds, request.prefix))
+
+
+def _answer(
+    request: Request, receipt: Receipt, confirmed: Future[Any], seconds: float | None = None
+) -> None:
     if confirmed.cancelled():
         request.abort()
     elif error := confirmed.exception():
         request.fail(error)
     else:
-        request.respond(*receipt.answer(None, request.prefix))
+        request.respond(*receipt.answer(seconds, request.prefix))

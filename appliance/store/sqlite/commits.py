@@ -1,12 +1,18 @@
 """Questions of the event loop: whether a message is committed, whether a key was used.
 
-SQLite tells other processes of a commit only when they ask: `PRAGMA data_version` costs a few
-microseconds and changes when another connection has committed. It is asked only while a request
-waits.
+While a request waits, the worker names what it has committed by a datagram (see `machine.bell`),
+which costs no look at the database. One may be lost, so there is a look now and then all the same;
+and one in quick succession until the first datagram came. SQLite tells other processes of a commit
+only when they ask: `PRAGMA data_version` costs a few microseconds and changes when another
+connection has committed.
 """
 
 import asyncio
+import contextlib
 import functools
+import itertools
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +21,26 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from appliance.errors import StoreError
+from appliance.machine.bell import BellListener
 from appliance.machine.complaint import Complaint
 from appliance.store.rows import EarlierMessage
 from appliance.store.sqlite import open_files, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
-#: Seconds between two looks while a request waits.
+#: Seconds between two looks while a request waits: where commits are told, and where they aren't.
+_POLL_TOLD: Final = 0.025
 _POLL: Final = 0.002
+#: Looks take no more than this share of the time, unless they are further apart than that.
+_SHARE: Final = 0.1
+_MOST_SECONDS: Final = 0.5
+#: Seconds for which commits are told on when nobody waits: the next request may come.
+_IDLE_SECONDS: Final = 5.0
+#: Seconds after which a commit that was not told before anybody waited is none.
+_WARM_SECONDS: Final = 1.0
+#: Messages that a look finds, one after another, when the worker does not tell of commits.
+_MOST_UNTOLD: Final = 8
+#: Ids that are remembered: the message of a request may be stored before the request waits.
+_REMEMBERED: Final = 4096
 #: Ids asked for in one statement.
 _CHUNK: Final = 500
 
@@ -30,35 +49,54 @@ _log: Any = structlog.get_logger(__name__)
 
 
 class CommitWatch:
-    """Watches for commits on one read-only connection, in a thread of its own."""
+    """Watches for commits: told by the worker, and on one read-only connection in a thread.
 
-    def __init__(self, path: Path) -> None:
+    `folder` is where the worker finds whom to tell.
+    """
+
+    def __init__(self, path: Path, folder: Path) -> None:
         self._path = path
+        self._folder = folder
         self._thread = ThreadPoolExecutor(1, "commit-watch")
         self._connection: Any = None
         self._version = -1
         self._log: tuple[int, int] | None = None
-        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-        self._new: set[str] = set()
-        self._poll: asyncio.Task[None] | None = None
+        self._waiting: dict[str, list[tuple[asyncio.Future[bool], float]]] = {}
+        self._new: set[str] = set()  # of those, not looked for yet
+        self._told: dict[str, bool] = {}
+        self._listener: BellListener | None = None
+        self._listening_since = math.inf
+        self._untold = math.inf  # messages that a look found since something was told
+        self._ticking: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._is_due = False  # a look at all that are waited for
+        self._took = 0.0  # seconds of the last look
         self._complaint = Complaint(_log, "commits not visible", "commits visible again")
 
     async def committed(self, message_id: str, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until a message is stored, for `timeout` seconds at most; return whether it is."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(message_id, []).append(future)
+        return await self.when_committed(message_id, timeout)
+
+    def when_committed(self, message_id: str, timeout: float) -> asyncio.Future[bool]:
+        """Return a future that says within `timeout` seconds whether a message is stored."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        if self._told.pop(message_id, False):
+            future.set_result(True)
+            return future
+        now = loop.time()
+        self._waiting.setdefault(message_id, []).append((future, now + timeout))
+        if self._ticking is None or self._ticking.done():
+            self._listen(loop)
+            self._ticking = loop.create_task(self._tick(loop))
         self._new.add(message_id)
-        if self._poll is None or self._poll.done():
-            self._poll = asyncio.create_task(self._look())
-        await asyncio.wait([future], timeout=timeout)
-        if future.done():
-            return True
-        waiters = self._waiting.get(message_id, [])
-        if future in waiters:
-            waiters.remove(future)
-            if not waiters:
-                del self._waiting[message_id]
-        return False
+        if not self._is_told or now < self._listening_since + _WARM_SECONDS:
+            self._look_soon()
+        return future
+
+    @property
+    def _is_told(self) -> bool:
+        return self._untold < _MOST_UNTOLD
 
     async def with_prefix(self, prefix: str, limit: int) -> list[EarlierMessage]:
         """Return up to `limit` stored messages whose ids begin with `prefix`, in order.
@@ -79,28 +117,111 @@ class CommitWatch:
 
     def close(self) -> None:
         """End the thread after the question under way."""
-        if self._poll is not None:
-            self._poll.cancel()
+        for task in (self._ticking, self._looking):
+            if task is not None:
+                task.cancel()
+        self._deafen()
         self._thread.submit(self._disconnect)
         self._thread.shutdown()
 
-    async def _look(self) -> None:
-        while self._waiting:
-            ids = list(self._waiting)
-            new, self._new = self._new, set()
-            try:
-                stored = await self._ask(functools.partial(self._select, ids=ids, new=new))
-            except StoreError as error:
-                self._complaint.fails(error=str(error))
-                self._new |= new
-                stored = []
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have commits told from now on; where that can't be, they are looked for."""
+        if self._listener is None:
+            with contextlib.suppress(OSError):
+                self._listener = BellListener(self._folder)
+                loop.add_reader(self._listener.fileno(), self._hear, self._listener)
+                self._listening_since = loop.time()
+
+    def _deafen(self) -> None:
+        if self._listener is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                asyncio.get_running_loop().remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+        self._listening_since = self._untold = math.inf
+        self._told.clear()
+
+    def _hear(self, listener: BellListener) -> None:
+        """Answer those whose messages the worker names."""
+        names, more = listener.read()
+        self._untold = 0
+        waiting, told = self._waiting, self._told
+        for name in names:
+            if name in waiting:
+                self._answer(name)
             else:
-                self._complaint.works()
-            for message_id in stored:
-                for future in self._waiting.pop(message_id, []):
-                    if not future.done():
-                        future.set_result(None)
-            await asyncio.sleep(_POLL)
+                told[name] = True
+        for name in list(itertools.islice(told, max(0, len(told) - _REMEMBERED))):
+            del told[name]
+        if more and waiting:
+            self._look_soon()
+
+    def _answer(self, message_id: str) -> None:
+        for future, _ in self._waiting.pop(message_id, ()):
+            if not future.done():
+                future.set_result(True)
+        self._new.discard(message_id)
+
+    async def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look now and then, and end the waits that are over, until nobody waits for a while.
+
+        A look may take for ever on a disk that hangs; no wait does.
+        """
+        used = loop.time()
+        while loop.time() < used + _IDLE_SECONDS:
+            pause = _POLL_TOLD if self._is_told or not self._waiting else _POLL
+            await asyncio.sleep(max(pause, min(self._took / _SHARE, _MOST_SECONDS)))
+            self._expire(loop.time())
+            if self._waiting:
+                used = loop.time()
+                self._look_soon()
+        self._deafen()
+
+    def _expire(self, now: float) -> None:
+        """End the waits that are over, and forget those that were given up."""
+        for message_id, waiters in list(self._waiting.items()):
+            left = []
+            for future, until in waiters:
+                if until <= now and not future.done():
+                    future.set_result(False)
+                if not future.done():
+                    left.append((future, until))
+            if left:
+                self._waiting[message_id] = left
+            else:
+                del self._waiting[message_id]
+                self._new.discard(message_id)
+
+    def _look_soon(self) -> None:
+        self._is_due = True
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look_while_due())
+
+    async def _look_while_due(self) -> None:
+        while self._is_due:
+            self._is_due = False
+            began = time.monotonic()
+            if not await self._look():
+                return  # the next tick tries again
+            self._took = time.monotonic() - began
+
+    async def _look(self) -> bool:
+        """Look for all that are waited for; return whether the database could be asked."""
+        new, self._new = self._new, set()
+        try:
+            stored = await self._ask(
+                functools.partial(self._select, ids=list(self._waiting), new=new)
+            )
+        except StoreError as error:
+            self._complaint.fails(error=str(error))
+            self._new |= new & self._waiting.keys()
+            return False
+        self._complaint.works()
+        for message_id in stored:
+            if message_id in self._waiting:
+                self._untold += 1
+                self._answer(message_id)
+        return True
 
     def _select(self, connection: Any, ids: list[str], new: set[str]) -> list[str]:
         """Return the ids that are stored; where nothing was committed, look only at new ones."""

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from appliance.config import Config
+from appliance.machine.bell import Bell
 from appliance.model.ledger import LedgerEntry
 from appliance.model.tallies import StoreTally
 from appliance.store.base import (
@@ -48,6 +49,7 @@ class SqliteStore:
         self._config = config
         self.path = path
         self.tally = StoreTally()
+        self._bell_folder = config.run_folder / "commits"
 
     @property
     def location(self) -> str:
@@ -64,7 +66,7 @@ class SqliteStore:
         """The store's answers for the event loop."""
         from appliance.store.sqlite.commits import CommitWatch
 
-        return CommitWatch(self.path)
+        return CommitWatch(self.path, self._bell_folder)
 
     @cached_property
     def follower(self) -> Follower:
@@ -148,7 +150,7 @@ class SqliteStore:
         """Open a connection that writes."""
         from appliance.store.sqlite.writer import SqliteWriter
 
-        return SqliteWriter(self.path, self.tally)
+        return SqliteWriter(self.path, self.tally, Bell(self._bell_folder))
 
     def duties(self, rest: Rest) -> Sequence[Duty]:
         """Return the duties of checkpoints, of retention, of the quarantine and of the index."""

@@ -102,6 +102,8 @@ class Transaction:
         self._known = known or {}
         self._sure = sure
         self._rows: list[Row] = []
+        self._inserted: list[list[Row]] = []
+        self._is_listed = True  # `_inserted` are all rows that were inserted
         self._added = TopicSums()
         self._waiting: list[Envelope] = []  # whose rows wait
         self._unsure: list[Envelope] = []  # of which not every message became a row just now
@@ -150,6 +152,12 @@ class Transaction:
         for mark in self._marks:  # once all that came before them are rows
             deletion_table.place(self._connection, mark.id)
         return entries
+
+    def ids(self) -> list[str] | None:
+        """Return the ids of all messages that have become rows; None where that takes a look."""
+        if not self._is_listed or self._unsure:
+            return None
+        return [row[0] for rows in self._inserted for row in rows]
 
     @property
     def dead(self) -> Iterator[tuple[str, str | None]]:
@@ -228,6 +236,7 @@ class Transaction:
                 self._refuse(error, rows, len(rows) - operator.length_hint(left) - 1)
             else:
                 break
+        self._inserted.append(rows)
         if inserted != count:
             self._unsure += waiting
 
@@ -251,7 +260,7 @@ class Transaction:
             self._checked = True
 
     def _add_lines(self, envelope: Envelope) -> None:
-        at = envelope.received_at
+        at, self._is_listed = envelope.received_at, False
         self._connection.execute("SAVEPOINT lines")
         try:
             if self._insert_lines(envelope) != envelope.count:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import structlog
 
 from appliance.errors import EnvelopeError, StoreError, TablesError, UnstorableError
+from appliance.machine.bell import Bell
 from appliance.model.contents import Content, LedgerReport
 from appliance.model.tallies import StoreTally
 from appliance.model.timestamps import now, seconds_between
@@ -32,13 +33,18 @@ _log: Any = structlog.get_logger(__name__)
 class SqliteWriter:
     """Writes on a connection of its own; used by one thread at a time.
 
+    It rings `bell` after each commit, where anybody waits, and closes it in the end.
+
     Opening one raises StoreError where the database can't be opened, SchemaError where its schema
     is not this program's, TablesError where its tables were changed so that nothing can be stored,
     LostCommitsError where another program took away what was stored last.
     """
 
-    def __init__(self, path: Path, tally: StoreTally | None = None) -> None:
+    def __init__(
+        self, path: Path, tally: StoreTally | None = None, bell: Bell | None = None
+    ) -> None:
         self._path = path
+        self._bell = bell
         self._tally = tally or StoreTally()
         try:
             forget_missing(path)
@@ -78,6 +84,13 @@ class SqliteWriter:
         """Close the connection."""
         self._connection.close()
         self._files.close()
+        if self._bell is not None:
+            self._bell.close()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for messages to be stored, or did some seconds ago."""
+        return self._bell is not None and self._bell.is_awaited
 
     def check(self) -> None:
         """See whether the files are still those that were opened, and whole; save what can be.
@@ -144,6 +157,8 @@ class SqliteWriter:
         entries = transaction.store(contents)
         missing = self._record(entries) if account and entries else 0
         self._connection.execute("COMMIT")
+        if self._bell is not None and self.is_awaited:
+            self._bell.ring(transaction.ids())
         self._count(transaction, contents)
         if refused := transaction.refused:
             _log.error(

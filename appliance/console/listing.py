@@ -34,6 +34,11 @@ _MOST_COLUMNS: Final = 8
 #: The parts of what was typed, each of which can be taken away.
 _TYPED: Final = re.compile(r'-?"[^"]*"?\*?|\S+')
 
+#: Parameters that say where in the list one is.
+_PLACE: Final = ("before", "after", "open")
+#: All parameters, but for `where`, which can come several times.
+_PARAMETERS: Final = ("q", "topic", "since", "until", "kind", "cols", "facet", *_PLACE)
+
 Query = list[tuple[str, str]]
 
 
@@ -83,7 +88,26 @@ class Listing:
 
     def first_page(self, *drop: str, **put: str | None) -> str:
         """Return the query of the newest messages of this list."""
-        return self.url("before", "after", "open", *drop, **put)
+        return self.url(*_PLACE, *drop, **put)
+
+    def and_where(self, condition: str) -> str:
+        """Return the query of the newest messages that fulfil a further condition too."""
+        kept = [pair for pair in self.query if pair[0] not in _PLACE]
+        return f"?{urlencode([*kept, ('where', condition)])}"
+
+    def and_column(self, name: str) -> str:
+        """Return the query of the list with a further column."""
+        names = [each for each, _ in self.columns]
+        return self.first_page(cols=",".join([*names, name]))
+
+    def without_column(self, name: str) -> str:
+        """Return the query of the list without a column."""
+        return self.first_page(cols=",".join(each for each, _ in self.columns if each != name))
+
+    @property
+    def search(self) -> str:
+        """The query of the search alone, wherever in the list it is."""
+        return self.first_page().lstrip("?")
 
     def chips(self) -> list[Chip]:
         """Return the parts of the filter that can be taken away."""
@@ -97,7 +121,7 @@ class Listing:
         for place, (name, value) in enumerate(self.query):
             if name in shown:
                 rest = [pair for at, pair in enumerate(self.query) if at != place]
-                rest = [pair for pair in rest if pair[0] not in ("before", "after", "open")]
+                rest = [pair for pair in rest if pair[0] not in _PLACE]
                 chips.append(Chip(shown[name].format(value), f"?{urlencode(rest)}"))
         return chips
 
@@ -136,7 +160,18 @@ def read_listing(
     """
     notes: list[str] = []
     query: Query = []
-    for name in ("q", "topic", "since", "until", "kind", "cols", "before", "after", "open"):
+    for name in (
+        "q",
+        "topic",
+        "since",
+        "until",
+        "kind",
+        "cols",
+        "facet",
+        "before",
+        "after",
+        "open",
+    ):
         value = args.get(name, "").strip()
         if value and not (name == "topic" and topic):
             query.append((name, value[:_MOST_TYPED]))

@@ -124,7 +124,7 @@ def facts_of(
         body, is_text = message.body, bool(message.text)
     if view not in VIEWS:
         view = "pretty" if is_text else "hex"
-    facts = Facts(message, body, is_text, view, _meta(message.meta))
+    facts = Facts(message, body, is_text, view, meta_members(message.meta))
     if view == "pretty" and is_text:
         _lay_out(facts)
     elif view == "raw" or (view == "pretty" and not is_text):
@@ -149,11 +149,12 @@ def _is_text(body: bytes) -> bool:
         return False
 
 
-def _meta(text: str | None) -> Mapping[str, Any]:
+def meta_members(text: str | None) -> Mapping[str, Any]:
+    """Return what a message's meta says, by name; nothing where someone broke it by SQL."""
     try:
         meta = orjson.loads(text) if text else {}
     except ValueError:
-        meta = {}  # someone wrote it by SQL
+        meta = {}
     return meta if isinstance(meta, dict) else {}
 
 

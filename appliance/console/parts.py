@@ -8,6 +8,7 @@ from appliance.auth.sign_in import SignIn
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
 from appliance.config import Config
+from appliance.deletion import DeletionDesk
 from appliance.history.chronicle import Chronicler
 from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
@@ -34,6 +35,10 @@ class ConsoleParts(Protocol):
     @property
     def redriver(self) -> Redriver:
         """Sends dead letters again."""
+
+    @property
+    def deletions(self) -> DeletionDesk:
+        """Takes orders to delete messages."""
 
     @property
     def access(self) -> Access:

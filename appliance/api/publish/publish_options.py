@@ -13,10 +13,10 @@ from appliance.api.publish.request_meta import RequestMeta
 from appliance.auth.principal import Principal
 from appliance.config import Config
 from appliance.errors import InputError, TooLargeError
+from appliance.model.kept_headers import KEY_HEADERS
 from appliance.model.topics import check_topic, map_topic
 
-#: Headers whose value is an idempotency key; the first that is there counts.
-_KEY_HEADERS: Final = (b"idempotency-key", b"webhook-id", b"x-github-delivery")
+_KEY_HEADERS: Final = tuple(name.encode() for name in KEY_HEADERS)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 #: Seconds that `Prefer: wait` can ask for; beyond, it is this.

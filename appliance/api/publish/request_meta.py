@@ -11,29 +11,8 @@ from typing import Any, Final
 from appliance.api.http.head import Head
 from appliance.auth.principal import ADMINISTRATOR, Principal
 from appliance.model import meta as metas
+from appliance.model.kept_headers import TELLING_NAMES, TELLING_PREFIXES
 
-#: Headers that say what a message is, who made it or which try it is.
-_NAMES: Final = frozenset({
-    "idempotency-key", "x-idempotency-key", "webhook-id", "webhook-timestamp", "webhook-signature",
-    "stripe-signature", "paypal-transmission-id", "paypal-transmission-sig",
-    "paypal-transmission-time", "paypal-cert-url", "paypal-auth-algo", "traceparent", "tracestate",
-    "baggage", "x-request-id", "x-correlation-id", "x-request-uuid", "x-b3-traceid", "x-event-key",
-    "x-hook-uuid", "x-attempt-number", "x-retry-count", "x-original-filename", "content-language",
-    "content-md5", "digest", "content-digest", "repr-digest", "signature", "signature-input",
-    "aeg-event-type", "aeg-subscription-name", "aeg-delivery-count", "sentry-hook-resource",
-    "sentry-hook-signature", "sentry-hook-timestamp", "linear-delivery", "linear-event",
-    "linear-signature", "x-signature", "x-signature-256", "x-signature-timestamp",
-    "x-signature-ed25519", "x-webhook-id", "x-webhook-event", "x-webhook-signature",
-    "x-event-type", "x-event-id", "x-delivery-id", "x-topic",
-})  # fmt: skip
-#: The same, by how the names begin.
-_PREFIXES: Final = (
-    "ce-", "svix-", "x-github-", "x-hub-signature", "x-gitlab-event", "x-gitlab-instance",
-    "x-gitlab-webhook-uuid", "x-gitea-", "x-gogs-", "x-forgejo-", "x-shopify-", "x-slack-",
-    "x-twilio-", "i-twilio-", "x-amz-sns-", "x-goog-", "x-wc-webhook-", "x-square-", "x-zm-",
-    "x-line-", "x-pagerduty-", "x-postmark-", "x-mailgun-", "x-sendgrid-",
-    "x-twilio-email-event-webhook-", "x-discord-", "x-fb-", "x-cloudevents-", "x-atlassian-",
-)  # fmt: skip
 #: Headers that are kept beside such a one, and alone are no reason for a meta.
 _CONTEXT: Final = frozenset({"user-agent", "origin", "referer", "date", "from"})
 #: Headers that log in: never kept, not even as a signature.
@@ -66,8 +45,8 @@ class RequestMeta:
         evidence: Collection[str] = (),
     ) -> None:
         self.content_type = metas.content_type(head.values.get(b"content-type"))
-        names = _NAMES.union(keep)
-        prefixes = (*_PREFIXES, *(name[:-1] for name in keep if name.endswith("*")))
+        names = TELLING_NAMES.union(keep)
+        prefixes = (*TELLING_PREFIXES, *(name[:-1] for name in keep if name.endswith("*")))
         headers: dict[str, str] = {}
         is_told = always
         for raw, value in head.headers:

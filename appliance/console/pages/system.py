@@ -1,10 +1,7 @@
-"""The system: processes and their logs, checks, backups, settings, storage. For administrators."""
+"""The system: processes, checks, backups, settings, storage. For administrators."""
 
-import json
 import time
 from dataclasses import dataclass
-from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -13,20 +10,14 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.auth.principal import Right
 from appliance.console.acting import acting
-from appliance.console.page_errors import PageError
 from appliance.console.parts import ConsoleParts
+from appliance.console.refresh import again_while
 from appliance.console.rights import needs
 from appliance.errors import BackupError, StoreError
-from appliance.logs import terminal
 from appliance.machine import disk_space
 from appliance.operations.chore import Chore
 from appliance.store.access_rows import Deed
-from appliance.supervision.process_logs import LEVELS, LogLine
 
-#: Lines of a log on its page.
-_LINES: Final = 500
-#: Seconds after which a page about something that is under way is asked for again.
-_AGAIN_SECONDS: Final = 2
 #: The pages, by the name of their view.
 _TABS: Final = (
     ("show_system", "Processes"),
@@ -64,7 +55,7 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
     @views.get("/system/settings")
     @needs(Right.ADMIN)
     def show_settings() -> str:
-        return _page("settings.html", settings=parts.operations.settings())
+        return system_page("settings.html", settings=parts.operations.settings())
 
     @views.get("/system/storage")
     @needs(Right.ADMIN)
@@ -73,7 +64,7 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
             disks = disk_space.disks(parts.config)
         except StoreError:
             disks = []
-        return _page(
+        return system_page(
             "storage.html",
             totals=parts.reader.totals(),
             details=parts.reader.details(),
@@ -84,7 +75,8 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
         )
 
 
-def _page(template: str, **values: Any) -> str:
+def system_page(template: str, **values: Any) -> str:
+    """Return a page of the system, with the tabs that lead to the others."""
     return render_template(f"console/{template}", tabs=_TABS, **values)
 
 
@@ -96,7 +88,7 @@ def _serve_processes(views: Blueprint, parts: ConsoleParts) -> None:
     def show_system() -> str:
         told = request.args.get("told", "")
         processes = parts.processes()
-        return _page(
+        return system_page(
             "system.html",
             processes=processes,
             account=_account(operations.verify),
@@ -112,27 +104,11 @@ def _serve_processes(views: Blueprint, parts: ConsoleParts) -> None:
             raise NotFound
         if "sure" not in request.form:
             words = _MEANING.get(name.partition(":")[0].partition("@")[0], "It is started again.")
-            return _page("restart_confirm.html", process=process, words=words)
+            return system_page("restart_confirm.html", process=process, words=words)
         if not operations.restart(name):
             raise NotFound
         parts.access.record(Deed(acting(), "process-restart", name))
         return redirect(url_for("console.show_system", told=name), 303)
-
-    @views.get("/system/logs")
-    @needs(Right.ADMIN)
-    def show_logs() -> str:
-        names = [each.name for each in parts.processes()]
-        process = request.args.get("process") or (names[0] if names else "supervisord")
-        level = request.args.get("level", "debug")
-        if level not in LEVELS:
-            raise PageError(HTTPStatus.BAD_REQUEST, "There is no such level of a log.")
-        log = operations.log(process, _LINES, level)
-        if log is None and names:
-            raise NotFound
-        return _page(
-            "logs.html", names=[*names, "supervisord"], process=process, level=level, levels=LEVELS,
-            log=log, readable=_readable,
-        )  # fmt: skip
 
 
 def _serve_checks(views: Blueprint, parts: ConsoleParts) -> None:
@@ -142,7 +118,7 @@ def _serve_checks(views: Blueprint, parts: ConsoleParts) -> None:
     @needs(Right.ADMIN)
     def show_checks() -> Response:
         doctor, verify = operations.doctor, operations.verify
-        text = _page(
+        text = system_page(
             "checks.html",
             doctor=doctor.last,
             doctor_running=doctor.running,
@@ -169,7 +145,7 @@ def _serve_backups(views: Blueprint, parts: ConsoleParts) -> None:
     @views.get("/system/backups")
     @needs(Right.ADMIN)
     def show_backups() -> Response:
-        text = _page(
+        text = system_page(
             "backups.html",
             backups=desk.list_backups(),
             running=desk.making.running,
@@ -218,21 +194,6 @@ def _account(verify: Chore) -> Account | None:
         return None
 
 
-def _readable(line: LogLine) -> str:
-    """Return a line as a terminal shows it, where it is one of ours."""
-    if not line.text.startswith("{"):
-        return line.text
-    try:
-        members = json.loads(line.text)
-        when = datetime.fromisoformat(members["time"])
-        return terminal.line(when, line.level, str(members["event"]), members)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return line.text
-
-
 def _again(text: str, *chores: Chore) -> Response:
     """Have the browser ask again while something is under way."""
-    answer = Response(text, content_type="text/html; charset=utf-8")
-    if any(chore.running is not None for chore in chores):
-        answer.headers["Refresh"] = str(_AGAIN_SECONDS)
-    return answer
+    return again_while(text, any(chore.running is not None for chore in chores))

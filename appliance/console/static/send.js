@@ -7,15 +7,12 @@ const body = form.elements.body;
 const count = document.querySelector("[data-count]");
 const bytes = new TextEncoder();
 
-function size(number) {
-  if (number < 1024) return `${number} bytes`;
-  return number < 1048576 ? `${(number / 1024).toFixed(1)} KiB` : `${(number / 1048576).toFixed(1)} MiB`;
-}
+const size = (number) => (number < 1024 ? `${number} bytes` : `${(number / 1024).toFixed(1)} KiB`);
 
 function jsonWords(text) {
-  if (!/^\s*[[{"]/.test(text)) return "";
-  if (form.elements.split.value === "lines") return "";
-  const lines = form.elements.split.value === "ndjson" ? text.split("\n") : [text];
+  const split = form.elements.split.value;
+  if (split === "lines" || !/^\s*[[{"]/.test(text)) return "";
+  const lines = split === "ndjson" ? text.split("\n") : [text];
   for (const [n, line] of lines.entries()) {
     if (!line.trim()) continue;
     try {
@@ -42,10 +39,14 @@ function line(words) {
   return { item, text };
 }
 
+function refuse(words) {
+  line(`✗ ${words}`).item.className = "bad";
+}
+
 function inWords(status, answer) {
   if (status === 201) return answer.count ? `${answer.count} messages are stored` : `stored as ${answer.id}`;
   if (answer.status === "quarantined") return `kept as a dead letter: ${answer.error}`;
-  if (status === 202) return answer.count ? `${answer.count} messages are kept, and will be stored in a moment` : `kept as ${answer.id}, and will be stored in a moment`;
+  if (status === 202) return `${answer.count ? `${answer.count} messages are kept` : `kept as ${answer.id}`}, and will be stored in a moment`;
   if (status === 0) return "no answer: whether it was kept is not known; send it again with the same key";
   return `${answer.title ?? "refused"}: ${answer.detail ?? `status ${status}`}`;
 }
@@ -85,8 +86,7 @@ function send(name, content, { split = "", type = "", key = "" } = {}) {
 async function sendFiles(list) {
   for (const file of list) {
     if (!file.size || file.size > Number(form.dataset.most)) {
-      const why = file.size ? `${size(file.size)} are more than one message can have` : "it is empty, and a message needs at least one byte";
-      line(`✗ ${file.name}: ${why}`).item.className = "bad";
+      refuse(`${file.name}: ${file.size ? `${size(file.size)} are more than one message can have` : "it is empty, and a message needs at least one byte"}`);
     } else {
       const isSplit = /ndjson|jsonl|json-seq|cloudevents|form/.test(file.type);
       await send(file.name, file, { type: isSplit || !file.type ? "application/octet-stream" : file.type });
@@ -108,7 +108,7 @@ form.addEventListener("submit", async (event) => {
       const type = { ndjson: "application/x-ndjson", array: "application/json" }[split] ?? "";
       await send("message", bytes.encode(body.value), { split, type, key: form.elements.key.value.trim() });
     }
-    if (!results.children.length) line("✗ write something, or choose files").item.className = "bad";
+    if (!results.children.length) refuse("write something, or choose files");
   } finally {
     button.disabled = false;
   }

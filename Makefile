@@ -76,7 +76,7 @@ test-senders: need-broker-senders $(VENV)/dev.stamp ## let other people's progra
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(LOAD_JOBS) tests/senders
 
 test-browser: need-broker-browser $(VENV)/dev.stamp ## look at the console in Chromium: every page, its accessibility, hostile messages
-	$(VENV)/bin/pytest tests/browser $(BROWSER)
+	$(VENV)/bin/pytest tests/browser -m 'not long' $(BROWSER)
 
 pictures: need-broker-browser $(VENV)/dev.stamp ## make the README's pictures of the console anew
 	PICTURES=1 $(VENV)/bin/pytest tests/browser/test_console_pictures.py
@@ -154,7 +154,7 @@ check-all: ## everything that .ci/run does, and whole: with the long storms and 
 	$(MAKE) lint
 	$(MAKE) test
 	$(MAKE) test-senders
-	$(MAKE) test-browser
+	$(MAKE) test-browser BROWSER="-m ''"
 	$(MAKE) model
 	$(MAKE) faults
 	$(MAKE) bench

@@ -12,10 +12,13 @@ PAGES = {
     "overview": "/console/",
     "topics": "/console/topics",
     "addresses": "/console/topics/{topic}/addresses",
+    "empty": "/console/topics/{topic}/empty",
+    "deletion": "/console/deletions/{deletion}",
     "dead-letters": "/console/dead-letters",
     "dead-letter": "/console/dead-letters/{letter}",
     "alerts": "/console/alerts",
     "send": "/console/send?topic={topic}",
+    "send again": "/console/send?from={webhook}",
     "system": "/console/system",
     "logs": "/console/system/logs?process=api",
     "checks": "/console/system/checks",
@@ -29,7 +32,7 @@ PAGES = {
     "overview of a day": "/console/?span=24h",
     "live": "/console/live",
     "messages": "/console/messages",
-    "search": "/console/messages?q=device:t-1+temp>1&cols=device,temp",
+    "search": "/console/messages?q=device:t-1+temp>1&cols=device,temp&facet=device",
     "no hit": "/console/messages?q=nobody-ever-wrote-this&since=1h",
     "one beside": "/console/messages?open={message}",
     "topic": "/console/topics/{topic}",
@@ -87,7 +90,9 @@ def fill(inbox: Appliance) -> dict[str, str]:
     send("orders", json.dumps(order).encode(), "other")
     send("backups", b"backup ok", "text")
     send("pictures", bytes(range(256)) * 3, "binary")
-    send("webhooks.github", b'{"action":"opened","number":1}', **{"X-GitHub-Event": "issues"})
+    hook = {"X-GitHub-Event": "issues", "X-GitHub-Delivery": "72d3", "Content-Type": "text/json"}
+    send("webhooks.github", b'{"action":"opened","number":1}', "webhook", **hook)
+    send("emptied", b"x")
     bad = b'{"fine": 1}\nnot json <script>alert(1)</script>\n"fine too"'
     query = "?split=ndjson&on-bad=dead-letter"
     inbox.client.post(f"/v1/topics/hostile/messages{query}", content=bad).raise_for_status()
@@ -97,7 +102,11 @@ def fill(inbox: Appliance) -> dict[str, str]:
             lambda each=each: inbox.client.get(f"/v1/messages/{each}").status_code == 200,
             f"{each} is stored",
         )
-    return {**ids, "topic": "readings", "letter": str(_letters(inbox)[0]["seq"])}
+    deletion = inbox.client.delete("/v1/topics/emptied/messages").json()["id"]
+    path = f"/v1/deletions/{deletion}"
+    wait_until(lambda: inbox.client.get(path).json()["status"] == "done", "a topic is emptied")
+    more = {"deletion": deletion, "topic": "readings"}
+    return {**ids, **more, "letter": str(_letters(inbox)[0]["seq"])}
 
 
 def _letters(inbox: Appliance) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """Messages in a real browser: searched, opened, compared, saved, and never run."""
 
+import csv
 import hashlib
 import json
 import re
 
 import pytest
+from harness import wait_until
 from sample import until
 
 #: Each would do something if a page took it for more than text.
@@ -42,6 +44,38 @@ def test_hostile_messages_are_text_on_every_page(browse, stored):
     page.goto(f"/console/compare?a={ids[0]}&b={ids[1]}")
     assert page.locator(".diff ins").count() == 1
     assert page.evaluate("Object.prototype.a === undefined")
+
+
+def test_hostile_messages_are_text_live_in_an_export_and_as_dead_letters(browse, stored, inbox):
+    stored("markup-live", "first")
+    page = browse("/console/topics/markup-live")
+    page.wait_for_selector("[data-live-state]:text('live')")
+    ids = stored("markup-live", *HOSTILE)
+    page.wait_for_selector(f"#m-{ids[-1]}")
+    shown = dict(zip(rows(page), page.locator("td.body").all_text_contents(), strict=True))
+    for each, body in zip(ids, HOSTILE, strict=True):
+        if isinstance(body, str) and len(body) < 150:
+            assert shown[each] == body
+    with page.expect_download() as saving:
+        page.locator("summary", has_text="Export").click()
+        page.get_by_role("link", name="CSV", exact=True).click()
+    csv.field_size_limit(2**21)
+    with saving.value.path().open(newline="") as file:
+        saved = {row["id"]: row["body"] for row in csv.DictReader(file)}
+    assert set(ids) < set(saved)
+    assert saved[ids[0]] == HOSTILE[0]
+    lines = [each.encode() if isinstance(each, str) else each for each in HOSTILE[:4]]
+    query = "?split=ndjson&on-bad=dead-letter"
+    url = f"/v1/topics/markup-dead/messages{query}"
+    assert inbox.client.post(url, content=b"\n".join(lines)).json()["dead"]["count"] == 4
+    found = "/v1/dead-letters?topic=markup-dead"
+    wait_until(lambda: len(inbox.client.get(found).json()["dead_letters"]) == 4, "the letters")
+    page.goto("/console/dead-letters?topic=markup-dead")
+    for each in HOSTILE[:4]:
+        assert page.get_by_text(each).first.is_visible()
+    page.locator("tr[data-row] a").first.click()
+    page.wait_for_url("**/console/dead-letters/*")
+    assert page.locator("main img, main script").count() == 0
 
 
 def test_a_body_that_is_a_page_is_saved_and_runs_nothing(browse, stored):
@@ -96,7 +130,7 @@ def test_a_search_is_its_address_and_back_brings_it_again(browse, stored, chromi
         rows(browse(address.partition("/console")[1] + address.partition("/console")[2])) == found
     )
     page.get_by_role("link", name="Without n<60").click()
-    until(page, "document.querySelectorAll('.chips li').length === 1")
+    until(page, "document.querySelectorAll('[aria-label=Filter] li').length === 1")
     assert len(rows(page)) == 23
 
 
@@ -174,11 +208,15 @@ def test_an_export_is_saved_by_the_session(browse, stored):
     bodies = [json.dumps({"n": n, "name": f"row {n}"}) for n in range(3)]
     stored("exported", *bodies)
     page = browse("/console/topics/exported?cols=n")
-    page.locator(".export summary").click()
+    page.locator("summary", has_text="Export").click()
     with page.expect_download() as saving:
         page.get_by_role("link", name="NDJSON").click()
     lines = saving.value.path().read_text().splitlines()
     assert [json.loads(line)["body"] for line in lines] == bodies
+    with page.expect_download() as saving:
+        page.get_by_role("link", name="CSV", exact=True).click()
+    with saving.value.path().open(newline="") as file:
+        assert [row["n"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     with page.expect_download() as saving:
         page.get_by_role("link", name="CSV for Excel").click()
     assert saving.value.path().read_bytes().startswith(b"\xef\xbb\xbf")

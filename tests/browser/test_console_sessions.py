@@ -24,6 +24,17 @@ def test_a_browser_is_led_to_the_sign_in_page_and_back_to_the_page_asked_for(bro
     assert page.locator("h1").is_visible()
 
 
+def test_a_token_can_be_pasted(browse, inbox):
+    page = browse(
+        "/console/login", signed_in=False, permissions=["clipboard-read", "clipboard-write"]
+    )
+    page.evaluate("text => navigator.clipboard.writeText(text)", inbox.token)
+    page.focus("#token")
+    page.keyboard.press("Control+V")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/")
+
+
 def test_a_sign_in_works_without_scripts(browse, inbox):
     page = browse("/console/", signed_in=False, java_script_enabled=False)
     enter(page, inbox.token)

@@ -34,9 +34,10 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
         address, agent = request.remote_addr or "", request.headers.get("User-Agent", "")
         to = _wanted(request.form.get("to", ""))
         if seconds := desk.wait(address):
-            words = f"Too many wrong tokens came from your address. Wait {span(seconds)}."
+            pause = int(seconds) + 1  # a person waits for whole seconds
+            words = f"Too many wrong tokens came from your address. Wait {span(pause)}."
             answer = _page(to, words, 429)
-            answer.headers["Retry-After"] = str(int(seconds) + 1)
+            answer.headers["Retry-After"] = str(pause)
             return answer
         if code := request.form.get("code", ""):
             secret = desk.with_link(code, address, agent)

@@ -7,6 +7,7 @@ token, is bounded in time and bytes, sends to the loopback only, and prints how 
 import contextlib
 import resource
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -88,9 +89,27 @@ BUSY: Final = {
 #: Name -> whether a new connection is reset instead of closed.
 CHURNING: Final = {"connections that come and go": False, "connections that are reset": True}
 
-NAMES: Final = [*ENDLESS, *KEPT, *BUSY, *CHURNING]
+PLAIN_NAMES: Final = [*ENDLESS, *KEPT, *BUSY, *CHURNING]
 
 Dial = Callable[[], socket.socket]
+
+
+def whole_handshake(link: socket.socket) -> socket.socket:
+    """Speak TLS as a client does, and ask something."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    encrypted = context.wrap_socket(link)
+    encrypted.sendall(HEALTH)
+    return encrypted
+
+
+#: Name -> what each connection to an API that speaks TLS begins with, and then stays.
+TLS: Final[dict[str, bytes | Callable[[socket.socket], socket.socket]]] = {
+    "silent before TLS": b"",
+    "half a hello of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "no TLS at all": HEALTH,
+    "whole handshakes of TLS": whole_handshake,
+}
 
 
 def endless(dial: Dial, until: float, first: bytes, more: bytes) -> int:
@@ -157,6 +176,26 @@ def churning(dial: Dial, until: float, *, is_reset: bool) -> int:
     return count
 
 
+def encrypted(
+    dial: Dial, until: float, begin: bytes | Callable[[socket.socket], socket.socket]
+) -> int:
+    """Open connections to an API that speaks TLS, again where there are thousands."""
+    count = 0
+    links: list[socket.socket] = []
+    while time.monotonic() < until:
+        if len(links) >= CONNECTIONS:
+            links.pop(0).close()
+        with contextlib.suppress(OSError):
+            link = dial()
+            links.append(link)
+            count += 1
+            if isinstance(begin, bytes):
+                link.sendall(begin)
+            else:
+                links[-1] = begin(link)
+    return count
+
+
 def main(host: str, port: str, seconds: str, name: str) -> int:
     """Attack; return how much was sent, or how many connections were made."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -172,6 +211,8 @@ def main(host: str, port: str, seconds: str, name: str) -> int:
         return kept(dial, until, KEPT[name])
     if name in BUSY:
         return busy(dial, until, BUSY[name])
+    if name in TLS:
+        return encrypted(dial, until, TLS[name])
     return churning(dial, until, is_reset=CHURNING[name])
 
 

@@ -34,10 +34,12 @@ VARIANTS: Final[dict[str, Sequence[str]]] = {
     "console.show_messages": (
         "before={middle}", "after={middle}", "q=ada", "q=%22rang+twice%22", "since=10m",
         "since=2d", "topic=site-00007", "kind=json", "where=state%3Dopen",
-        "cols=customer.id,total,state", "open={middle_id}&before={middle}",
+        "cols=customer.id,total,state", "facet=*", "facet=state",
+        "open={middle_id}&before={middle}",
     ),
     "console.show_topic": (
         "before={middle}", "q=grace", "since=1d&until=1h", "cols=customer.name,total",
+        "facet=state",
     ),
     "console.show_message": ("view=sql", "view=tree"),
     "console.show_topics": (

@@ -30,7 +30,7 @@ from bench.sides.base import Side
 from bench.sides.ceilings import Import, start_bare
 from bench.sides.ours import Appliance
 
-_SCENARIOS = ("singles", "singles256", "topics", "batches", "paced", "memory")
+_SCENARIOS = ("singles", "singles256", "topics", "waits", "batches", "paced", "memory")
 #: Those that take long: only with --full, and, with little in them, with --quick.
 _ONLY_FULL = ("large", "beside", "pages")
 _RESULTS = REPOSITORY / "bench" / "results"
@@ -148,12 +148,14 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
         if "singles256" in wanted:
             add(scenarios.singles(meter, pair, scale, 256))
         if "paced" in wanted:
-            add(scenarios.paced(meter, pair, scale))
+            add(scenarios.paced(meter, [*pair, scenarios.waiting(ours)], scale))
         if "topics" in wanted:
             add(scenarios.many_topics(meter, pair, scale))
         if "beside" in wanted:
             short = dataclasses.replace(scale, seconds=scale.warm_up) if arguments.quick else scale
             report.beside = beside.measure(meter, ours, appliance, short, is_quick=arguments.quick)
+        if "waits" in wanted:
+            add(scenarios.waits(meter, ours, scale))
         if "batches" in wanted:
             add(_batches(meter, ours, folder, scale, report))
         if "memory" in wanted:

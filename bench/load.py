@@ -39,6 +39,8 @@ PATIENCE = 10.0
 TAG_LENGTH = 14
 #: Latencies that are handed on: quantiles need no more, and the reader of a million would be slow.
 _KEPT_LATENCIES = 5000
+#: Statuses that say that a message is kept.
+_KEPT = ("202", "201")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 #: Text like a log's, no quotes, so that CSV and JSON need no escapes on any side.
@@ -77,7 +79,7 @@ class Outcome:
     unanswered: int
     #: seconds from sending (open loop: from when it was due) to the answer, sorted
     latencies: list[float]
-    #: open loop only: [request, due, answered] of each 202
+    #: open loop only: [request, due, answered] of each that was accepted
     accepted: list[tuple[int, float, float]]
     cpu_seconds: float
     #: how late the generator itself sent, seconds, sorted; open loop only
@@ -85,13 +87,13 @@ class Outcome:
 
     @property
     def ok(self) -> int:
-        """Requests answered 202."""
-        return self.statuses.get("202", 0)
+        """Requests answered 202, or 201 by a side that was asked to wait for the row."""
+        return sum(self.statuses.get(status, 0) for status in _KEPT)
 
     @property
     def failed(self) -> dict[str, int]:
-        """Everything that was not a 202, by status."""
-        others = {status: n for status, n in self.statuses.items() if status != "202"}
+        """Everything that was not accepted, by status."""
+        others = {status: n for status, n in self.statuses.items() if status not in _KEPT}
         return others | ({"unanswered": self.unanswered} if self.unanswered else {})
 
 
@@ -274,7 +276,7 @@ class _Run:
         self._under_way -= 1
         self._statuses[status] += 1
         self._latencies.append(now - since)
-        if self.load.rate and status == "202":
+        if self.load.rate and status in _KEPT:
             self._accepted.append((number, since, now))
 
     def lost(self) -> None:

@@ -102,7 +102,7 @@ class Meter:
         self.repeated = 0
         self._cpus = cpus
         self._repeats = repeats
-        self._next: dict[str, int] = {}
+        self._next: dict[int, int] = {}
 
     def in_turn(
         self, rounds: int, measures: Sequence[Callable[[int], Measurement]]
@@ -142,12 +142,12 @@ class Meter:
         `during` is called at every look, with the number of rows stored so far.
         """
         side.check()
-        load.first = self._next.get(side.name, 0)
+        load.first = self._next.get(side.port, 0)  # of all that goes into one database
         cpu, begun = side.cpu_seconds(), Usage.now()
         outcome, stored, wrong, last = _follow(side, load, during)
         wall = time.monotonic() - begun.time
         spent = {role: after - cpu[role] for role, after in side.cpu_seconds().items()}
-        self._next[side.name] = load.first + outcome.sent
+        self._next[side.port] = load.first + outcome.sent
         accepted = outcome.ok * max(load.lines, 1)
         measured = Measurement(
             scenario=scenario,

@@ -2,8 +2,9 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bench.database import RESOLUTION
@@ -19,8 +20,15 @@ _BATCH_CONNECTIONS = 4
 PACE = 200
 BATCHES = f"batches of {LINES:,} lines of 200 bytes, {_BATCH_CONNECTIONS} connections"
 PACED = f"{PACE} single messages a second"
+TOPICS = "single messages, 64 connections, a topic each"
+WAITS = "single messages, 64 connections, 202 beside 201"
+#: Ours as it is compared with itself: all connections send to one topic; each 201 means a row.
+ONE_TOPIC = "ours, one topic"
+WAITING = "ours, Prefer: wait"
 #: Connections of a paced load: more than are ever busy at once.
 _PACED_CONNECTIONS = 32
+#: Seconds after which the worker no longer hurries for those who waited for rows.
+_FORGOTTEN_SECONDS = 6.0
 #: Shares of the load at which memory is noted.
 _MARKS = (0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -117,15 +125,36 @@ def singles(
 
 
 def many_topics(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
-    """Send single messages, each connection to a topic of its own."""
-    name, topics = "single messages, 64 connections, a topic each", [f"t{n}" for n in range(64)]
+    """Send single messages, each connection to a topic of its own; the first side's to one, too."""
+    topics = [f"t{n}" for n in range(64)]
 
-    def turn(side: Side) -> Callable[[int], Measurement]:
+    def turn(side: Side, topics: Sequence[str]) -> Callable[[int], Measurement]:
         return lambda round_: meter.measure(
-            name, side, side.load(topics=topics, seconds=scale.seconds), round_
+            TOPICS, side, side.load(topics=topics, seconds=scale.seconds), round_
         )[0]
 
-    return meter.in_turn(scale.rounds, [turn(side) for side in sides])
+    one = turn(replace(sides[0], name=ONE_TOPIC), topics[:1])
+    return meter.in_turn(scale.rounds, [turn(sides[0], topics), one, turn(sides[1], topics)])
+
+
+def waits(meter: Meter, ours: Side, scale: Scale) -> list[Measurement]:
+    """Send single messages, whose answers wait for the broker's disk, or for the row."""
+
+    def plain(round_: int) -> Measurement:
+        if scale.rounds > 1:
+            time.sleep(_FORGOTTEN_SECONDS)
+        return meter.measure(WAITS, ours, ours.load(seconds=scale.seconds), round_)[0]
+
+    def waits(round_: int) -> Measurement:
+        side = waiting(ours)
+        return meter.measure(WAITS, side, side.load(seconds=scale.seconds), round_)[0]
+
+    return meter.in_turn(scale.rounds, [plain, waits])
+
+
+def waiting(ours: Side) -> Side:
+    """Return our side as it answers those who wait for the row."""
+    return replace(ours, name=WAITING, headers={**ours.headers, "Prefer": "wait=30"})
 
 
 def batches(meter: Meter, ours: Side, parts: Sequence[Runs], scale: Scale) -> list[Measurement]:

@@ -8,7 +8,17 @@ from bench.beside import LEAST, Pair, shares
 from bench.large import READERS, Large
 from bench.meter import Measurement
 from bench.pages import LIMIT_MS, Pages
-from bench.scenarios import BATCHES, PACE, PACED, Memory, singles_name
+from bench.scenarios import (
+    BATCHES,
+    ONE_TOPIC,
+    PACE,
+    PACED,
+    TOPICS,
+    WAITING,
+    WAITS,
+    Memory,
+    singles_name,
+)
 
 #: connections -> how many times the naive design
 _TIMES_NAIVE = {64: 10.0, 256: 12.0}
@@ -19,6 +29,12 @@ _OF_OTHERS = {"SQLite alone": 0.8, "sqlite-utils insert": 1.5}
 #: Milliseconds at PACE, median and 99th percentile: to the 202, and from there to the commit.
 _ANSWER_MS = (1.5, 5.0)
 _COMMIT_MS = (3.0, 15.0)
+#: A topic for each of 64 connections: share of the rate with one topic.
+_OF_ONE_TOPIC = 0.85
+#: `Prefer: wait`: CPU of all processes a message, times that of a 202; and at PACE, milliseconds
+#: from the commit to the 201, median.
+_WAIT_CPU = 1.15
+_TOLD_MS = 0.6
 #: Ten million rows: shares of what is without them or without readers, and milliseconds of a page.
 _LAST_OF_FIRST = 0.9
 _BESIDE_READERS = 0.8
@@ -48,7 +64,8 @@ def judge(
     groups: dict[tuple[str, str], list[Measurement]] = {}
     for measured in measurements:
         groups.setdefault((measured.scenario, measured.side), []).append(measured)
-    found = [*_singles(groups), *_batches(groups), *_paced(groups), *_flat(memory)]
+    found = [*_singles(groups), *_topics(groups), *_waits(groups), *_batches(groups)]
+    found += [*_paced(groups), *_flat(memory)]
     found += _large(large) if large else []
     found += _beside(pairs)
     return [*found, *(_pages(pages) if pages else [])]
@@ -77,6 +94,27 @@ def _singles(groups: Groups) -> Iterable[Target]:
         elif ours:
             refused = sum(sum(m.failed.values()) for m in ours)
             yield Target(f"{name}: not 202", "0", f"{refused}", refused == 0)
+
+
+def _topics(groups: Groups) -> Iterable[Target]:
+    ours, one = groups.get((TOPICS, "ours")), groups.get((TOPICS, ONE_TOPIC))
+    yield from _ratio("64 topics / one topic", ours, one, _OF_ONE_TOPIC)
+
+
+def _waits(groups: Groups) -> Iterable[Target]:
+    plain, waiting = groups.get((WAITS, "ours")), groups.get((WAITS, WAITING))
+    if plain and waiting:
+        found = [
+            sum(b.cpu_us.values()) / sum(a.cpu_us.values())
+            for a, b in zip(plain, waiting, strict=True)
+        ]
+        text = f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+        what = "64 connections: CPU a message, 201 / 202"
+        yield Target(what, f"<= {_WAIT_CPU:g}", text, median(found) <= _WAIT_CPU)
+    if told := groups.get((PACED, WAITING)):
+        late = -median(m.commit["accepted_to_committed_p50_ms"] for m in told)
+        what, wanted = f"{PACE}/s: commit seen to 201, p50", f"<= {_TOLD_MS:g} ms"
+        yield Target(what, wanted, f"{late:.2f} ms", late <= _TOLD_MS)
 
 
 def _batches(groups: Groups) -> Iterable[Target]:

@@ -11,7 +11,7 @@ from bench.meter import Measurement
 from bench.pages import QUICK, Pages, PageTime
 from bench.plot import svg
 from bench.report import Report
-from bench.scenarios import BATCHES, singles_name
+from bench.scenarios import BATCHES, ONE_TOPIC, PACED, TOPICS, WAITING, WAITS, singles_name
 from bench.targets import judge
 
 SINGLES = singles_name(64)
@@ -119,3 +119,23 @@ def test_pages_are_judged_by_the_slowest_of_them(p95, met):
     assert (wall.measured, wall.met) == (f"{p95} ms (/a)", met)
     assert (cpu.measured, cpu.met) == ("3.0 ms (/b)", True)
     assert "4,000 messages, 50 topics" in report.text()
+
+
+def test_64_topics_are_held_against_one():
+    rates = measured("ours", 84, scenario=TOPICS) + measured(ONE_TOPIC, 100, scenario=TOPICS)
+    assert not verdicts(rates)["64 topics / one topic"].met
+
+
+@pytest.mark.parametrize(("cpu", "met"), [(110, True), (120, False)])
+def test_waiting_for_the_row_is_held_against_the_cpu_of_a_202(cpu, met):
+    plain, waiting = measured("ours", 1, scenario=WAITS), measured(WAITING, 1, scenario=WAITS)
+    plain[0].cpu_us, waiting[0].cpu_us = {"api": 60, "worker": 40}, {"api": cpu}
+    found = verdicts(plain + waiting)["64 connections: CPU a message, 201 / 202"]
+    assert found.met is met
+
+
+def test_time_from_the_commit_to_the_201_is_judged():
+    waiting = measured(WAITING, 200, scenario=PACED)
+    waiting[0].commit = {"accepted_to_committed_p50_ms": -0.7}
+    found = verdicts(waiting)["200/s: commit seen to 201, p50"]
+    assert (found.measured, found.met) == ("0.70 ms", False)

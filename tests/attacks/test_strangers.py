@@ -52,7 +52,7 @@ def test_witness_of_an_api_that_stands_still_says_so(running):
     def stand_still():
         for _ in range(5):
             os.kill(running.api.pid, signal.SIGSTOP)
-            time.sleep(0.1)
+            time.sleep(0.3)
             os.kill(running.api.pid, signal.SIGCONT)
             time.sleep(0.02)
 
@@ -61,4 +61,4 @@ def test_witness_of_an_api_that_stands_still_says_so(running):
     while standing.is_alive():
         witness.time_one(running.api, partial(check_health, running), seen)
     standing.join()
-    assert witness.p99(seen.own) > witness.P99_SECONDS
+    assert witness.p99(seen.own) > witness.HELD_ENCRYPTED_SECONDS

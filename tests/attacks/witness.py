@@ -30,6 +30,9 @@ CHECKS, MOST_ATTACKS = 200, 5
 #: Alone a health check takes 1 ms.
 GROWTH_MIB = 64
 P99_SECONDS = 0.05
+#: Seconds that are held beside other tests, which share caches and the kernel's locks with it; and
+#: where a client shakes hands anew for each request, and up to five times for one.
+HELD_SECONDS, HELD_ENCRYPTED_SECONDS = 0.1, 0.2
 
 
 @dataclass
@@ -111,7 +114,7 @@ def publish(stack: Stack, attack: subprocess.Popen[bytes], statuses: list[int]) 
         time.sleep(MESSAGE_PAUSE)
 
 
-def hold(stack: Stack, seen: Witnessed, floor: float) -> None:
+def hold(stack: Stack, seen: Witnessed, floor: float, most: float = HELD_SECONDS) -> None:
     """Hold what was seen to what everybody else can ask for."""
     growth = memory_mib(stack.api, "VmHWM") - floor
     print(f"{seen}, {growth:+.1f} MiB")
@@ -119,7 +122,7 @@ def hold(stack: Stack, seen: Witnessed, floor: float) -> None:
     assert len(seen.own) > 20
     assert len(seen.statuses) > 10
     assert set(seen.statuses) == {202}
-    assert p99(seen.own) < P99_SECONDS
+    assert p99(seen.own) < most
     assert growth < GROWTH_MIB
     assert "Traceback" not in stack.api.log
     assert len(stack.api.log) < 100_000

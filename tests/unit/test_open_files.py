@@ -118,6 +118,55 @@ def test_a_log_that_was_cut_loses_what_was_cut_and_nothing_else(store, path, wri
     assert rows(store) == sound(path) == left_rows + 3
 
 
+def make_gap(path, left=0):
+    """Cut the log, and make it as long again: as it is where SQLite writes on behind a cut."""
+    log = paths.wal(path)
+    size = log.stat().st_size
+    os.truncate(log, left)
+    os.truncate(log, size)
+
+
+@pytest.mark.parametrize("left", [0, 20_000])
+def test_a_log_that_was_cut_and_written_on_is_cut_again(store, path, writer, left):
+    writer.check()  # the last frame is known
+    make_gap(path, left)
+    with capture_logs() as logs, pytest.raises(LostCommitsError, match="what is missing"):
+        writer.store([one()])
+    assert [line["event"] for line in logs] == ["write-ahead log cut short"]
+    left_rows = sound(path)
+    again(path, 3)
+    assert rows(store) == sound(path) == left_rows + 3
+
+
+@pytest.mark.parametrize("left", [0, 20_000])
+def test_a_log_that_is_cut_within_a_transaction_is_said_before_anything_is_acknowledged(
+    store, path, writer, left
+):
+    connection = writer._connection
+    connection.create_function("cut", 0, lambda: os.truncate(paths.wal(path), left))
+    connection.execute(
+        "CREATE TEMP TRIGGER cut AFTER INSERT ON main.messages BEGIN SELECT cut(); END"
+    )
+    with capture_logs() as logs, pytest.raises(LostCommitsError, match="what is missing"):
+        writer.store([one()])
+    assert [line["event"] for line in logs] == ["write-ahead log cut short"]
+    writer.close()
+    left_rows = sound(path)
+    again(path, 3)
+    assert rows(store) == sound(path) == left_rows + 3
+
+
+def test_a_log_that_was_cut_and_written_on_is_not_moved(path, writer):
+    make_gap(path)
+    with pytest.raises(StoreError, match="cut short"):
+        upkeep.checkpoint(path)
+    writer.close()
+    with pytest.raises(LostCommitsError, match="what is missing"):
+        SqliteWriter(path)
+    assert not upkeep.checkpoint(path).busy
+    assert sound(path) < 10
+
+
 def test_a_log_that_a_checkpoint_empties_is_no_trouble(path, writer):
     for _ in range(5):
         assert not upkeep.checkpoint(path).busy

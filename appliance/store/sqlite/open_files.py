@@ -53,6 +53,7 @@ class OpenFiles:
 
     def close(self) -> None:
         """Give the handle back; a second call does nothing."""
+        self._glance.close()
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
@@ -76,7 +77,7 @@ class OpenFiles:
             raise StoreError(f"{self._path}: {error.strerror}") from error
 
     def _is_well(self) -> bool:
-        """Whether all is well, at the price of three system calls; False may be a false alarm."""
+        """Whether all is well, at the price of four system calls; False may be a false alarm."""
         try:
             database, log = map(os.stat, self._names)
         except OSError:
@@ -84,7 +85,7 @@ class OpenFiles:
         return (
             (database.st_dev, database.st_ino) == self._database_identity
             and (log.st_dev, log.st_ino) == self._log_identity
-            and log.st_size >= self._glance.log_bytes()
+            and self._glance.is_whole(log.st_size)
         )
 
     def _save_log(self) -> None:
@@ -149,6 +150,11 @@ def forget_missing(path: Path) -> None:
 
     Raises LostCommitsError then, StoreError where another process is writing.
     """
+    end = time.monotonic() + _PATIENCE
+    while not wal_index.cut_at_gap(path):
+        if time.monotonic() > end:
+            raise StoreError(f"{path}: another process has been writing to it for long")
+        time.sleep(_PAUSE)
     index = wal_index.missing(path)
     if index is None:
         return

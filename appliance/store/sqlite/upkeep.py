@@ -7,10 +7,11 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
 from appliance.model.retention import Rules
 from appliance.store.base import Duty, Rest
-from appliance.store.sqlite import paths
+from appliance.store.sqlite import paths, wal_index
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.recount import recount
 from appliance.store.sqlite.sweeper import Sweeper
@@ -137,6 +138,11 @@ def checkpoint(path: Path) -> Checkpoint:
     Raises StoreError.
     """
     try:
+        if wal_index.has_gap(path):  # zeros would go over good pages
+            raise StoreError(
+                f"{paths.wal(path)} was cut short by another program; the worker goes on with "
+                "what is left once a message comes, and so does a restart of the appliance"
+            )
         connection = connect(path, readonly=False)
         try:
             connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
@@ -145,6 +151,8 @@ def checkpoint(path: Path) -> Checkpoint:
             connection.close()
     except sqlite3.Error as error:
         raise store_error(error, path) from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
     return Checkpoint(bool(busy), moved)
 
 

@@ -11,7 +11,6 @@ order.
 
 import contextlib
 import fcntl
-import math
 import os
 import struct
 import time
@@ -23,8 +22,9 @@ from appliance.store.sqlite import paths
 
 #: The index's header, twice, and behind it the number of frames that a checkpoint has moved.
 _HEADER: Final = struct.Struct("=IIIBBHII8s8s8s")
-_PAGE_AND_FRAMES: Final = struct.Struct("=HI")
-_PAGE_AT: Final = 14
+#: Of the header, from _END_AT on: the page's size, the frames and the log's salts.
+_END: Final = struct.Struct("=HI4x8x8s")
+_END_AT: Final = 14
 _HEADERS_BYTES: Final = 2 * _HEADER.size
 _MOVED: Final = struct.Struct("=I")
 _INDEX_BYTES: Final = _HEADERS_BYTES + _MOVED.size
@@ -34,6 +34,9 @@ _WRITE_LOCK: Final = 120
 #: Bytes before the first frame, and of a frame before its page.
 _LOG_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
+#: Where the salts are: in the log's header, and in that of a frame.
+_LOG_SALTS: Final = slice(16, 24)
+_FRAME_SALTS: Final = slice(8, 16)
 
 #: Descriptors of shared memories by device and inode. To close one drops all locks that SQLite
 #: holds on the file in this process (POSIX), so one is closed only once the file is gone.
@@ -59,21 +62,45 @@ class WalIndex(NamedTuple):
 
 
 class IndexGlance:
-    """The index of an open database, read as cheaply as can be: before every transaction."""
+    """The index of an open database, read as cheaply as can be: around every transaction."""
 
     def __init__(self, database: Path) -> None:
         self._descriptor = _descriptor(paths.shared_memory(database))
+        self._log = -1
+        with contextlib.suppress(FileNotFoundError):
+            self._log = os.open(paths.wal(database), os.O_RDONLY | os.O_CLOEXEC)
+        self._salts, self._last = b"", 0  # of the last frame that was seen, and its place
 
-    def log_bytes(self) -> float:
-        """Return the bytes that the log must have; infinite where that is not known."""
+    def close(self) -> None:
+        """Close the log; a second call does nothing."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+
+    def is_whole(self, size: int) -> bool:
+        """Whether a log of `size` bytes has what the index tells of; False may be a false alarm.
+
+        A log that was cut may have become as long as before: SQLite writes on where it was. So the
+        frame that was the last one at the last call must still be there.
+        """
         if self._descriptor is None:
-            return math.inf
-        content = os.pread(self._descriptor, _PAGE_AND_FRAMES.size, _PAGE_AT)
-        if len(content) < _PAGE_AND_FRAMES.size:
-            return math.inf
-        page, frames = _PAGE_AND_FRAMES.unpack(content)  # the first write sets the page's size
-        size = 65536 if page == 1 else page
-        return _LOG_HEADER + frames * (_FRAME_HEADER + size) if frames else 0
+            return False
+        content = os.pread(self._descriptor, _END.size, _END_AT)
+        if len(content) < _END.size:
+            return False
+        page, frames, salts = _END.unpack(content)  # the first write sets the page's size
+        if not frames:
+            self._last = 0
+            return True
+        frame = _FRAME_HEADER + (65536 if page == 1 else page)
+        if size < _LOG_HEADER + frames * frame:
+            return False
+        if self._last and self._salts == salts:
+            header = os.pread(self._log, _FRAME_HEADER, self._last)
+            if header[_FRAME_SALTS] != salts:
+                return False
+        self._salts, self._last = salts, _LOG_HEADER + (frames - 1) * frame
+        return True
 
 
 def missing(database: Path) -> WalIndex | None:
@@ -126,6 +153,43 @@ def forget(database: Path) -> bool:
     return True
 
 
+def has_gap(database: Path) -> bool:
+    """Whether the log has zeros in the place of frames: see `cut_at_gap`. Takes 1 us a frame."""
+    index = read(database)
+    return index is not None and _gap(database, index) is not None and read(database) == index
+
+
+def cut_at_gap(database: Path) -> bool:
+    """Cut a log that has zeros in the place of frames where they begin: they are missing then.
+
+    Another program cut it while a process was writing, and SQLite wrote on where it was. False
+    where another process is writing. Raises OSError.
+    """
+    descriptor = _descriptor(paths.shared_memory(database))
+    if descriptor is None:
+        return True
+    with _locked(descriptor) as is_locked:
+        index = read(database) if is_locked else None
+        if index is not None and (gap := _gap(database, index)) is not None:
+            os.truncate(paths.wal(database), gap)
+    return is_locked
+
+
+def _gap(database: Path, index: WalIndex) -> int | None:
+    """Return where the log has no frame that it must have; None where it has all, or is cut."""
+    try:
+        with paths.wal(database).open("rb", buffering=0) as log:
+            if index.frames and log.read(_LOG_HEADER)[_LOG_SALTS] != index.salts:
+                return 0
+            for frame in range(index.frames):
+                place = _LOG_HEADER + frame * (_FRAME_HEADER + index.page)
+                if os.pread(log.fileno(), _FRAME_HEADER, place)[_FRAME_SALTS] != index.salts:
+                    return place
+    except FileNotFoundError:
+        pass
+    return None
+
+
 def is_of_log(database: Path, index: WalIndex) -> bool:
     """Whether an index that no process uses was written for the log that is there.
 
@@ -140,7 +204,7 @@ def is_of_log(database: Path, index: WalIndex) -> bool:
     except OSError:
         return False
     if header:
-        return header[16:24] == index.salts
+        return header[_LOG_SALTS] == index.salts
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     try:
         return paths.shared_memory(database).stat().st_mtime > booted
@@ -165,13 +229,16 @@ def valid_frames(database: Path, index: WalIndex) -> int:
     try:
         with paths.wal(database).open("rb") as log:
             header = log.read(_LOG_HEADER)
-            if len(header) < _LOG_HEADER or header[16:24] != index.salts:
+            if len(header) < _LOG_HEADER or header[_LOG_SALTS] != index.salts:
                 return 0
             order = ">" if header[3] & 1 else "<"
             sums = _sums(header[:24], (0, 0), order)
             for frame in range(index.moved):
                 content = log.read(_FRAME_HEADER + index.page)
-                if len(content) < _FRAME_HEADER + index.page or content[8:16] != index.salts:
+                if (
+                    len(content) < _FRAME_HEADER + index.page
+                    or content[_FRAME_SALTS] != index.salts
+                ):
                     return frame
                 sums = _sums(content[:8], sums, order)
                 sums = _sums(content[_FRAME_HEADER:], sums, order)

@@ -157,6 +157,7 @@ class SqliteWriter:
         entries = transaction.store(contents)
         missing = self._record(entries) if account and entries else 0
         self._connection.execute("COMMIT")
+        self._files.check()  # a log that was cut meanwhile lacks what was stored before, or now
         if self._bell is not None and self.is_awaited:
             self._bell.ring(transaction.ids())
         self._count(transaction, contents)

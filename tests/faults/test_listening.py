@@ -71,7 +71,7 @@ def inhabitants(descriptor):
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if process.name.isdigit() and (process / "ns" / "net").stat().st_ino == own:
-                names.append((process / "comm").read_text().strip())
+                names.append((process / "comm").read_text(errors="replace").strip())
     return names
 
 

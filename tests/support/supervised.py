@@ -161,8 +161,10 @@ def in_session(session: int) -> list[tuple[int, str]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                state, _, _, sid = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                command = (entry / "cmdline").read_text().replace("\0", " ")
+                # Other tests have processes whose arguments and names are no text.
+                stat = (entry / "stat").read_text(errors="replace")
+                state, _, _, sid = stat.rpartition(")")[2].split()[:4]
+                command = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if int(sid) == session and state != "Z":

@@ -187,6 +187,6 @@ def readers(path: Path, locks: Path = Path("/proc/locks")) -> list[str]:
 
 def _name(pid: str) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return "process"

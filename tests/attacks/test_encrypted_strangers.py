@@ -74,4 +74,4 @@ def test_encrypted_strangers_leave_others_served(running, floor_mib, name):
     witness.forget_peak(running.api)
     seen = witness.attacked(running, name, partial(check_health, running))
     assert seen.sent > 20
-    witness.hold(running, seen, floor_mib, witness.HELD_ENCRYPTED_SECONDS)
+    witness.hold(running, seen, floor_mib, witness.ENCRYPTED_P99_SECONDS)

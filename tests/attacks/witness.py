@@ -30,9 +30,8 @@ CHECKS, MOST_ATTACKS = 200, 5
 #: Alone a health check takes 1 ms.
 GROWTH_MIB = 64
 P99_SECONDS = 0.05
-#: Seconds that are held beside other tests, which share caches and the kernel's locks with it; and
-#: where a client shakes hands anew for each request, and up to five times for one.
-HELD_SECONDS, HELD_ENCRYPTED_SECONDS = 0.1, 0.2
+#: The same where a client shakes hands anew for each request, and up to five times for one.
+ENCRYPTED_P99_SECONDS = 0.2
 
 
 @dataclass
@@ -114,7 +113,7 @@ def publish(stack: Stack, attack: subprocess.Popen[bytes], statuses: list[int]) 
         time.sleep(MESSAGE_PAUSE)
 
 
-def hold(stack: Stack, seen: Witnessed, floor: float, most: float = HELD_SECONDS) -> None:
+def hold(stack: Stack, seen: Witnessed, floor: float, most: float = P99_SECONDS) -> None:
     """Hold what was seen to what everybody else can ask for."""
     growth = memory_mib(stack.api, "VmHWM") - floor
     print(f"{seen}, {growth:+.1f} MiB")

@@ -17,7 +17,8 @@ def verify(store, *, quick=False, alone=False):
 
 def run_duties(store):
     for duty in store.duties(lambda _seconds: False):
-        assert duty.run() >= 0
+        # One that has more to do is due again at once; it rests in the end.
+        assert any(duty.run() > 0 for _ in range(10))
 
 
 def test_opening_a_store_makes_nothing(config):

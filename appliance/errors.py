@@ -224,6 +224,10 @@ class StoreFullError(StoreError):
     """No room on the store's disk."""
 
 
+class StoreLockedError(StoreError):
+    """Another program writes to the store's file, for longer than a write waits."""
+
+
 class BackupError(StoreError):
     """A copy of the database can't be made or used."""
 

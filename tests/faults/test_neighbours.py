@@ -8,7 +8,7 @@ import time
 import uuid
 
 import pytest
-from harness import START_SECONDS, wait_until
+from harness import START_SECONDS, Folder, Process, environment, wait_until
 
 from appliance.model.timestamps import timestamp
 
@@ -51,6 +51,31 @@ def test_a_program_that_holds_the_write_lock_holds_messages_up_and_loses_none(
         load.note(ready_after=round(time.monotonic() - freed, 1))
         load.wait_accepted(100, START_SECONDS)
     load.verify()  # no row has become a dead letter
+
+
+def test_a_migration_waits_for_a_program_that_holds_the_write_lock(tmp_path):
+    """As at an upgrade while somebody's transaction is open: the appliance must not give up."""
+    folder = Folder()
+    folder.data, folder.env = tmp_path / "data", environment(tmp_path / "data")
+    migrate = Process("migrate", folder.env, tmp_path)
+    try:
+        migrate.start()
+        assert migrate.popen.wait(30) == 0
+        other = neighbour(folder)
+        other.execute("DROP TABLE history")
+        other.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm013%'")
+        other.execute("BEGIN IMMEDIATE")
+        migrate.start()
+        wait_until(lambda: "database locked by another" in migrate.log_now, "it says so", 30)
+        time.sleep(6)  # a second attempt
+        assert migrate.running
+        assert migrate.log_now.count("database locked by another") == 1
+        other.execute("ROLLBACK")
+        other.close()
+        assert migrate.popen.wait(30) == 0
+        assert "database free again" in migrate.log_now
+    finally:
+        migrate.kill()
 
 
 @pytest.mark.parametrize("way", ["ABORT, 'closed for today'", "ROLLBACK, 'no'", "IGNORE"])

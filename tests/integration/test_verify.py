@@ -154,7 +154,10 @@ def test_an_api_that_was_killed_and_lost_nothing_leaves_no_gap(running):
     source = source_of(running)
     with Load(running, "killed-well", senders=4) as load:
         load.wait_accepted(200)
-        wait_until(lambda: accounts(running), "it is noted", 30, running.logs)
+        wait_until(  # the file is there a moment before there is something in it
+            lambda: any(path.read_bytes() for path in accounts(running)),
+            "it is noted", 30, running.logs,
+        )  # fmt: skip
         running.api.kill()
         running.api.start()
         wait_accepting(running)

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from appliance import config as configuration
-from appliance.errors import SchemaError, StoreError
+from appliance.errors import SchemaError, StoreError, StoreLockedError
 from appliance.model.history_points import HistoryPoint
 from appliance.model.search_words import parse_words
 from appliance.store import open_store
@@ -15,7 +17,7 @@ from appliance.store.access_rows import Actor, Deed, SessionRow
 from appliance.store.deletion_rows import QUEUED, DeletionRow, Selection
 from appliance.store.filters import MessageFilter
 from appliance.store.rows import Span
-from appliance.store.sqlite import migrations, schema_check
+from appliance.store.sqlite import database, migrations, schema_check
 from appliance.store.sqlite.database import connect, sqlite3
 from appliance.store.sqlite.dead_letters import SqliteDeadLetters
 from appliance.store.sqlite.indexer import Indexer
@@ -69,6 +71,77 @@ def test_processes_that_migrate_at_once_make_one_database(path):
     assert applied[:-1] == [0] * 5
     assert applied[-1] >= 1  # only one of them did it
     SqliteWriter(path).close()
+
+
+@pytest.fixture
+def short_writes(path):
+    """Return a function that begins to take the writer's lock again and again, for 3 ms each."""
+    enough = threading.Event()
+
+    def write():
+        link = connect(path, readonly=False)
+        while not enough.is_set():
+            link.execute("BEGIN IMMEDIATE")
+            time.sleep(0.003)
+            link.execute("ROLLBACK")
+            time.sleep(0.003)
+        link.close()
+
+    writer = threading.Thread(target=write)
+
+    def begin():
+        writer.start()
+        time.sleep(0.02)
+
+    yield begin
+    enough.set()
+    writer.join()
+
+
+def test_a_new_database_is_made_beside_processes_that_hold_its_lock(path, short_writes):
+    path.parent.mkdir()
+    migrations._create(path)
+    short_writes()
+    assert len(migrate(path)) == len(migrations._migrations)
+
+
+@pytest.mark.parametrize("schema", [3, 8, 12])
+def test_an_old_database_is_migrated_beside_processes_that_hold_its_lock(
+    path, schema, monkeypatch, short_writes
+):
+    migrate_to(path, schema, monkeypatch)
+    short_writes()
+    assert len(migrate(path)) == len(migrations._migrations) - schema
+    link = connect(path, readonly=True)
+    assert schema_check.examine(link).wrong == []
+    link.close()
+
+
+def test_a_migration_that_another_program_keeps_waiting_says_that_it_is_locked(path, monkeypatch):
+    migrate_to(path, 12, monkeypatch)
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_MS", 50)
+    other = connect(path, readonly=False)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreLockedError, match="database is locked"):
+        migrate(path)
+    other.execute("ROLLBACK")
+    other.close()
+    assert len(migrate(path)) == 1
+
+
+def test_a_log_that_a_removed_database_left_is_not_read_into_the_new_one(path):
+    migrate(path)
+    link = connect(path, readonly=False)
+    link.execute("INSERT INTO topics VALUES ('t', 1, 1, 'a', 'b')")
+    log = path.with_name(path.name + "-wal").read_bytes()
+    link.close()
+    path.unlink()
+    path.with_name(path.name + "-wal").write_bytes(log)
+    migrate(path)
+    link = connect(path, readonly=True)
+    assert link.execute("SELECT count(*) FROM topics").fetchone() == (0,)
+    assert link.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    link.close()
 
 
 def test_a_second_time_changes_nothing(path):

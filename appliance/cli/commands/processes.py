@@ -7,7 +7,7 @@ import click
 import structlog
 
 from appliance.config import Config
-from appliance.errors import StoreError
+from appliance.errors import StoreError, StoreLockedError
 from appliance.logs import setup
 from appliance.machine import disk_space
 from appliance.machine.complaint import Complaint
@@ -54,10 +54,13 @@ def migrate(config: Config) -> None:
     no_space = Complaint(
         log, "database waiting for space", "database has space again", level="error"
     )
+    locked = Complaint(log, "database locked by another program", "database free again")
     while True:
         try:
             with store.in_use():
                 applied = store.migrate()
+        except StoreLockedError as error:  # it has waited for some seconds
+            locked.fails(error=str(error))
         except StoreError as error:
             # Otherwise everything would end for want of a few pages, and not come back by itself.
             lacks = disk_space.disk(config.data, "the data's disk", _ROOM_BYTES, _ROOM_INODES).lacks
@@ -68,6 +71,7 @@ def migrate(config: Config) -> None:
         else:
             break
     no_space.works()
+    locked.works()
     log.info("database ready", path=store.location, applied=applied)
 
 

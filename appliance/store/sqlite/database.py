@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.errors import DamagedError, StoreError, StoreFullError
+from appliance.errors import DamagedError, StoreError, StoreFullError, StoreLockedError
 from appliance.store.sqlite import paths, wal_index
 
 #: pysqlite3 and the standard module have the same interface; only one of them is typed.
@@ -64,6 +64,8 @@ def store_error(error: Exception, path: Path) -> StoreError:
     text = f"{path}: {error}"
     if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
         return StoreFullError(f"{text}; make room on its disk")
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+        return StoreLockedError(text)
     if getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
         return DamagedError(
             f"{text}; appliance backup --rescue copies all that can be read, and appliance restore "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import SchemaError, StoreError
-from appliance.machine import locks
+from appliance.machine import files, locks
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
@@ -55,9 +55,32 @@ class Migrations:
         """Return the changes that `db` has not had yet."""
         return list(self._registry().pending(db))
 
-    def apply(self, db: "Database", **options: Any) -> None:
-        """Bring `db` to the newest schema."""
-        self._registry().apply(db, **options)
+    def apply(self, db: "Database") -> None:
+        """Bring `db` to the newest schema, each change in a transaction of its own.
+
+        Each begins with the writer's lock. Where a transaction has read first, as sqlite-utils'
+        own do, SQLite doesn't wait for the lock: a process that has it for a millisecond would end
+        the migration.
+        """
+        registry = self._registry()
+        with _writing(db.conn):
+            registry.ensure_migrations_table(db)
+        names = [change.name for change in registry.pending(db)]
+        for done in range(1, len(names) + 1):
+            with _writing(db.conn):
+                registry.apply(db, stop_before=names[done:])
+
+
+@contextmanager
+def _writing(connection: Any) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 _migrations: Final = Migrations("appliance")
@@ -448,14 +471,16 @@ def migrate(path: Path) -> list[str]:
     """Bring the database at `path` to this program's schema; make it if there is none.
 
     Processes that migrate at once wait for one another. Returns the names of the changes that were
-    applied. Raises SchemaError for a database newer than this program, StoreError for any other
-    failure.
+    applied. Raises SchemaError for a database newer than this program, StoreLockedError where
+    another process writes for seconds, StoreError for any other failure.
     """
     with _alone(path):
         try:
             return _apply(path)
         except sqlite3.Error as error:
             raise store_error(error, path) from error
+        except OSError as error:
+            raise StoreError(f"{path}: can't be made: {error.strerror}") from error
 
 
 @contextmanager
@@ -497,14 +522,25 @@ def _apply(path: Path) -> list[str]:
 
 
 def _create(path: Path) -> None:
-    """Make an empty database with the settings that can't be changed later without a copy."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    """Make an empty database with the settings that can't be changed later without a copy.
+
+    It gets its name when it has them all: processes that wait for it open it at any moment.
+    """
+    new = paths.with_suffix(path, ".new")
+    for suffix in ("", *paths.BESIDE):
+        paths.with_suffix(new, suffix).unlink(missing_ok=True)
+    connection = sqlite3.connect(new, isolation_level=None)
     try:
         connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
+    files.sync(new)
+    for suffix in paths.BESIDE:  # of a database that was removed: they would be read into this one
+        paths.with_suffix(path, suffix).unlink(missing_ok=True)
+    new.replace(path)
+    files.sync(path.parent)
 
 
 def _version(connection: Any) -> int:

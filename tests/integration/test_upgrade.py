@@ -1,6 +1,6 @@
-"""Upgrade: a data folder that the previous version made and filled comes up with today's program.
+"""Upgrade: a data folder that an earlier version made and filled comes up with today's program.
 
-The previous version really ran: its code, out of git, has stored rows and dead letters, and has
+The earlier version really ran: its code, out of git, has stored rows and dead letters, and has
 left a queue of all kinds of envelopes that no worker has stored.
 """
 
@@ -86,13 +86,15 @@ def kinds_waiting(stack):
     raise AssertionError("a consumer that ends")
 
 
-@pytest.fixture(scope="module")
-def upgraded(module_stack, tmp_path_factory):
-    """The data folder of the previous version, with today's program running on it."""
+@pytest.fixture(scope="module", params=previous.VERSIONS, ids=lambda version: version.commit[:7])
+def upgraded(request, module_stack, tmp_path_factory):
+    """The data folder of a previous version, with today's program running on it."""
+    version = request.param
     made = module_stack(start=False)
-    previous.run_by(made, previous.take_out(tmp_path_factory.mktemp("previous") / "code"))
+    code = tmp_path_factory.mktemp("previous") / "code"
+    previous.run_by(made, previous.take_out(version, code))
     made.start()
-    assert made.query("PRAGMA user_version")[0][0] == previous.SCHEMA
+    assert made.query("PRAGMA user_version")[0][0] == version.schema
     stored, waiting = [], []
     # rows and dead letters
     send(made, stored, "stored")
@@ -126,10 +128,12 @@ def upgraded(module_stack, tmp_path_factory):
     made.broker.start()
     migrated = made.cli("migrate")
     assert migrated.returncode == 0, migrated.stderr
-    assert b"m004" in migrated.stdout + migrated.stderr
+    assert b"m%03d" % (version.schema + 1) in migrated.stdout + migrated.stderr
     made.start()
     wait_drained(made)
-    return SimpleNamespace(stack=made, stored=stored, waiting=waiting, rows=rows, backup=backup)
+    return SimpleNamespace(
+        stack=made, stored=stored, waiting=waiting, rows=rows, backup=backup, version=version
+    )
 
 
 def test_upgrade_loses_no_row_and_no_message_of_the_queue_and_doubles_none(upgraded):
@@ -174,16 +178,17 @@ def test_messages_of_the_previous_version_are_searched_without_the_index_and_wit
         janitor.kill()
 
 
-def test_messages_of_the_previous_version_have_no_content_type_and_no_meta(upgraded):
-    stack = upgraded.stack
+def test_messages_of_the_previous_version_have_the_meta_that_it_kept(upgraded):
+    stack, kept = upgraded.stack, upgraded.version.has_meta
     for topic in ("notes", "logs", "events", "github", "shared-1"):
         for row in stack.rows(topic):
-            assert (row["content_type"], row["meta"]) == (None, None)
+            assert kept or (row["content_type"], row["meta"]) == (None, None)
         page = stack.get(f"/v1/topics/{topic}/messages").json()["messages"]
         lines = stack.get(f"/v1/topics/{topic}/messages", params={"format": "ndjson"}).text
         for shown in (*page, *map(json.loads, lines.splitlines())):
-            assert shown["content_type"] is None
-            assert shown["meta"] is None
+            assert kept or (shown["content_type"], shown["meta"]) == (None, None)
+            if kept and topic == "github":
+                assert shown["meta"]["headers"]["x-github-event"] == "push"
     (text,) = stack.get("/v1/topics/keyed/messages?limit=1").json()["messages"]
     body = stack.get(f"/v1/messages/{text['id']}/body")
     assert (body.content, body.headers["content-type"]) == (b"once", "text/plain; charset=utf-8")
@@ -203,7 +208,8 @@ def test_dead_letters_of_the_previous_version_are_there_and_can_be_sent_again(up
         ("bad-topic", "21.6"), ("bad-topic", "21.7"), ("conflict", "of the same key"),
     ]  # fmt: skip
     (old,) = (each for each in letters if each["body"] == "21.6")
-    assert (old["content_type"], old["meta"]) == (None, None)
+    expected = ("text/plain", "amqp") if upgraded.version.has_meta else (None, None)
+    assert (old["content_type"], (old["meta"] or {}).get("via")) == expected
     answer = stack.client.post(f"/v1/dead-letters/{old['seq']}/redrive?topic=kitchen-2")
     assert answer.status_code == 202, answer.text
     (row,) = stack.wait_rows(1, "kitchen-2")
@@ -255,4 +261,5 @@ def test_backup_of_the_previous_version_is_restored_by_this_one(upgraded):
     assert kept >= {each for _, each, _ in upgraded.stored}
     assert not kept & {each for _, each, _ in upgraded.waiting}
     assert len(stack.get("/v1/dead-letters").json()["dead_letters"]) == 3
-    assert stack.get("/v1/topics/notes/messages").json()["messages"][0]["meta"] is None
+    (first,) = stack.get("/v1/topics/github/messages").json()["messages"]
+    assert (first["meta"] is not None) == upgraded.version.has_meta

@@ -1,28 +1,41 @@
-"""The version before this one, for tests of an upgrade: its code, taken out of git."""
+"""Versions before this one, for tests of an upgrade: their code, taken out of git."""
 
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from harness import Stack
 
 ROOT = Path(__file__).parents[2]
-#: The last commit whose program people can have on their data: it has no meta, no inbox addresses.
-COMMIT = "2de8cfeccf5b5139e0a8b7609b68e495e6b9fd7c"
-#: Its schema: the number of migrations that it knows.
-SCHEMA = 3
 
 
-def take_out(folder: Path) -> Path:
-    """Lay the previous version's package out in `folder`; return where Python finds it."""
+class Version(NamedTuple):
+    """A program that people can have on their data; `schema` counts the migrations it knows."""
+
+    commit: str
+    schema: int
+    has_meta: bool
+
+
+VERSIONS = (
+    # the last one that kept nothing of a request but its body
+    Version("2de8cfeccf5b5139e0a8b7609b68e495e6b9fd7c", schema=3, has_meta=False),
+    # the last one before this
+    Version("b109a639693ecf289dbed6a3d131b12a57cab62c", schema=11, has_meta=True),
+)
+
+
+def take_out(version: Version, folder: Path) -> Path:
+    """Lay a version's package out in `folder`; return where Python finds it."""
     # A checkout can belong to someone else than the user who runs the tests.
     git = ["git", "-c", "safe.directory=*", "-C", str(ROOT)]
     archive = subprocess.run(
-        [*git, "archive", COMMIT, "appliance"], capture_output=True, check=False
+        [*git, "archive", version.commit, "appliance"], capture_output=True, check=False
     )
     assert archive.returncode == 0, (
-        f"commit {COMMIT[:7]} is not there: {archive.stderr.decode().strip()}\nThe test of an "
-        "upgrade runs the previous version, out of the repository's history. Clone it whole, or "
-        "get the history with `git fetch --unshallow`."
+        f"commit {version.commit[:7]} is not there: {archive.stderr.decode().strip()}\nThe test of "
+        "an upgrade runs earlier versions, out of the repository's history. Clone it whole, or get "
+        "the history with `git fetch --unshallow`."
     )
     folder.mkdir()
     subprocess.run(["tar", "--extract", "--directory", folder], input=archive.stdout, check=True)

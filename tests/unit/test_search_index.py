@@ -16,7 +16,7 @@ from appliance.model.search_words import SearchWords, fold, parse_words, plain_w
 from appliance.store import open_store
 from appliance.store.filters import MessageFilter
 from appliance.store.rows import Span
-from appliance.store.sqlite import finder, index_check, paths, search_index
+from appliance.store.sqlite import finder, index_check, indexer, paths, search_index
 from appliance.store.sqlite.database import connect, sqlite3
 from appliance.store.sqlite.indexer import Indexer
 from appliance.store.sqlite.restore import prepared
@@ -354,6 +354,42 @@ def test_the_indexer_rests_while_many_messages_come_in(store, writer):
     busy = sum(rests) / (time.monotonic() - began)
     work._close()
     assert busy > 2  # and below 1 where few messages come in
+
+
+def test_an_index_that_is_complete_is_left_alone_until_something_changes(
+    store, writer, index, monkeypatch
+):
+    opened = []
+    monkeypatch.setattr(
+        indexer, "connect", lambda *args, **kwargs: opened.append(1) or connect(*args, **kwargs)
+    )
+    work = Indexer(store.path, is_on=True, floor=0, rest=lambda _: False)
+
+    def looks():
+        """Run until nothing is opened any more; return how often it was."""
+        opened.clear()
+        for _ in range(5):
+            before = len(opened)
+            while not work.run():
+                pass
+            if len(opened) == before:
+                return len(opened)
+        raise AssertionError("it looks again and again")
+
+    writer.store([many([b"early"] * 20)])
+    assert looks()
+    assert not looks()
+    writer.store([one(b"late")])
+    assert looks()
+    assert found(store, "late") != []
+    sql(store, "DELETE FROM messages WHERE seq = 3")
+    assert looks()
+    paths.damaged_mark(index).touch()
+    assert looks()
+    index.write_bytes(b"no database")
+    assert looks()
+    assert not looks()
+    work._close()
 
 
 def test_the_doctor_says_how_far_the_index_goes(store, writer, fill, index):

@@ -25,8 +25,10 @@ from appliance.machine.allowance import allowance
 from appliance.model.contents import MARK
 from appliance.model.wire import Envelope, Kind, Message
 
-#: Seconds between two looks for parcels past their deadline.
+#: Seconds between two looks for parcels past their deadline, and while there are none: an idle
+#: process wakes up seldom.
 _SWEEP: Final = 0.05
+_SWEEP_IDLE: Final = 0.5
 #: Seconds between two looks at the queue's depth and consumers.
 _CHECK: Final = 1.0
 #: Seconds beyond the publish timeout that a thread waits for the loop's answer.
@@ -280,8 +282,9 @@ class AmqpPublisher:
             self._send_soon()
 
     async def _sweep(self) -> None:
+        idle = min(_SWEEP_IDLE, self._config.publish_timeout / 2)
         while True:
-            await asyncio.sleep(_SWEEP)
+            await asyncio.sleep(_SWEEP if self._outbox.held_requests else idle)
             self._outbox.expire(self.state().reason or "it is slow")
             self._stall.look(0 if self._blocked else self._outbox.oldest())
 

@@ -19,7 +19,7 @@ from appliance.machine import disk_space
 from appliance.machine.complaint import Complaint
 from appliance.model.search_words import LONGEST_JSON, plain_words, searchable
 from appliance.store.base import Duty, Rest
-from appliance.store.sqlite import index_file, paths, search_index
+from appliance.store.sqlite import index_file, open_files, paths, search_index, wal_index
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.index_file import Entry, IndexFailedError, IndexFile
 from appliance.store.sqlite.search_index import EVERYTHING, IndexProgress
@@ -36,7 +36,7 @@ _CHUNK_BYTES: Final = 2**20
 #: Changed rows that are taken up, or forgotten, in one transaction.
 _CHANGES: Final = 500
 #: Rest after a chunk, in times as long as it took: while many messages come in, and otherwise.
-_REST_BUSY: Final = 19.0
+_REST_BUSY: Final = 39.0
 _REST_IDLE: Final = 1.0
 _LEAST_REST: Final = 0.005
 #: Messages in a second from which on many come in.
@@ -67,6 +67,7 @@ class Indexer:
         self._index: IndexFile | None = None
         self._seen: tuple[float, int] | None = None  # when it was looked, and the newest row then
         self._is_complete = True
+        self._complete_at: object = None  # the state in which all was indexed
         self._added = 0
         self._made_anew = -_AGAIN
 
@@ -77,10 +78,14 @@ class Indexer:
 
     def run(self) -> float:
         """Index for a second at most; return the seconds until the next look. Raises StoreError."""
+        state = self._state()
+        if state is not None and state == self._complete_at:
+            return _EVERY
+        self._complete_at = None
         try:
             database = connect(self._path, readonly=False)
             try:
-                return self._run(database) if self._is_on else self._stay_off(database)
+                return self._run(database, state) if self._is_on else self._stay_off(database)
             finally:
                 database.close()
         except IndexFailedError as error:
@@ -93,7 +98,19 @@ class Indexer:
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error
 
-    def _run(self, database: Any) -> float:
+    def _state(self) -> object:
+        """Return a value that every change of either file changes; None: they must be looked at."""
+        log = wal_index.read(self._path)
+        if log is None or self._index is None or paths.damaged_mark(self._index_path).exists():
+            return None
+        try:
+            index = self._index_path.stat()
+        except OSError:
+            return None
+        database = open_files.identity(self._path)
+        return database, log, index.st_dev, index.st_ino, index.st_size, index.st_mtime_ns
+
+    def _run(self, database: Any, state: object) -> float:
         if paths.damaged_mark(self._index_path).exists():
             self._start_anew("a search could not read it")
         lacks = disk_space.disk(self._path.parent, "the data's disk", self._floor, 0).lacks
@@ -109,7 +126,7 @@ class Indexer:
                 raise StoreError(f"no room for the search index: {lacks}")
             later = later or self._extend(database, index, progress)
             if later is None:
-                self._complete()
+                self._complete(state)
                 return _EVERY
             progress = later
             if self._rest(rest * (time.monotonic() - began)):
@@ -179,7 +196,8 @@ class Indexer:
         self._added += len(entries)
         return progress
 
-    def _complete(self) -> None:
+    def _complete(self, state: object) -> None:
+        self._complete_at = state
         if not self._is_complete:
             _log.info("search index complete", messages=self._added)
             self._is_complete = True

@@ -71,6 +71,8 @@ def test_a_log_removed_under_load_is_saved_and_nothing_is_lost(running, under_lo
     before = len(events(running, "write-ahead log removed"))
     with under_load(running) as load:
         load.wait_accepted(200, START_SECONDS)
+        # Saved is a log that the worker has open: it opens it when it first stores.
+        wait_until(lambda: running.count() > 0, "rows are stored", START_SECONDS, running.logs)
         log_of(running).unlink()
         assert wait_event(running, "write-ahead log removed", before)["saved"]
         load.wait_accepted(200, START_SECONDS)

@@ -125,7 +125,7 @@ class Guest:
         path.unlink(missing_ok=True)
         self._qemu = subprocess.Popen(
             [
-                "setpriv", "--pdeathsig", "TERM",  # a run that is broken off leaves no guest behind
+                "setpriv", "--pdeathsig", "KILL",  # a run that is broken off leaves no guest behind
                 "qemu-system-x86_64", "-accel", "tcg", "-cpu", "Nehalem", "-smp", "1",
                 "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none",
                 "-kernel", str(self._disk.kernel), "-initrd", str(self._disk.initrd),

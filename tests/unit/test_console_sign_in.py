@@ -345,3 +345,12 @@ def test_preferences_are_kept_by_the_browser(console):
     assert 'class="dense" data-time="local" data-keys="off"' in " ".join(text.split())
     console.post("/console/preferences", {"time": "<b>"})
     assert 'data-time="local"' in console.get("/console/help").text
+
+
+def test_preferences_are_kept_below_the_prefix_of_a_proxy(console):
+    answer = console.post(
+        "/console/preferences", {"time": "local"}, environ_overrides={"SCRIPT_NAME": "/inbox"}
+    )
+    cookies = answer.headers.getlist("Set-Cookie")
+    assert cookies != []
+    assert all("; Path=/inbox/console" in cookie for cookie in cookies)

@@ -33,6 +33,6 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:  # noqa: ARG001  # as ev
                 # A script of ours reads it; it is no secret.
                 answer.set_cookie(
                     f"appliance_{name}", value, max_age=_YEAR_SECONDS, samesite="Lax",
-                    secure=request.is_secure, path="/console",
+                    secure=request.is_secure, path=f"{request.script_root}/console",
                 )  # fmt: skip
         return answer

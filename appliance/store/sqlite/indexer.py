@@ -155,8 +155,10 @@ class Indexer:
         """Return how many times as long as it works the indexer rests."""
         newest = database.execute("SELECT max(seq) FROM messages").fetchone()[0] or 0
         now = time.monotonic()
-        then, last = self._seen or (now - _EVERY, newest)
-        self._seen = now, newest
+        seen, self._seen = self._seen, (now, newest)
+        if seen is None:  # it is not known yet how many come in
+            return _REST_BUSY
+        then, last = seen
         is_busy = newest - last > _BUSY_RATE * max(now - then, _EVERY / 2)
         return _REST_BUSY if is_busy else _REST_IDLE
 

@@ -127,7 +127,7 @@ def to_first_schema(path):
     path.rename(old)
     migrations._create(path)
     link = sqlite3.connect(path, isolation_level=None)
-    steps = migrations._migrations
+    steps = migrations._migrations._registry()
     steps.apply(
         sqlite_utils.Database(link, execute_plugins=False),
         stop_before=steps.pending(sqlite_utils.Database(memory=True))[1].name,

@@ -6,6 +6,8 @@ here once more because sqlite-utils itself would cost 4 MB in every process.
 """
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +59,19 @@ def connect(path: Path, *, readonly: bool, immutable: bool = False) -> Any:
     except sqlite3.Error as error:
         raise store_error(error, path) from error
     return connection
+
+
+@contextmanager
+def transaction(connection: Any, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Commit what the block does, or roll it back where the block raises."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def store_error(error: Exception, path: Path) -> StoreError:

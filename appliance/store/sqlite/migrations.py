@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from appliance.errors import SchemaError, StoreError
 from appliance.machine import files, locks
 from appliance.store.sqlite import paths
-from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.database import connect, sqlite3, store_error, transaction
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -63,24 +63,12 @@ class Migrations:
         the migration.
         """
         registry = self._registry()
-        with _writing(db.conn):
+        with transaction(db.conn):
             registry.ensure_migrations_table(db)
         names = [change.name for change in registry.pending(db)]
         for done in range(1, len(names) + 1):
-            with _writing(db.conn):
+            with transaction(db.conn):
                 registry.apply(db, stop_before=names[done:])
-
-
-@contextmanager
-def _writing(connection: Any) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 _migrations: Final = Migrations("appliance")

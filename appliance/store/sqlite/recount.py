@@ -9,8 +9,6 @@ difference stays right, and the worker never waits for a count. A lock keeps two
 correcting the same difference.
 """
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +16,7 @@ from appliance.errors import InUseError, StoreError
 from appliance.machine import locks
 from appliance.store.base import Rest
 from appliance.store.sqlite import paths
-from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.database import connect, sqlite3, store_error, transaction
 
 #: Steps of SQLite's machine between two looks whether to stop: a few milliseconds.
 _STEPS: Final = 100_000
@@ -119,13 +117,13 @@ class _Recounter:
     def _correct(self, connection: Any, topic: str) -> bool:
         """Correct a topic's counters; return whether they were wrong."""
         self._wal_at_first = paths.size(paths.wal(self._path))
-        with _transaction(connection, "BEGIN"):
+        with transaction(connection, "BEGIN"):
             kept = connection.execute(_KEPT, (topic,)).fetchone()
             *actual, until = connection.execute(_TRUE, (topic,)).fetchone()
         if agree(kept, actual):
             return False
         messages, size, first, last = kept or (0, 0, None, None)
-        with _transaction(connection, "BEGIN IMMEDIATE"):
+        with transaction(connection):
             if kept is None:
                 connection.execute(_ADD_TOPIC, (topic, actual[2], actual[3]))
             values = {
@@ -149,15 +147,3 @@ def agree(kept: Any, actual: Any) -> bool:
     messages, size, first, last = kept or (0, 0, None, None)
     within = not actual[0] or (first or "") <= actual[2] <= actual[3] <= (last or "")
     return [messages, size] == list(actual[:2]) and within
-
-
-@contextlib.contextmanager
-def _transaction(connection: Any, begin: str) -> Iterator[None]:
-    connection.execute(begin)
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise

@@ -187,6 +187,10 @@ def test_messages_of_the_previous_version_have_the_meta_that_it_kept(upgraded):
         lines = stack.get(f"/v1/topics/{topic}/messages", params={"format": "ndjson"}).text
         for shown in (*page, *map(json.loads, lines.splitlines())):
             assert kept or (shown["content_type"], shown["meta"]) == (None, None)
+            if kept and topic == "notes":
+                types = {"a word": None, "gr\u00fc\u00dfe \u4e16\u754c": "text/plain"}
+                wanted = types.get(shown["body"], "application/octet-stream")
+                assert shown["content_type"] == wanted
             if kept and topic == "github":
                 assert shown["meta"]["headers"]["x-github-event"] == "push"
     (text,) = stack.get("/v1/topics/keyed/messages?limit=1").json()["messages"]

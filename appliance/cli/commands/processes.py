@@ -13,7 +13,7 @@ from appliance.machine import disk_space
 from appliance.machine.complaint import Complaint
 
 #: Free bytes and inodes below which a database can't be opened for want of space, and seconds
-#: between two attempts then.
+#: between two attempts then, or while another program holds it.
 _ROOM_BYTES: Final = 2**20
 _ROOM_INODES: Final = 10
 _ROOM_PAUSE: Final = 1.0
@@ -61,6 +61,7 @@ def migrate(config: Config) -> None:
                 applied = store.migrate()
         except StoreLockedError as error:  # it has waited for some seconds
             locked.fails(error=str(error))
+            time.sleep(_ROOM_PAUSE)  # SQLite doesn't wait for every lock
         except StoreError as error:
             # Otherwise everything would end for want of a few pages, and not come back by itself.
             lacks = disk_space.disk(config.data, "the data's disk", _ROOM_BYTES, _ROOM_INODES).lacks

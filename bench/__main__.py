@@ -24,7 +24,15 @@ from bench.meter import Measurement, Meter
 from bench.plot import svg
 from bench.report import Report
 from bench.scenarios import BATCHES, singles_name
-from bench.sides import huey_queue, naive, nats_jetstream, redis_stream, textbook
+from bench.sides import (
+    go_peer,
+    huey_queue,
+    naive,
+    nats_jetstream,
+    redis_stream,
+    textbook,
+    webdis_stream,
+)
 from bench.sides.alone import SqliteUtils, broker_alone, sqlite_alone
 from bench.sides.base import Side
 from bench.sides.ceilings import Import, start_bare
@@ -37,8 +45,10 @@ _RESULTS = REPOSITORY / "bench" / "results"
 #: Where `--docs` puts the figures: between these lines.
 _DOCS = REPOSITORY / "docs" / "performance.md"
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
-#: Those of all sides that only single messages at 64 connections are put to.
-_OTHERS = {"textbook", "huey", "redis", "nats", "bare"}
+#: Those of all sides that only single messages at 64 connections are put to, and those of them
+#: that only `--full` starts.
+_OTHERS = {"textbook", "huey", "redis", "webdis", "nats", "postgres", "bare"}
+_ONLY_FULL_SIDES = _OTHERS - {"bare"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -58,8 +68,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also ten million rows, intake beside the indexer and streams, and every page of the "
-        "console on a full database; twenty minutes",
+        help="also all other designs that are installed, ten million rows, intake beside indexer "
+        "and streams, and every page of the console on a full database; half an hour",
     )
     parser.add_argument(
         "--docs", action="store_true", help="put the figures into docs/performance.md, with a plot"
@@ -134,7 +144,9 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
         report = Report(_machine(folder, appliance.broker_url))
         sides = {"ours": ours}
         if wanted & {"singles", "singles256", "paced", "topics"}:
-            sides |= _start_others(folder, appliance, stack, report, "singles" in wanted)
+            left_out = set() if "singles" in wanted else _OTHERS
+            left_out |= set() if arguments.full or arguments.quick else _ONLY_FULL_SIDES
+            sides |= _start_others(folder, appliance, stack, report, left_out)
         for side in sides.values():
             report.add_side(side)
         scenarios.warm_up(meter, list(sides.values()), scale)
@@ -148,7 +160,8 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
         if "singles256" in wanted:
             add(scenarios.singles(meter, pair, scale, 256))
         if "paced" in wanted:
-            add(scenarios.paced(meter, [*pair, scenarios.waiting(ours)], scale))
+            rows = [*pair, *filter(None, [sides.get("go")])]
+            add(scenarios.paced(meter, [*rows, scenarios.waiting(ours)], scale))
         if "topics" in wanted:
             add(scenarios.many_topics(meter, pair, scale))
         if "beside" in wanted:
@@ -176,21 +189,27 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
 
 
 def _start_others(
-    folder: Path, appliance: Appliance, stack: ExitStack, report: Report, every: bool
+    folder: Path, appliance: Appliance, stack: ExitStack, report: Report, left_out: set[str]
 ) -> dict[str, Side]:
-    """Start what is compared; a side that this machine lacks a part for is left out, and said."""
+    """Start what is compared but for `left_out`.
+
+    A side that this machine lacks a part for is left out too, and the report says so.
+    """
     broker = (folder, appliance.broker_url, appliance.broker, stack)
     starts = {
         "naive": lambda: naive.start(*broker),
+        "go": lambda: go_peer.start_sqlite(folder, stack),
         "textbook": lambda: textbook.start(*broker),
         "huey": lambda: huey_queue.start(folder, stack),
         "redis": lambda: redis_stream.start(folder, stack),
+        "webdis": lambda: webdis_stream.start(folder, stack),
         "nats": lambda: nats_jetstream.start(folder, stack),
+        "postgres": lambda: go_peer.start_postgres(folder, stack),
         "bare": lambda: start_bare(folder, stack),
     }
     sides = {}
     for name, start in starts.items():
-        if every or name not in _OTHERS:
+        if name not in left_out:
             try:
                 sides[name] = start()
             except MissingError as error:

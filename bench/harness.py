@@ -89,7 +89,7 @@ class Program:
         self._process.wait()
 
     def cpu_seconds(self) -> float:
-        """CPU time of the process and its descendants, from /proc/PID/stat."""
+        """CPU time of the process and its descendants."""
         return sum(map(_cpu_seconds, tree(self.pid)))
 
     def memory(self) -> int:
@@ -107,12 +107,21 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def _cpu_seconds(pid: int) -> float:
+    """CPU time of one process.
+
+    /proc/PID/stat knows threads that have ended, and leaves out what is below a tick, which is much
+    where a server has a process for each connection. Its threads' schedstat is exact.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    user, system = int(fields[11]), int(fields[12])
-    return (user + system) / _TICKS_PER_SECOND
+    ticks = int(fields[11]) + int(fields[12])  # user and system
+    exact = 0
+    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            exact += int(file.read_text().split()[0])
+    return max(ticks / _TICKS_PER_SECOND, exact / 1e9)
 
 
 def _memory(pid: int) -> int:

@@ -39,8 +39,8 @@ PATIENCE = 10.0
 TAG_LENGTH = 14
 #: Latencies that are handed on: quantiles need no more, and the reader of a million would be slow.
 _KEPT_LATENCIES = 5000
-#: Statuses that say that a message is kept.
-_KEPT = ("202", "201")
+#: Statuses that say that a message is kept: ours, with a row, and webdis'.
+_KEPT = ("202", "201", "200")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 #: Text like a log's, no quotes, so that CSV and JSON need no escapes on any side.
@@ -54,6 +54,7 @@ class Load:
     port: int
     paths: list[str]
     headers: dict[str, str] = field(default_factory=dict)
+    method: str = "POST"
     host: str = "127.0.0.1"
     connections: int = 64
     seconds: float = 0.0
@@ -87,7 +88,7 @@ class Outcome:
 
     @property
     def ok(self) -> int:
-        """Requests answered 202, or 201 by a side that was asked to wait for the row."""
+        """Requests answered 202, 201 by a side that waits for the row, or 200 by webdis."""
         return sum(self.statuses.get(status, 0) for status in _KEPT)
 
     @property
@@ -197,7 +198,12 @@ class _Run:
             "Content-Type": "text/plain",
             "Content-Length": str(self.bodies.length),
         } | self.load.headers
-        lines = [f"POST {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+        lines = [
+            f"{self.load.method} {path} HTTP/1.1",
+            *(f"{k}: {v}" for k, v in headers.items()),
+            "",
+            "",
+        ]
         return "\r\n".join(lines).encode()
 
     async def perform(self) -> Outcome:

@@ -19,13 +19,17 @@ from bench.scenarios import (
     Memory,
     singles_name,
 )
+from bench.sides.go_peer import GO
 
 #: connections -> how many times the naive design
 _TIMES_NAIVE = {64: 10.0, 256: 12.0}
-#: Share of bare uvicorn, at 64 connections.
-_OF_BARE = 0.5
+#: Shares of what others do, at 64 connections.
+_OF_SINGLES = {"bare uvicorn": 0.75, GO: 0.9}
 #: Shares of what others do with the same lines.
-_OF_OTHERS = {"SQLite alone": 0.8, "sqlite-utils insert": 1.5}
+_OF_OTHERS = {"SQLite alone": 0.9, "sqlite-utils insert": 1.5}
+#: At PACE, times one Go program's: CPU of all processes a message, and to the 201, median.
+_CPU_OF_GO = 1.8
+_ROW_OF_GO = 1.5
 #: Milliseconds at PACE, median and 99th percentile: to the 202, and from there to the commit.
 _ANSWER_MS = (1.5, 5.0)
 _COMMIT_MS = (3.0, 15.0)
@@ -65,7 +69,7 @@ def judge(
     for measured in measurements:
         groups.setdefault((measured.scenario, measured.side), []).append(measured)
     found = [*_singles(groups), *_topics(groups), *_waits(groups), *_batches(groups)]
-    found += [*_paced(groups), *_flat(memory)]
+    found += [*_paced(groups), *_paced_beside_go(groups), *_flat(memory)]
     found += _large(large) if large else []
     found += _beside(pairs)
     return [*found, *(_pages(pages) if pages else [])]
@@ -89,8 +93,8 @@ def _singles(groups: Groups) -> Iterable[Target]:
         ours = groups.get((name, "ours"))
         yield from _ratio(f"{name}: ours / naive", ours, groups.get((name, "naive")), wanted)
         if connections == 64:
-            bare = groups.get((name, "bare uvicorn"))
-            yield from _ratio(f"{name}: ours / bare uvicorn", ours, bare, _OF_BARE)
+            for other, share in _OF_SINGLES.items():
+                yield from _ratio(f"{name}: ours / {other}", ours, groups.get((name, other)), share)
         elif ours:
             refused = sum(sum(m.failed.values()) for m in ours)
             yield Target(f"{name}: not 202", "0", f"{refused}", refused == 0)
@@ -101,16 +105,20 @@ def _topics(groups: Groups) -> Iterable[Target]:
     yield from _ratio("64 topics / one topic", ours, one, _OF_ONE_TOPIC)
 
 
+def _at_most(what: str, found: list[float], wanted: float) -> Iterable[Target]:
+    text = f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+    yield Target(what, f"<= {wanted:g}", text, median(found) <= wanted)
+
+
+def _cpu(measured: Measurement) -> float:
+    return sum(measured.cpu_us.values())
+
+
 def _waits(groups: Groups) -> Iterable[Target]:
     plain, waiting = groups.get((WAITS, "ours")), groups.get((WAITS, WAITING))
     if plain and waiting:
-        found = [
-            sum(b.cpu_us.values()) / sum(a.cpu_us.values())
-            for a, b in zip(plain, waiting, strict=True)
-        ]
-        text = f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
-        what = "64 connections: CPU a message, 201 / 202"
-        yield Target(what, f"<= {_WAIT_CPU:g}", text, median(found) <= _WAIT_CPU)
+        found = [_cpu(b) / _cpu(a) for a, b in zip(plain, waiting, strict=True)]
+        yield from _at_most("64 connections: CPU a message, 201 / 202", found, _WAIT_CPU)
     if told := groups.get((PACED, WAITING)):
         late = -median(m.commit["accepted_to_committed_p50_ms"] for m in told)
         what, wanted = f"{PACE}/s: commit seen to 201, p50", f"<= {_TOLD_MS:g} ms"
@@ -144,6 +152,15 @@ def _paced(groups: Groups) -> Iterable[Target]:
                 f"{middle:.2f} / {most:.2f} ms",
                 middle <= p50 and most <= p99,
             )
+
+
+def _paced_beside_go(groups: Groups) -> Iterable[Target]:
+    ours, waiting, go = (groups.get((PACED, name)) for name in ("ours", WAITING, GO))
+    if ours and waiting and go:
+        cpu = [_cpu(a) / _cpu(b) for a, b in zip(ours, go, strict=True)]
+        yield from _at_most(f"{PACE}/s: CPU a message, ours / {GO}", cpu, _CPU_OF_GO)
+        times = [a.p50 / b.p50 for a, b in zip(waiting, go, strict=True)]
+        yield from _at_most(f"{PACE}/s: 201 p50, {WAITING} / {GO}", times, _ROW_OF_GO)
 
 
 def _large(large: Large) -> Iterable[Target]:

@@ -18,6 +18,7 @@ class Side:
     port: int
     path: str
     headers: dict[str, str] = field(default_factory=dict)
+    method: str = "POST"
     database: Path | None = None
     batch_path: str | None = None
     programs: dict[str, list[Program]] = field(default_factory=dict)
@@ -26,7 +27,7 @@ class Side:
         """Return a load that this side understands."""
         path = (self.batch_path or "") if lines else self.path
         paths = [path.format(topic=topic) for topic in topics]
-        return Load(self.port, paths, self.headers, lines=lines, **how)  # type: ignore[arg-type]
+        return Load(self.port, paths, self.headers, method=self.method, lines=lines, **how)  # type: ignore[arg-type]
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU time so far, by role."""

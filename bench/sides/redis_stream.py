@@ -12,13 +12,13 @@ from bench.harness import Program, find, free_port, listening, python, wait_unti
 from bench.sides.base import Side
 
 
-def start(folder: Path, stack: ExitStack) -> Side:
-    """Start both programs. Raises MissingError where there is no redis-server."""
-    data = folder / "redis"
+def start_server(folder: Path, name: str, stack: ExitStack) -> tuple[Program, Path]:
+    """Start Redis; return it and its socket. Raises MissingError where there is no redis-server."""
+    data = folder / name
     data.mkdir()
-    socket, port = data / "socket", free_port()
+    socket = data / "socket"
     server = Program(
-        "redis",
+        name,
         [
             find("redis-server", "redis-server"), "--port", "0", "--unixsocket", str(socket),
             "--dir", str(data), "--appendonly", "yes", "--appendfsync", "always", "--save", "",
@@ -27,6 +27,13 @@ def start(folder: Path, stack: ExitStack) -> Side:
     )  # fmt: skip
     stack.callback(server.stop)
     wait_until("redis listens", socket.exists, [server])
+    return server, socket
+
+
+def start(folder: Path, stack: ExitStack) -> Side:
+    """Start both programs. Raises MissingError where there is no redis-server."""
+    server, socket = start_server(folder, "redis", stack)
+    port = free_port()
     front = Program(
         "redis-front", python("bench.sides.redis_stream", str(port), str(socket)), folder
     )

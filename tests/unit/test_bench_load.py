@@ -2,11 +2,13 @@
 
 import asyncio
 import sqlite3
+import sys
 from contextlib import suppress
 
 import pytest
 
 from bench import database
+from bench.harness import Program, wait_until
 from bench.load import TAG_LENGTH, Bodies, Load, perform
 from bench.meter import quantile, wrong_rows
 
@@ -173,3 +175,22 @@ def test_rows_are_counted_by_their_tags(tmp_path):
         assert rows.numbers(2) == [(3, 2), (4, 2)]
     finally:
         rows.close()
+
+
+def test_cpu_of_many_processes_that_work_for_less_than_a_tick_each_is_counted(tmp_path):
+    """As PostgreSQL's are, one for each connection."""
+    code = (
+        "import os, time\n"
+        "for _ in range(40):\n"
+        "    if not os.fork():\n"
+        "        while time.process_time() < 0.004: pass\n"
+        "        time.sleep(60)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    program = Program("many", [sys.executable, "-c", code], tmp_path)
+    try:
+        wait_until("all have worked", lambda: program.cpu_seconds() >= 40 * 0.004, [program])
+        assert program.cpu_seconds() < 40 * 0.004 + 2
+    finally:
+        program.stop()

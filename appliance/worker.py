@@ -1,6 +1,6 @@
 """The worker: consume, store, acknowledge.
 
-It has two threads. One runs the event loop and speaks AMQP, so that heartbeats are answered
+Two threads do that. One runs the event loop and speaks AMQP, so that heartbeats are answered
 whatever the disk does. The other stores all deliveries that have arrived, in one transaction; once
 that is on disk, the loop acknowledges them. While one transaction commits, the next one gathers. So
 the worker never waits for more when few messages come, and makes few commits when many come; then
@@ -31,6 +31,7 @@ from typing import Any, Final
 import structlog
 
 from appliance.broker.base import Consumer, Delivery
+from appliance.delayed_mover import DelayedMover
 from appliance.deletion import Deleter
 from appliance.errors import (
     DamagedError,
@@ -89,9 +90,11 @@ class Worker:
         allowed: Allowance,
         check_foreign: Callable[[Sequence[Content], Callable[[], None]], list[Content]],
         deleter: Deleter,
+        mover: DelayedMover,
     ) -> None:
         self._pulse = pulse
         self._deleter = deleter
+        self._mover = mover
         # Bytes stored in one transaction: they bound how long the writer is held, and the memory.
         self._group_bytes = allowed.group
         self._owed_envelopes = allowed.owed
@@ -126,6 +129,7 @@ class Worker:
         stopped = asyncio.create_task(stop.wait())
         living = asyncio.create_task(self._live())
         deleting = asyncio.create_task(asyncio.to_thread(self._deleter.run))
+        moving = asyncio.create_task(asyncio.to_thread(self._mover.run))
         await asyncio.wait({storing, consuming, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # The consumer is not cancelled: the broker would at once make the next worker the active
         # one, which would store later messages while this one still commits. Deliveries behind the
@@ -133,6 +137,7 @@ class Worker:
         self._pulse.stopping()
         self._stopping.set()
         self._deleter.stop()
+        self._mover.stop()
         self._deliveries.put(None)
         done, _ = await asyncio.wait({storing}, timeout=_DRAIN)
         await self._consumer.stop()
@@ -140,7 +145,7 @@ class Worker:
         await asyncio.gather(consuming, return_exceptions=True)
         stopped.cancel()
         living.cancel()
-        await asyncio.wait({deleting}, timeout=_DRAIN)
+        await asyncio.wait({deleting, moving}, timeout=_DRAIN)
         for task in done:
             task.result()
 
@@ -164,6 +169,7 @@ class Worker:
         if writer is not None:
             writer.close()
             self._deleter.wake()  # for what a worker before left
+            self._mover.wake()
             await self._consumer.run(self._deliveries.put)
 
     def _store_all(self, loop: asyncio.AbstractEventLoop) -> None:

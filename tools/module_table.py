@@ -26,7 +26,7 @@ ORDER: Final = [
     ["machine", "logs"],
     ["credentials"],
     ["broker", "store"],
-    ["auth", "deletion", "metrics", "readiness", "redrive", "schemas"],
+    ["auth", "delayed_mover", "deletion", "metrics", "readiness", "redrive", "schemas"],
     ["alerts", "history", "worker", "janitor"],
     ["supervision"],
     ["client"],

@@ -75,14 +75,17 @@ class Gate:
     def learn(self, data: bytes, head: Head, admission: Admission) -> None:
         """Remember a decision on a head that may come again: not one with a key or a signature.
 
-        One of a principal that has a rate is made each time.
+        One of a principal that has a rate is made each time, and one that says when its message is
+        due: `delay=10m` is another time at each request.
         """
         details = admission.details
         if admission.principal.rate is not None:
             return
-        if (isinstance(details, PublishOptions) and details.key is None) or (
-            isinstance(details, InboxRequest) and details.comes_again
-        ):
+        if isinstance(details, PublishOptions):
+            comes_again = details.key is None and details.due_at is None
+        else:
+            comes_again = isinstance(details, InboxRequest) and details.comes_again
+        if comes_again:
             self._known.learn(data, head, admission, self._authorizer.generation)
 
     def holds(self, admission: Admission) -> bool:

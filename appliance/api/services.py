@@ -21,7 +21,7 @@ from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
 from appliance.schemas.book import SchemaBook
-from appliance.store.base import Access, Backups, DeadLetters, Reader, Schemas
+from appliance.store.base import Access, Backups, DeadLetters, Delayed, Reader, Schemas
 from appliance.supervision.state import ProcessState
 
 
@@ -33,6 +33,7 @@ class Services:
     reader: Reader
     dead_letters: DeadLetters
     redriver: Redriver
+    delayed: Delayed
     deletions: DeletionDesk
     #: Tokens, inbox addresses and the audit trail. After a change, call `refresher.refresh()`.
     access: Access

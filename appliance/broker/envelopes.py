@@ -15,6 +15,7 @@ from appliance.model.contents import (
     Content,
     DeadEnvelope,
     DeadLetter,
+    DelayedEnvelope,
     DeletionMark,
     ForeignMessage,
     LedgerReport,
@@ -63,7 +64,8 @@ class EnvelopeReader:
                 if properties.type == MARK:
                     return _mark(body)
                 return self._foreign(topic, properties, body, redelivered)
-            return _ours(topic, kind, properties, body)
+            envelope = _ours(topic, kind, properties, body)
+            return envelope if envelope.due_at is None else DelayedEnvelope(envelope)
         except (EnvelopeError, TopicError) as error:
             reason = error.reason if isinstance(error, EnvelopeError) else "bad-topic"
             name, text = _text(properties.message_id), str(error)
@@ -135,15 +137,21 @@ def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
         raise EnvelopeError("undecodable", f"{kind.value}: its content type is none")
     if meta is not None and not is_sound(meta):
         raise EnvelopeError("undecodable", f"{kind.value}: its meta is no JSON object, or too long")
+    due_at = headers.get("due_at")
+    if due_at is not None and not (isinstance(due_at, str) and is_time(due_at)):
+        raise EnvelopeError("undecodable", f"{kind.value}: the time when it is due is none")
     return Envelope(
-        topic, kind, message_id, received_at, count, size, body, _ledger(headers), media_type, meta
-    )
+        topic, kind, message_id, received_at, count, size, body, _ledger(headers), media_type, meta,
+        due_at=due_at,
+    )  # fmt: skip
 
 
 def given_up(content: Content, properties: Any) -> Content:
     """Return content that the broker gave up on as dead letters, with its reason (`x-death`)."""
     word = _death(properties.headers or {})
     reason, error = f"broker-{word.replace('_', '-')}", _DEATHS.get(word, "the broker gave it up")
+    if isinstance(content, DelayedEnvelope):
+        return DeadEnvelope(content.envelope, reason, error)
     if isinstance(content, Envelope):
         return DeadEnvelope(content, reason, error)
     if isinstance(content, DeadLetter):

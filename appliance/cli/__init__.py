@@ -39,6 +39,7 @@ _SECTIONS: Final = {
         "show": ("show", "Show one message: its body, and how it came."),
         "export": ("export", "Write messages to a file: NDJSON, CSV or Parquet."),
         "delete": ("delete", "Delete messages for good, by id or by topic."),
+        "delayed": ("delayed", "List messages that wait for their time; cancel them."),
         "open": ("open_console", "Print a link that opens the console, signed in."),
         "explore": ("explore", "Explore the database in a browser, with Datasette."),
         "dead": ("dead", "List dead letters; send them again or discard them."),
@@ -82,7 +83,7 @@ _OTHER_NAMES: Final = {"open": "open_console"}
 _CLIENTS: Final = frozenset(
     {
         *("publish", "tail", "topics", "search", "show", "export", "delete", "dead", "inbox"),
-        *("schema", "status", "token", "audit", "open"),
+        *("schema", "status", "token", "audit", "open", "delayed"),
     }
 )
 

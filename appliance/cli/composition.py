@@ -62,6 +62,7 @@ def api_services(
         redriver=Redriver(
             config, dead_letters, publish, store.access.record, recheck=rechecker.check
         ),
+        delayed=store.delayed,
         deletions=DeletionDesk(store.deletions, mark),
         access=store.access,
         schemas=store.schemas,

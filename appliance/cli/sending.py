@@ -3,9 +3,10 @@
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from appliance.cli.batching import Batch, read_batches, read_file_batches
 from appliance.cli.text.words import counted
@@ -66,6 +67,7 @@ class Sender:
     Every request has an idempotency key of its own, so that one whose answer got lost can be sent
     again and is stored once. Each is retried for `patience` seconds. With `keeps_good` the bad
     lines of a batch become dead letters; with `ndjson` a line that is not JSON is a bad one.
+    `further` are parameters of each request.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class Sender:
         *,
         keeps_good: bool = False,
         ndjson: bool = False,
+        further: Mapping[str, str] | None = None,
     ) -> None:
         self._client = client
-        self._path = f"/v1/topics/{topic}/messages"
+        self._address = f"/v1/topics/{topic}/messages"
+        self._further = dict(further or {})
         self._patience = patience
         self._keeps_good = keeps_good
         self._ndjson = ndjson
@@ -88,7 +92,7 @@ class Sender:
 
     def send_one(self, body: bytes) -> None:
         """Send one message. Raises InputError where it is refused."""
-        answer = self._post(self._path, body, f"{self._run}-0", _BYTES)
+        answer = self._post(self._path(), body, f"{self._run}-0", _BYTES)
         if answer.status >= 400:
             raise InputError(answer.detail)
         receipt = answer.json()
@@ -125,11 +129,13 @@ class Sender:
             yield len(batch.data)
 
     def _send_batch(self, batch: Batch, key: str) -> None:
-        path = self._path if self._ndjson else f"{self._path}?split=lines"
+        asked = {} if self._ndjson else {"split": "lines"}
         if self._keeps_good:
-            path += f"{'?' if self._ndjson else '&'}on-bad=dead-letter&line={batch.first}"
+            asked |= {"on-bad": "dead-letter", "line": str(batch.first)}
         try:
-            answer = self._post(path, batch.data, key, _NDJSON if self._ndjson else _BYTES)
+            answer = self._post(
+                self._path(asked), batch.data, key, _NDJSON if self._ndjson else _BYTES
+            )
         except InputError as error:
             raise InputError(self._words(batch, error)) from error
         except ClientError as error:
@@ -165,6 +171,10 @@ class Sender:
                     f"within {_WAIT_SECONDS:g} s"
                 )
             time.sleep(_LOOK_SECONDS)
+
+    def _path(self, asked: Mapping[str, str] | None = None) -> str:
+        query = urlencode({**(asked or {}), **self._further})
+        return f"{self._address}?{query}" if query else self._address
 
     def _post(self, path: str, body: bytes, key: str, content_type: str) -> Answer:
         headers = {"Content-Type": content_type, "Idempotency-Key": key}

@@ -1,4 +1,4 @@
-"""Contents of a delivery: an envelope, a dead letter, an envelope that died, a report, a mark.
+"""Contents of a delivery: an envelope, a delayed one, a dead letter, a report, a mark ...
 
 Each has `body`, `received_at` and `ledger`: the text of the ledger entry that came with it
 (`ledger.read` reads it), empty where there was none.
@@ -90,6 +90,41 @@ class DeadEnvelope:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayedEnvelope:
+    """An envelope whose messages wait in the store, and become rows when its `due_at` comes."""
+
+    envelope: Envelope
+
+    @property
+    def body(self) -> bytes:
+        """Body of the envelope."""
+        return self.envelope.body
+
+    @property
+    def ledger(self) -> str:
+        """Ledger entry of the envelope."""
+        return self.envelope.ledger
+
+    @property
+    def received_at(self) -> str:
+        """Time of the envelope's first message."""
+        return self.envelope.received_at
+
+
+@dataclass(frozen=True, slots=True)
+class DueMessages:
+    """The delayed messages of the store that are due at the time `at`: they become rows.
+
+    No delivery is one: the worker asks for it itself.
+    """
+
+    at: str
+    body: bytes = b""
+    received_at: str = ""
+    ledger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerReport:
     """A ledger entry without a message: `body` is the entry.
 
@@ -120,4 +155,12 @@ class DeletionMark:
     ledger: str = ""
 
 
-Content = Envelope | DeadLetter | DeadEnvelope | LedgerReport | DeletionMark
+Content = (
+    Envelope
+    | DelayedEnvelope
+    | DueMessages
+    | DeadLetter
+    | DeadEnvelope
+    | LedgerReport
+    | DeletionMark
+)

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from appliance.errors import InputError
+from appliance.model.timestamps import is_time
 
 #: First byte of every cursor: should a cursor's content change, an old one is recognized by it.
 _VERSION: Final = b"1"
@@ -37,6 +38,21 @@ def topic_cursor(topic: str) -> str:
 def parse_topic_cursor(name: str, text: str | None) -> str:
     """Return the place that a cursor holds; the start of the list if the parameter is absent."""
     return "" if text is None else _decode(name, text)
+
+
+def due_cursor(due_at: str, seq: int) -> str:
+    """Encode a place in the list of delayed messages as an opaque word."""
+    return _encode(f"{due_at} {seq}")
+
+
+def parse_due_cursor(name: str, text: str | None) -> tuple[str, int]:
+    """Return the place that a cursor holds; the start of the list if the parameter is absent."""
+    if text is None:
+        return "", 0
+    due_at, _, seq = _decode(name, text).partition(" ")
+    if not is_time(due_at) or not re.fullmatch(r"[1-9][0-9]{0,18}", seq) or int(seq) > _MAX_SEQ:
+        raise _bad_cursor(name)
+    return due_at, int(seq)
 
 
 def _encode(text: str) -> str:

@@ -29,6 +29,20 @@ def moment(name: str, text: str | None, now: float | None = None) -> str | None:
     return timestamps.timestamp(min(seconds, timestamps.LAST_SECOND))
 
 
+def ahead(name: str, text: str) -> str:
+    """Return the time that lies a span (`10m`) ahead. Raises InputError."""
+    try:
+        seconds = time.time() + quantities.span(text)
+    except ValueError as error:
+        raise InputError(f"{name}: expected a span such as 30s, 10m, 2h, 1d or 1w") from error
+    return timestamps.timestamp(min(seconds, timestamps.LAST_SECOND))
+
+
+def at_time(name: str, text: str) -> str:
+    """Return a time as the database keeps it, as `moment` reads it; no span. Raises InputError."""
+    return timestamps.timestamp(min(_unix_time(name, text), timestamps.LAST_SECOND))
+
+
 def _unix_time(name: str, text: str) -> float:
     if re.fullmatch(r"[0-9]{10}|[0-9]{13}", text):
         return int(text[:10]) + int(text[10:] or 0) / 1000

@@ -23,6 +23,9 @@ written, so that any program that binds a queue of its own to the exchange can r
     others, by which RabbitMQ routes too, so that every queue bound to any of them gets the envelope
     once. Whoever binds by topic leaves the other rows alone.
 
+An envelope of any type but the last can be a delayed one: the header `due_at` says when its
+messages become rows. Whoever binds a queue to the exchange gets it at once.
+
 Three more types are no envelopes. `appliance.report` is a ledger report (`contents.LedgerReport`),
 `appliance.deletion` a deletion's mark (`contents.DeletionMark`), both in our own queue only. An
 AMQP message of any other type is one message of another program; its `message_id`, if it has one,
@@ -87,7 +90,8 @@ class Envelope:
     `topic`, `id` and `received_at` are those of the first message; `further_topics` are the topics
     of others, and none in all kinds but one. `ledger` is the text of its ledger entry;
     empty where another program published it. `content_type` and `meta` are those of each message;
-    in a pack, of each one whose row says nothing of its own.
+    in a pack, of each one whose row says nothing of its own. `due_at` is when the messages become
+    rows; None: as soon as they come.
     """
 
     topic: str
@@ -101,6 +105,7 @@ class Envelope:
     content_type: str | None = None
     meta: str | None = None
     further_topics: tuple[str, ...] = ()
+    due_at: str | None = None
 
 
 def as_text(body: bytes) -> str | bytes:

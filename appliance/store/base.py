@@ -29,6 +29,7 @@ from appliance.store.access_rows import (
     SessionRow,
     TokenRow,
 )
+from appliance.store.delayed_rows import DelayedRow
 from appliance.store.deletion_rows import Counted, DeletionRow, Selection
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.rows import (
@@ -404,6 +405,37 @@ class Deletions(Protocol):
         """
 
 
+class Delayed(Protocol):
+    """Messages that are accepted and become rows when they are due; usable from any thread.
+
+    A `Writer` that stores `contents.DueMessages` makes rows of them.
+    """
+
+    def is_any_due(self, at: str) -> bool:
+        """Whether there is something to do at the time `at`."""
+
+    def page(
+        self, after: tuple[str, int], limit: int, patterns: Sequence[str] | None = None
+    ) -> list[DelayedRow]:
+        """Return up to `limit` messages by when they are due, from the first one after `after`.
+
+        `after` is the `due_at` and `seq` of a row; ("", 0): from the first one on. With `patterns`,
+        those of topics that match one of them.
+        """
+
+    def find(self, message_id: str) -> DelayedRow | None:
+        """Return the message with this id, if it waits."""
+
+    def count(self) -> int:
+        """Return how many messages wait."""
+
+    def cancel(self, message_id: str, deed: Deed) -> bool:
+        """Let a message never become a row; return whether it waited.
+
+        That is on disk together with its entry in the audit trail when the call returns.
+        """
+
+
 class History(Protocol):
     """How each minute was, for two weeks; usable from any thread."""
 
@@ -629,6 +661,10 @@ class Store(Protocol):
     @property
     def deletions(self) -> Deletions:
         """The store's orders to delete messages."""
+
+    @property
+    def delayed(self) -> Delayed:
+        """The store's delayed messages."""
 
     @property
     def history(self) -> History:

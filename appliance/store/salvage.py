@@ -17,7 +17,9 @@ from appliance.model.contents import (
     Content,
     DeadEnvelope,
     DeadLetter,
+    DelayedEnvelope,
     DeletionMark,
+    DueMessages,
     LedgerReport,
 )
 from appliance.model.wire import Envelope
@@ -62,13 +64,13 @@ def _attempt(open_writer: Callable[[], Writer], content: Content) -> int:
 
 def _lesser_forms(content: Content, error: str) -> Iterator[Content]:
     """Yield other forms of a content that was refused, the one that loses least first."""
-    if isinstance(content, LedgerReport | DeletionMark):
+    if isinstance(content, LedgerReport | DeletionMark | DueMessages):
         return
     if content.ledger:
         yield _without_ledger(content)
     if isinstance(content, DeadLetter):
         return
-    envelope = content.envelope if isinstance(content, DeadEnvelope) else content
+    envelope = content if isinstance(content, Envelope) else content.envelope
     whole = DeadLetter(
         envelope.topic, envelope.id, envelope.received_at, envelope.body, _REASON, error,
         envelope.ledger, envelope.content_type, envelope.meta,
@@ -78,7 +80,9 @@ def _lesser_forms(content: Content, error: str) -> Iterator[Content]:
         yield _without_ledger(form)
 
 
-def _without_ledger(content: Envelope | DeadLetter | DeadEnvelope) -> Content:
-    if isinstance(content, DeadEnvelope):
+def _without_ledger(
+    content: Envelope | DelayedEnvelope | DeadLetter | DeadEnvelope,
+) -> Content:
+    if isinstance(content, DeadEnvelope | DelayedEnvelope):
         return replace(content, envelope=replace(content.envelope, ledger=""))
     return replace(content, ledger="")

@@ -27,6 +27,7 @@ from appliance.broker import link, topology
 from appliance.broker.consumer import AmqpConsumer
 from appliance.broker.envelopes import EnvelopeReader
 from appliance.broker.publish import last_words, publisher
+from appliance.delayed_mover import DelayedMover
 from appliance.deletion import Deleter
 from appliance.errors import ApplianceError, DeadlineError, RefusedError
 from appliance.machine.allowance import allowance
@@ -148,6 +149,8 @@ class Worker(Process):
         self._consumer = world.parts.consumer(world.config)
         self._deleter = Deleter(world.store.deletions.work)
         self._deleter._awake, self._deleter._stopping = (StrandEvent(world.clock) for _ in range(2))
+        self._mover = DelayedMover(world.store.delayed, self._open_writer)
+        self._mover._awake, self._mover._stopping = (StrandEvent(world.clock) for _ in range(2))
         self._worker = world.parts.worker(
             _Pulse(),
             self._consumer,
@@ -155,6 +158,7 @@ class Worker(Process):
             allowance(world.config),
             ForeignFitter(world.store).fitted_all,
             self._deleter,
+            self._mover,
         )
         self.arrived = StrandQueue(world.clock)
         self._worker._deliveries = self.arrived

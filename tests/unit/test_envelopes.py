@@ -5,9 +5,9 @@ import json
 import pika
 import pytest
 
-from appliance.broker.envelopes import EnvelopeReader
+from appliance.broker.envelopes import EnvelopeReader, given_up
 from appliance.model import contents, ids
-from appliance.model.contents import DeadLetter
+from appliance.model.contents import DeadEnvelope, DeadLetter, DelayedEnvelope
 from appliance.model.ledger import LedgerEntry
 from appliance.model.meta import is_sound
 from appliance.model.wire import Envelope, Kind
@@ -31,13 +31,31 @@ def test_an_envelope_of_ours_keeps_its_id_its_time_and_its_ledger_entry():
 
 @pytest.mark.parametrize(
     "headers",
-    [{"count": 2}, {"count": 0}, {"bytes": 5}, {"bytes": "4"}, {"received_at": "yesterday"}],
+    [
+        {"count": 2},
+        {"count": 0},
+        {"bytes": 5},
+        {"bytes": "4"},
+        {"received_at": "yesterday"},
+        {"due_at": "tomorrow"},
+        {"due_at": 7},
+    ],
 )
 def test_an_envelope_with_properties_that_are_not_ours_is_a_dead_letter(headers):
     message_id = ids.IdSource().new()
     content = read(type=Kind.MESSAGE.value, message_id=message_id, headers=OURS | headers)
     assert isinstance(content, DeadLetter)
     assert (content.reason, content.body, content.ledger) == ("undecodable", b"body", "an entry")
+
+
+def test_an_envelope_that_says_when_it_is_due_is_a_delayed_one_and_dies_as_any_other():
+    message_id, due_at = ids.IdSource().new(), "2099-01-01T00:00:00.000Z"
+    properties = {"type": Kind.MESSAGE.value, "message_id": message_id}
+    content = read(headers=OURS | {"due_at": due_at}, **properties)
+    assert isinstance(content, DelayedEnvelope)
+    assert (content.envelope.due_at, content.ledger) == (due_at, "an entry")
+    died = given_up(content, pika.BasicProperties(headers={}))
+    assert died == DeadEnvelope(content.envelope, "broker-unknown", died.error)
 
 
 def test_another_clients_message_has_the_same_id_for_the_same_key_and_topic():

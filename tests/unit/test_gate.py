@@ -206,6 +206,7 @@ def test_a_decision_of_an_older_policy_is_not_learnt(gate, keys):
     "data",
     [
         bytes_of(b"Idempotency-Key: k"),  # it comes once
+        bytes_of(target=b"/v1/topics/orders/messages?delay=10m"),  # each is due at another time
         bytes_of(b"A: " + b"x" * 3000),
         bytes_of(method=b"GET"),  # Flask's, and rare
     ],

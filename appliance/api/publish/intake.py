@@ -21,7 +21,7 @@ from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError, MisfitError
 from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
 from appliance.model.timestamps import now
-from appliance.model.wire import Envelope, Message, as_text
+from appliance.model.wire import Envelope, Message, as_bytes, as_text, pack
 from appliance.schemas.book import SchemaBook
 from appliance.store.base import Commits
 from appliance.store.rows import EarlierMessage
@@ -161,6 +161,9 @@ class Intake:
     def _post(
         self, options: PublishOptions, receipt: Receipt, built: Message | Envelope | None
     ) -> Outcome:
+        if options.due_at is not None and built is not None:
+            receipt = receipt._replace(due_at=options.due_at)
+            built = _delayed(options, built)
         if isinstance(built, Envelope):
             return receipt, self._publisher.post_envelope(built)
         if built is not None:
@@ -187,6 +190,13 @@ class Intake:
             options.topic, options.form, first_id, count, stored[0].received_at, True,
             decoded.bad, is_repeat=True,
         )  # fmt: skip
+
+
+def _delayed(options: PublishOptions, built: Message | Envelope) -> Envelope:
+    """Return an envelope of its own: messages that become rows later share it with no others."""
+    if isinstance(built, Message):
+        built = pack(options.topic, [built], len(as_bytes(built.body)))
+    return replace(built, due_at=options.due_at)
 
 
 def _are(stored: list[EarlierMessage], bodies: list[bytes], dead: Container[int]) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import re
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -13,6 +14,7 @@ from appliance.api.publish.request_meta import RequestMeta
 from appliance.auth.principal import Principal
 from appliance.config import Config
 from appliance.errors import InputError, TooLargeError
+from appliance.model import moments, timestamps
 from appliance.model.kept_headers import KEY_HEADERS
 from appliance.model.topics import check_topic, map_topic
 
@@ -22,7 +24,9 @@ _WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE
 #: Seconds that `Prefer: wait` can ask for; beyond, it is this.
 _LONGEST_WAIT: Final = 60
 #: Parameters that a publishing request can have.
-_PARAMETERS: Final = frozenset({"line", "map", "on-bad", "split"})
+_PARAMETERS: Final = frozenset({"delay", "deliver-at", "line", "map", "on-bad", "split"})
+#: The longest time for which a message can wait before it becomes a row.
+_LONGEST_DELAY: Final = timedelta(days=366)
 #: What can become of the bad lines of a batch.
 _ON_BAD: Final = ("refuse", "dead-letter")
 _SIFTED: Final = frozenset({Form.LINES, Form.NDJSON, Form.ARRAY, Form.JSON_SEQ, Form.EVENTS})
@@ -38,7 +42,7 @@ class PublishOptions:
     what is kept of the request beside its messages. `first_counts` is whether another body with the
     same key is the same message all the same: the sender gave the key to an event, not to a body.
     `named` is how the sender wrote the topic, where that is not its name. `has_schema` is whether
-    messages of the topic are checked.
+    messages of the topic are checked. `due_at` is when the messages become rows; None: at once.
     """
 
     topic: str
@@ -49,6 +53,7 @@ class PublishOptions:
     first_counts: bool = False
     named: str | None = None
     has_schema: bool = False
+    due_at: str | None = None
     #: None where a message takes more than to publish the body as it came; else the first bytes of
     #: a body that is read as its byte order mark says. Decided once for all requests of a head.
     plain_unless: frozenset[bytes] | None = field(init=False)
@@ -57,7 +62,12 @@ class PublishOptions:
 
     def __post_init__(self) -> None:
         says_utf8 = self.plan.is_utf8
-        is_plain = (self.plan.is_plain or says_utf8) and self.key is None and not self.has_schema
+        is_plain = (
+            (self.plan.is_plain or says_utf8)
+            and self.key is None
+            and not self.has_schema
+            and self.due_at is None
+        )
         marks = MARKED if self.plan.is_text else _NO_MARKS
         object.__setattr__(self, "plain_unless", marks if is_plain else None)
         object.__setattr__(self, "says_utf8", says_utf8)
@@ -75,6 +85,7 @@ class PublishOptions:
             and self.key is None
             and self.wait_seconds is None
             and not self.has_schema
+            and self.due_at is None
         )
 
     @property
@@ -118,9 +129,11 @@ def read(head: Head, path_topic: str, principal: Principal, config: Config) -> P
         plan = replace(plan, sifting=sifting)
     check_length(head, plan)
     key = _key(values) if plan.event is None else plan.event.key
+    due_at = _due_at(asked)
     return PublishOptions(
-        topic, plan, key, _wait(values), RequestMeta(head, principal, always=named is not None),
-        first_counts=plan.event is not None, named=named,
+        topic, plan, key, None if due_at else _wait(values),
+        RequestMeta(head, principal, always=named is not None),
+        first_counts=plan.event is not None, named=named, due_at=due_at,
     )  # fmt: skip
 
 
@@ -166,6 +179,23 @@ def _sifting(asked: dict[str, str], form: Form) -> Sifting | None:
     if form not in _SIFTED:
         raise InputError("on-bad: the body is no batch; add split=lines, ndjson or array")
     return Sifting(int(line or 1))
+
+
+def _due_at(asked: dict[str, str]) -> str | None:
+    """Return when the messages become rows; None where that is now or earlier."""
+    delay, at = asked.get("delay"), asked.get("deliver-at")
+    if delay is not None and at is not None:
+        raise InputError("delay and deliver-at: expected one of them")
+    if at is not None:
+        due_at = moments.at_time("deliver-at", at)
+    elif delay is not None:
+        due_at = moments.ahead("delay", delay)
+    else:
+        return None
+    now = timestamps.now()
+    if timestamps.seconds_between(now, due_at) > _LONGEST_DELAY.total_seconds():
+        raise InputError(f"a message can wait for {_LONGEST_DELAY.days} days at most")
+    return due_at if due_at > now else None
 
 
 def _key(values: dict[bytes, bytes]) -> str | None:

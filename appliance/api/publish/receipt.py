@@ -19,7 +19,8 @@ class Receipt(NamedTuple):
 
     `bad` are those of them that become dead letters; None where none can.
     `is_repeat` is whether the same request came before, and nothing more was kept. `own_ids` are
-    the ids of messages that each have a key; of others the ids follow from the first.
+    the ids of messages that each have a key; of others the ids follow from the first. `due_at` is
+    when the messages become rows, where they are delayed.
     """
 
     topic: str
@@ -31,6 +32,7 @@ class Receipt(NamedTuple):
     bad: Sequence[BadLine] | None = None
     is_repeat: bool = False
     own_ids: tuple[str, ...] | None = None
+    due_at: str | None = None
 
     @property
     def last_id(self) -> str | None:
@@ -69,7 +71,8 @@ class Receipt(NamedTuple):
         return 201 if is_done else 202, headers, self._encode()
 
     def _encode(self) -> bytes:
-        status = "stored" if self.is_stored else "queued"
+        waiting = "queued" if self.due_at is None else "delayed"
+        status = "stored" if self.is_stored else waiting
         members: dict[str, object]
         if self.form in SINGLE:
             members = {
@@ -94,6 +97,8 @@ class Receipt(NamedTuple):
             }
             if self.bad is not None:
                 members["dead"] = bad_lines.summary(self.bad)
+        if self.due_at is not None:
+            members["due_at"] = self.due_at
         return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)
 
     def _ids(self) -> list[str]:

@@ -53,7 +53,7 @@ def message(row: StoredMessage) -> dict[str, object]:
         "body": body,
         "encoding": encoding,
         "content_type": row.content_type,
-        "meta": _meta(row.meta),
+        "meta": meta(row.meta),
     }
 
 
@@ -75,7 +75,7 @@ def letter(row: Letter) -> dict[str, object]:
         "body": body,
         "encoding": encoding,
         "content_type": row.content_type,
-        "meta": _meta(row.meta),
+        "meta": meta(row.meta),
     }
 
 
@@ -141,7 +141,7 @@ def excel_cell(value: str) -> str:
     return f'="{value}"' if _CHANGED.fullmatch(value) else cell(value)
 
 
-def _meta(text: str | None) -> object:
+def meta(text: str | None) -> object:
     """Return a meta as JSON; one that another program made unreadable is shown as text."""
     if text is None:
         return None

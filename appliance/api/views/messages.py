@@ -4,7 +4,7 @@ from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
 from appliance.api.services import Services
-from appliance.api.views import formats, parameters, searches, visible
+from appliance.api.views import delayed, formats, parameters, searches, visible
 from appliance.api.views.answers import body_answer, json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.model.ids import is_id
@@ -23,6 +23,9 @@ def blueprint(services: Services) -> Blueprint:
     def show_message(message_id: str) -> Response:
         row = _find(services, message_id)
         if row is None:
+            waiting = delayed.find(services, message_id)
+            if waiting is not None:
+                return json_answer(delayed.shown(waiting))
             return _unknown(message_id)
         if isinstance(row, Letter):
             return json_answer(formats.letter(row) | {"status": "dead"})

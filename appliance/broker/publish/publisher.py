@@ -207,6 +207,8 @@ class AmqpPublisher:
                 headers["content_type"], content_type = content_type, None
             if envelope.meta is not None:
                 headers["meta"] = envelope.meta
+            if envelope.due_at is not None:
+                headers["due_at"] = envelope.due_at
             if envelope.further_topics:
                 headers["CC"] = envelope.further_topics
             frames += self._frames.frames(

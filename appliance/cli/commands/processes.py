@@ -151,6 +151,7 @@ def worker(config: Config) -> None:
     import uvloop
 
     from appliance.broker.consumer import AmqpConsumer
+    from appliance.delayed_mover import DelayedMover
     from appliance.deletion import Deleter
     from appliance.machine.allowance import allowance
     from appliance.machine.pulse import Pulse
@@ -165,9 +166,11 @@ def worker(config: Config) -> None:
         with Pulse(config, "worker", CONSUMING, STORING) as pulse:
             consumer, fitter = AmqpConsumer(config), ForeignFitter(store)
             deleter = Deleter(store.deletions.work)
+            mover = DelayedMover(store.delayed, store.open_writer)
             working = Worker(
-                pulse, consumer, store.open_writer, allowance(config), fitter.fitted_all, deleter
-            )
+                pulse, consumer, store.open_writer, allowance(config), fitter.fitted_all, deleter,
+                mover,
+            )  # fmt: skip
             with board.shown(
                 config, "worker", lambda: series.of_worker(store.tally, working.holding_seconds)
             ):

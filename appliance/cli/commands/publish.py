@@ -55,6 +55,10 @@ _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 @click.option(
     "--wait", is_flag=True, help="Return once the last message is a row (waits up to 30 s)."
 )
+@click.option("--delay", metavar="SPAN", help="Make it a row after this span, such as 10m or 2d.")
+@click.option(
+    "--deliver-at", metavar="TIME", help="Make it a row at this time: ISO 8601 or a Unix time."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -75,6 +79,8 @@ def publish(
     from_start: bool,
     whole: bool,
     wait: bool,
+    delay: str | None,
+    deliver_at: str | None,
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -92,6 +98,7 @@ def publish(
       appliance publish orders 'two of those'
       appliance publish logs --file /var/log/dpkg.log
       appliance publish events --file events.ndjson --ndjson --on-bad dead-letter
+      appliance publish reminders 'call back' --delay 2h
       journalctl -f -o cat | appliance publish journal -
       appliance publish photos --whole --file cat.jpg
       APPLIANCE_URL=http://10.0.0.5:8080 APPLIANCE_TOKEN=... appliance publish orders hello
@@ -101,9 +108,19 @@ def publish(
         raise click.UsageError("--ndjson and --on-bad are for lines: of standard input or --file")
     if from_start and (whole or not path):
         raise click.UsageError("--from-start is for the lines of --file")
+    if delay and deliver_at:
+        raise click.UsageError("give --delay or --deliver-at, not both")
+    if wait and (delay or deliver_at):
+        raise click.UsageError("--wait is for messages that become rows at once")
+    further = {"delay": delay, "deliver-at": deliver_at}
     with Client.of(config) as client:
         sender = Sender(
-            client, topic, patience=timeout, keeps_good=on_bad == "dead-letter", ndjson=ndjson
+            client,
+            topic,
+            patience=timeout,
+            keeps_good=on_bad == "dead-letter",
+            ndjson=ndjson,
+            further={name: value for name, value in further.items() if value},
         )
         run = None
         if path and not whole:

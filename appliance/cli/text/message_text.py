@@ -18,13 +18,17 @@ _SHOWN_CHARACTERS: Final = 120
 
 def whole_message(message: dict[str, Any]) -> str:
     """Return the lines that show one message: what is known of it, and its body."""
+    if message["status"] == "delayed":
+        message = {**message, "body": None, "encoding": None, "received_at": message["accepted_at"]}
     body, encoding = message["body"], message["encoding"]
     raw = b"" if body is None else _bytes(body, encoding)
-    length = message["bytes"] if message["status"] == "dead" else len(raw)
+    length = message.get("bytes", len(raw))
     fields = {"id": message["id"], "topic": message["topic"], "received": message["received_at"]}
     if message["status"] == "dead":
         fields |= {"died": message["dead_at"], "reason": message["reason"]}
         fields["error"] = message["error"]
+    elif message["status"] == "delayed":
+        fields["due"] = message["due_at"]
     fields["type"] = message["content_type"]
     fields["size"] = size(length)
     lines = [
@@ -36,7 +40,9 @@ def whole_message(message: dict[str, Any]) -> str:
         meta = json.dumps(message["meta"], ensure_ascii=False, indent=2)
         lines += [coloured("came with", "cyan"), *(printable(line) for line in meta.splitlines())]
     lines.append("")
-    if body is None:
+    if message["status"] == "delayed":
+        lines.append("its body can be read once it is due")
+    elif body is None:
         lines.append("too long to be shown: --body writes every byte")
     elif encoding == "base64":
         lines += _hex(raw)

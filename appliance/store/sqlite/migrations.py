@@ -450,6 +450,29 @@ def m013_history(db: "Database") -> None:
     )
 
 
+@_migrations()
+def m014_delayed_messages(db: "Database") -> None:
+    """Add the messages that wait for a time of their own before they become rows."""
+    for statement in (
+        """
+        CREATE TABLE delayed_messages (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,                -- as the 202 gave it
+            topic TEXT NOT NULL,
+            body TEXT NOT NULL,                     -- TEXT or BLOB, as in messages
+            content_type TEXT,
+            meta TEXT,
+            accepted_at TEXT NOT NULL,              -- when the API took it
+            due_at TEXT NOT NULL,                   -- when it becomes a row, or goes if cancelled
+            cancelled_at TEXT                       -- NULL: it was not
+        )
+        """,
+        "CREATE INDEX delayed_messages_due ON delayed_messages (due_at)",
+        "CREATE INDEX delayed_messages_topic ON delayed_messages (topic, due_at)",
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

@@ -14,6 +14,7 @@ from appliance.store.base import (
     Backups,
     Commits,
     DeadLetters,
+    Delayed,
     Deletions,
     Duty,
     Follower,
@@ -102,6 +103,13 @@ class SqliteStore:
         from appliance.store.sqlite.deletions import SqliteDeletions
 
         return SqliteDeletions(self.path, self.reader)
+
+    @cached_property
+    def delayed(self) -> Delayed:
+        """The store's delayed messages, read through its reader."""
+        from appliance.store.sqlite.delayed import SqliteDelayed
+
+        return SqliteDelayed(self.path, self.reader)
 
     @cached_property
     def history(self) -> History:

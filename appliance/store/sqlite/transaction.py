@@ -21,8 +21,9 @@ from appliance.model.contents import (
     Content,
     DeadEnvelope,
     DeadLetter,
+    DelayedEnvelope,
     DeletionMark,
-    LedgerReport,
+    DueMessages,
     dead_letter,
 )
 from appliance.model.ids import PREFIX_LENGTH
@@ -35,9 +36,10 @@ from appliance.model.wire import (
     addressed,
     as_bytes,
     as_text,
+    mixed,
     unpack,
 )
-from appliance.store.sqlite import deletion_table, refusal
+from appliance.store.sqlite import delayed_table, deletion_table, refusal
 from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.tables import (
     ADD_TO_TOPIC,
@@ -107,11 +109,13 @@ class Transaction:
         self._added = TopicSums()
         self._waiting: list[Envelope] = []  # whose rows wait
         self._unsure: list[Envelope] = []  # of which not every message became a row just now
-        #: id() of a part of an envelope of lines -> the envelope, and the place of its first line
-        self._parts: dict[int, tuple[Envelope, int]] = {}
+        #: id() of a part of a content -> the content, and the place of the part's first message
+        self._parts: dict[int, tuple[Content, int]] = {}
         self._checked = False
         #: id -> the database's words, of rows that it refused
         self.refused: dict[str, str] = {}
+        #: delayed messages that were due
+        self.due = 0
         #: messages that became rows, and that were rows already
         self.stored = self.duplicates = 0
         self._unstored = 0  # messages that were to be rows, and are dead letters
@@ -164,13 +168,43 @@ class Transaction:
         """Reason and meta of each dead letter."""
         return ((each.letter.reason, each.letter.meta) for each in self._dead)
 
-    def _set_aside(self, content: DeadLetter | DeadEnvelope | LedgerReport | DeletionMark) -> None:
+    def _set_aside(self, content: Content) -> None:
         if isinstance(content, DeadLetter):
             self._dead.append(_Dead(content, 0, content))
         elif isinstance(content, DeadEnvelope):
             self._given_up.append(content)
         elif isinstance(content, DeletionMark):
             self._marks.append(content)
+        elif isinstance(content, DelayedEnvelope):
+            self._delay(content)
+        elif isinstance(content, DueMessages):
+            self._add_due(content)
+
+    def _delay(self, content: DelayedEnvelope) -> None:
+        """Put the messages aside until they are due; dead letters among them are due now."""
+        envelope = content.envelope
+        try:
+            messages = addressed(envelope)
+        except EnvelopeError as error:
+            self._dead.append(_Dead(content, 0, _dead(envelope, error.reason, str(error))))
+            return
+        for place, (topic, message) in enumerate(messages):
+            reason = message.dead
+            if reason is None and not delayed_table.add(
+                self._connection, topic, message, str(envelope.due_at)
+            ):
+                reason = ("conflict", _CONFLICT)
+            if reason is not None:
+                self._dead.append(_Dead(content, place, dead_letter(topic, message, *reason)))
+
+    def _add_due(self, content: DueMessages) -> None:
+        """Make rows of the messages that are due."""
+        if messages := delayed_table.take_due(self._connection, content.at):
+            self.due = len(messages)
+            size = sum(len(as_bytes(message.body)) for _, message in messages)
+            envelope = mixed(messages, size)
+            self._parts[id(envelope)] = (content, 0)
+            self._add(envelope)
 
     def _add(self, envelope: Envelope) -> None:
         kind, topic, at = envelope.kind, envelope.topic, envelope.received_at

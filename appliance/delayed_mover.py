@@ -1,0 +1,73 @@
+"""Delayed messages: the thread of each worker that makes rows of those that are due.
+
+All workers look, once a second, by a read that finds the first one in an index; the one that sees a
+due message first stores it. Taking it from those that wait and storing it are one transaction, so
+it becomes one row whichever worker does it, and whoever is killed meanwhile.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+
+from appliance.errors import StoreError
+from appliance.machine.complaint import Complaint
+from appliance.model import timestamps
+from appliance.model.contents import DueMessages
+from appliance.store.base import Delayed, Writer
+
+#: Seconds between two looks: by so much, and a commit, a message can become a row late.
+_LOOK_SECONDS: Final = 1.0
+#: Seconds between attempts: doubled from the first to the last.
+_BACKOFF_FIRST: Final = 0.5
+_BACKOFF_LAST: Final = 30.0
+
+_log: Any = structlog.get_logger(__name__)
+
+
+class DelayedMover:
+    """Moves messages that are due, in a thread of the worker, once `wake` was called."""
+
+    def __init__(self, delayed: Delayed, open_writer: Callable[[], Writer]) -> None:
+        self._delayed = delayed
+        self._open_writer = open_writer
+        self._awake = threading.Event()
+        self._stopping = threading.Event()
+        self._complaint = Complaint(
+            _log, "storing delayed messages failed", "storing delayed messages works again"
+        )
+
+    def wake(self) -> None:
+        """Say that the database is there. Any thread."""
+        self._awake.set()
+
+    def stop(self) -> None:
+        """Have `run` end soon."""
+        self._stopping.set()
+        self._awake.set()
+
+    def run(self) -> None:
+        """Look and move until `stop`."""
+        self._awake.wait()
+        delay = _BACKOFF_FIRST
+        while not self._stopping.is_set():
+            try:
+                self._move()
+            except StoreError as error:
+                self._complaint.fails(error=str(error))
+                self._stopping.wait(delay)
+                delay = min(2 * delay, _BACKOFF_LAST)
+            else:
+                self._complaint.works()
+                delay = _BACKOFF_FIRST
+                self._stopping.wait(_LOOK_SECONDS)
+
+    def _move(self) -> None:
+        """Make rows of all messages that are due, some in each transaction."""
+        while not self._stopping.is_set() and self._delayed.is_any_due(at := timestamps.now()):
+            writer = self._open_writer()
+            try:
+                writer.store([DueMessages(at)])
+            finally:
+                writer.close()

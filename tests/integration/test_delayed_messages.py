@@ -1,0 +1,104 @@
+"""Delayed messages through the real queue and real workers, which are killed as they are due."""
+
+import json
+import time
+
+import pytest
+from harness import wait_until
+
+MANY = 3000
+
+
+@pytest.fixture(scope="module")
+def running(module_stack):
+    return module_stack(workers=2)
+
+
+def waiting(stack):
+    return stack.get("/v1/delayed").json()["delayed"]
+
+
+def test_a_delayed_message_is_on_disk_at_once_and_a_row_when_it_is_due(running):
+    answer = running.publish("later", b"call back", {"delay": "3s"}, Prefer="wait=20")
+    told = answer.json()
+    assert (answer.status_code, told["status"]) == (202, "delayed")
+    row = wait_until(lambda: waiting(running), "it waits", 20, running.logs)[0]
+    assert (row["id"], row["due_at"], row["bytes"]) == (told["id"], told["due_at"], 9)
+    shown = running.get(f"/v1/messages/{told['id']}").json()
+    assert (shown["status"], shown["due_at"]) == ("delayed", told["due_at"])
+    assert running.count("later") == 0
+    running.wait_rows(1, "later")
+    stored = running.get(f"/v1/messages/{told['id']}").json()
+    assert (stored["status"], stored["body"]) == ("stored", "call back")
+    assert stored["received_at"] >= told["due_at"]
+    assert stored["meta"]["accepted_at"] == told["received_at"]
+    assert waiting(running) == []
+
+
+def test_the_same_delay_is_counted_from_each_request(running):
+    """A request's head that comes again is not read again, where it says the same each time."""
+    first = running.publish("again", b"1", {"delay": "1d"}).json()
+    time.sleep(0.01)
+    second = running.publish("again", b"2", {"delay": "1d"}).json()
+    assert second["due_at"] > first["due_at"]
+    wait_until(lambda: len(waiting(running)) == 2, "both wait", 20, running.logs)
+    for each in (first, second):
+        assert running.client.delete(f"/v1/delayed/{each['id']}").status_code == 204
+    assert running.client.delete(f"/v1/delayed/{first['id']}").status_code == 404
+    assert waiting(running) == []
+    (entry, _) = [
+        each
+        for each in running.get("/v1/audit").json()["audit"]
+        if each["action"] == "delayed-cancel"
+    ]
+    assert entry["target"] == second["id"]
+
+
+def test_a_time_that_is_over_delays_nothing(running):
+    answer = running.publish("past", b"x", {"deliver-at": "2020-01-01"}, Prefer="wait=20")
+    assert (answer.status_code, answer.json()["status"]) == (201, "stored")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"delay": "soon"}, "expected a span"),
+        ({"deliver-at": "10m"}, "expected a span such as"),
+        ({"delay": "10m", "deliver-at": "2099-01-01"}, "one of them"),
+        ({"deliver-at": "2999-01-01"}, "366 days at most"),
+    ],
+)
+def test_a_delay_that_can_t_be_read_is_refused_with_words(running, asked, words):
+    answer = running.publish("odd", b"x", asked)
+    assert answer.status_code == 400
+    assert words in answer.json()["detail"]
+
+
+def test_delayed_messages_become_rows_once_whichever_worker_is_killed(running):
+    lines = b"".join(b"%d\n" % number for number in range(MANY))
+    told = running.publish("killed", lines, {"split": "lines", "delay": "2s"})
+    assert told.json()["status"] == "delayed", told.text
+    for worker in running.workers * 2:
+        worker.kill()
+        worker.start()
+        time.sleep(0.7)
+    running.wait_rows(MANY, "killed")
+    bodies = [int(row["body"]) for row in running.rows("killed")]
+    assert sorted(bodies) == list(range(MANY))
+    verified = running.cli("verify", "--json")
+    assert verified.returncode == 0, verified.stdout
+
+
+def test_the_commands_send_list_and_cancel_delayed_messages(running):
+    sent = running.cli("publish", "cli", "hello", "--delay", "2d")
+    assert sent.returncode == 0, sent.stderr
+    name = sent.stdout.decode().strip()
+    wait_until(lambda: waiting(running), "it waits", 20, running.logs)
+    listed = running.cli("delayed", "list", "--json").stdout.decode()
+    assert [json.loads(line)["id"] for line in listed.splitlines()] == [name]
+    assert name in running.cli("delayed", "list").stdout.decode()
+    assert "\ndue " in running.cli("show", name).stdout.decode()
+    cancelled = running.cli("delayed", "cancel", name)
+    assert (cancelled.returncode, cancelled.stderr) == (0, b"1 message cancelled\n")
+    assert b"no message waits" in running.cli("delayed", "list").stderr
+    assert running.cli("delayed", "cancel", name).returncode == 1

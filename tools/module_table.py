@@ -27,6 +27,7 @@ ORDER: Final = [
     ["credentials"],
     ["broker", "store"],
     ["auth", "delayed_mover", "deletion", "metrics", "readiness", "redrive", "schemas"],
+    ["proofs"],
     ["alerts", "history", "worker", "janitor"],
     ["supervision"],
     ["client"],

@@ -19,6 +19,7 @@ from appliance.metrics.board import BoardTotals
 from appliance.model.expectations import Expectation
 from appliance.model.quantities import span_words
 from appliance.model.timestamps import EPOCH, seconds_between
+from appliance.proofs import proof_book
 from appliance.store.base import Reader
 
 #: Kinds of alerts.
@@ -28,7 +29,8 @@ DEAD_LETTERS: Final = "dead-letters"
 DISK: Final = "disk"
 HEARTBEAT: Final = "heartbeat"
 BROKER: Final = "broker"
-KINDS: Final = (SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER)
+BACKUP: Final = "backup"
+KINDS: Final = (SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP)
 
 #: Seconds that a message may wait in the queue, or in a worker's hand.
 _LAG_SECONDS: Final = 300.0
@@ -43,6 +45,8 @@ _PATIENCE: Final = 60.0
 _MOST_TOPICS: Final = 10_000
 _MOST_SILENT: Final = 20
 _PROCESSES: Final = ("api", "worker")
+#: Characters of a text that comes from elsewhere.
+_LONGEST: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ class AlertConditions:
         """Return what is wrong now. A part that can't be looked at is left out."""
         living = signs(self._config)
         found = [*_heartbeats(living), *_broker(living)]
+        if text := proof_book.trouble(self._config):
+            found.append(AlertCondition(BACKUP, "", text[:_LONGEST]))
         for part in (self._silences, self._disks, self._counted):
             try:
                 found += part()
@@ -161,4 +167,4 @@ def _broker(living: list[Sign]) -> Iterator[AlertCondition]:
         probe = sign.facts.get(PROBE_FACT)
         if probe and probe.get("state") in (ProbeState.AWAY, ProbeState.FAILS, ProbeState.BLOCKED):
             text = f"the broker does not serve: {probe.get('reason') or probe['state']}"
-            yield AlertCondition(BROKER, "", text[:300], _PATIENCE)
+            yield AlertCondition(BROKER, "", text[:_LONGEST], _PATIENCE)

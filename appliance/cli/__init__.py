@@ -56,6 +56,7 @@ _SECTIONS: Final = {
         "view": ("view", "Make an SQL view with a column for each key of a topic's JSON."),
         "index": ("index", "Index a value in a topic's JSON, so that searches for it are quick."),
         "backup": ("backup", "Copy the database, running or stopped."),
+        "prove": ("prove", "Prove that a backup can be restored, by restoring it aside."),
         "restore": ("backup", "Replace the database of a stopped appliance by a backup."),
     },
     "Settings": {

@@ -161,6 +161,10 @@ class Config:
     backup_keep: int = _setting(
         "7", parsers.whole(1, 10_000), "Number of scheduled backups to keep; older ones are deleted"
     )
+    backup_prove_every: int = _setting(
+        "7d", parsers.span(60, 366 * 86400),
+        "Time between two proofs that the newest backup can be restored, for example 7d; off: none",
+    )  # fmt: skip
     url: str = _setting(
         "", parsers.http_url,
         "URL of the API that the command line talks to; empty: the appliance on this machine",

@@ -56,6 +56,15 @@ class Numbers(NamedTuple):
     gauges: Mapping[str, float] = {}
 
 
+def together(*parts: Numbers) -> Numbers:
+    """Return the numbers of a process that several parts of it count, each its own."""
+    merged: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = {}, {}, {}
+    for part in parts:
+        for into, values in zip(merged, part, strict=True):
+            into.update(values)
+    return Numbers(*merged)
+
+
 class _Record(NamedTuple):
     process: str
     numbers: Numbers

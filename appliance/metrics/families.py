@@ -63,6 +63,13 @@ FAMILIES: Final = (
     _gauge("quarantine_size_bytes", "Their size"),
     _gauge("database_size_bytes", "Size of the database's file"),
     _gauge("wal_size_bytes", "Size of the database's write-ahead log"),
+    _gauge(
+        "backup_restorable_timestamp_seconds",
+        "When the newest proven backup was proven, Unix time; absent if none is",
+    ),
+    _gauge(
+        "backup_restorable_made_timestamp_seconds", "When that backup was made, Unix time"
+    ),
     _gauge("alert_active", "1 while an alert of the appliance's own is raised", "alert", "subject"),
     # --- below
     _gauge("disk_free_bytes", "Free space", "disk"),

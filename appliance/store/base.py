@@ -32,6 +32,7 @@ from appliance.store.access_rows import (
 from appliance.store.delayed_rows import DelayedRow
 from appliance.store.deletion_rows import Counted, DeletionRow, Selection
 from appliance.store.filters import Found, MessageFilter
+from appliance.store.proving import BackupProof
 from appliance.store.rows import (
     PAGE_BYTES,
     Choice,
@@ -548,6 +549,16 @@ class Backups(Protocol):
 
     def rescue(self, target: Path, progress: Progress) -> Rescued:
         """Make a sound copy of all that can be read of a damaged database."""
+
+    def prove(self, source: Path, progress: Progress) -> BackupProof:
+        """Restore the backup `source` into a scratch folder, verify and compare it; remove it.
+
+        Raises BackupBusyError while another proof is made, BackupRoomError where there is no room
+        for one, BackupError where it was stopped, or is no file. Any other trouble is a fault.
+        """
+
+    def clear_proof(self) -> None:
+        """Remove what a proof left that was killed. Raises BackupError."""
 
     def scheduled(self) -> list[tuple[float, Path]]:
         """Return the scheduled backups in the folder with their Unix times, oldest first."""

@@ -10,7 +10,9 @@ from console_client import ConsoleClient
 from appliance import config as configuration
 from appliance.errors import RestartError
 from appliance.operations.chore import Chore
+from appliance.proofs import proof_book
 from appliance.store.access_rows import Actor
+from appliance.store.proving import BackupProof
 from appliance.store.rows import Span
 from appliance.supervision.process_logs import LogLine, ProcessLog
 from appliance.supervision.state import ProcessState
@@ -168,6 +170,23 @@ def test_a_backup_is_made_listed_and_downloaded_from_the_page(client):
     copy.close()
     assert deeds(client)[-2:] == [("backup-make", "database"), ("backup-download", name)]
     assert client.get("/console/system/backups/token").status_code == 404
+
+
+def test_a_backup_that_failed_its_proof_and_one_that_is_proven_are_told_apart(client):
+    config, desk = client.services.config, client.services.operations.backups
+    backups = client.services.backup
+    backups.make_folder()
+    for name in ("appliance-20260102T030405Z.db", "appliance-20260102T030406Z.db"):
+        backups.make(desk.folder / name, lambda _step, _share: True)
+    newer, older = desk.list_backups()
+    proof_book.enter(config, BackupProof(older.name), older.made_at)
+    page = client.get("/console/system/backups").text
+    assert (page.count("✓ proven"), page.count("! failed its proof")) == (1, 0)
+    assert "Backup proven" in client.get("/console/").text
+    proof_book.enter(config, BackupProof(newer.name, faults=["it is <torn>"]), newer.made_at)
+    page = client.get("/console/system/backups").text
+    assert (page.count("✓ proven"), page.count("! failed its proof")) == (1, 1)
+    assert "failed. it is &lt;torn&gt;." in page
 
 
 def test_no_page_of_the_system_shows_a_secret(client):

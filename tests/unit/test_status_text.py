@@ -63,6 +63,18 @@ def test_a_disk_that_fills_up_is_said_with_its_day():
     ) in status_lines(READY | {"disk": disk}, "http://x")
 
 
+def test_a_backups_proof_is_said_with_what_is_wrong_with_a_later_one():
+    proven = {"backup": "old.db", "made_at": LAST, "proven_at": LAST, "messages": 7}
+    good = {"backup": "old.db", "at": LAST, "outcome": "proven", "reasons": []}
+    bad = {"backup": "new.db", "at": LAST, "outcome": "failed", "reasons": ["new.db is not sound"]}
+    for proof, text in (
+        ({"proven": proven, "last": good}, "old.db can be restored, proven 2026-01-31T12:00Z"),
+        ({"proven": None, "last": bad}, "none is proven yet; new.db: failed: new.db is not sound"),
+    ):
+        lines = status_lines(READY | {"backup_proof": proof}, "http://x")
+        assert [line for line in lines if line.startswith("backup")] == [f"backup  {text}"]
+
+
 def test_reasons_for_not_being_ready_stand_first():
     broker = {"connected": False, "accepting": False, "reason": "away", "depth": None}
     broken = READY | {"ready": False, "reasons": ["one", "two"], "store": None, "disk": None}

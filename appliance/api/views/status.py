@@ -15,6 +15,7 @@ from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.signs import Sign, signs
 from appliance.model import timestamps
+from appliance.proofs import proof_book
 from appliance.readiness import Readiness
 from appliance.store.base import Reader
 
@@ -51,6 +52,7 @@ def blueprint(services: Services) -> Blueprint:
                 "store": _store(services.reader),
                 "quarantine": _quarantine(services),
                 "alerts": _alerts(services.config),
+                **_proof(services.config),
                 "disk": _disk(services),
                 "streams": {"open": services.streams.open, "most": services.config.max_streams},
                 "refusals": {word: services.refusals.totals[word] for word in _REFUSALS},
@@ -82,6 +84,8 @@ def _restricted(
         "store": store,
         "quarantine": None,
         "alerts": None,
+        "backup_restorable_at": None,
+        "backup_proof": None,
         "disk": None,
         "streams": None,
         "refusals": None,
@@ -125,6 +129,12 @@ def _alerts(config: Config) -> list[dict[str, str]]:
         {"alert": each.kind, "subject": each.subject, "text": each.text, "since": each.since}
         for each in alert_book.raised(config)
     ]
+
+
+def _proof(config: Config) -> dict[str, object]:
+    """Return what the janitor knows of the newest backup's proof."""
+    book = proof_book.read(config)
+    return {"backup_restorable_at": book.restorable_at, "backup_proof": book.state()}
 
 
 def _disk(services: Services) -> dict[str, object] | None:

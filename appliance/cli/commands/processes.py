@@ -184,13 +184,14 @@ def worker(config: Config) -> None:
 @click.command()
 @click.pass_obj
 def janitor(config: Config) -> None:
-    """Keep the database small, delete old messages by the rules, make scheduled backups."""
+    """Keep the database small, delete old messages, make scheduled backups and prove them."""
     from appliance import janitor
     from appliance.alerts import alert_watch
     from appliance.broker import probe
     from appliance.history import recorder
     from appliance.machine.pulse import Pulse
     from appliance.metrics import board
+    from appliance.proofs import prover
     from appliance.store import open_store
 
     setup.configure(config, "janitor")
@@ -201,7 +202,8 @@ def janitor(config: Config) -> None:
         Pulse(config, "janitor", "chores", probe.LOOP) as pulse,
         probe.running(config, pulse),
         alert_watch.watching(config, store.reader) as watch,
-        board.shown(config, "janitor", watch.numbers),
+        prover.proving(config, store.backup) as proofs,
+        board.shown(config, "janitor", lambda: board.together(watch.numbers(), proofs.numbers())),
         recorder.recording(config, store.history),
     ):
         janitor.run(config, store, pulse, stop)

@@ -41,6 +41,8 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
         if full_at := disk.get("full_at"):
             text += f", on {full_at[:16].replace('T', ' at ')} UTC at the last day's rate"
         rows.append(("disk", text))
+    if proof := status.get("backup_proof"):
+        rows.append(("backup", _backup(proof)))
     rows += [("alert", coloured(_alert(each), "yellow")) for each in status.get("alerts") or ()]
     lines += _table(rows)
     if processes:
@@ -54,6 +56,18 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
 def _alert(alert: dict[str, Any]) -> str:
     about = f"{alert['alert']} {alert['subject']}".strip()
     return f"{about}: {alert['text']}"
+
+
+def _backup(proof: dict[str, Any]) -> str:
+    """Return which backup was proven last, and what is wrong with a later one."""
+    proven, last = proof["proven"], proof["last"]
+    text = "none is proven yet"
+    if proven:
+        text = f"{proven['backup']} can be restored, proven {proven['proven_at'][:16]}Z"
+    if last and last["outcome"] != "proven":
+        why = f"; {last['backup']}: {last['outcome']}: {last['reasons'][0]}"
+        text += coloured(why, "yellow")
+    return text
 
 
 def _quarantine(kept: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from appliance.console.rights import needs
 from appliance.errors import BackupError, StoreError
 from appliance.machine import disk_space
 from appliance.operations.chore import Chore
+from appliance.proofs import proof_book
 from appliance.store.access_rows import Deed
 
 #: The pages, by the name of their view.
@@ -154,6 +155,7 @@ def _serve_backups(views: Blueprint, parts: ConsoleParts) -> None:
             keep=parts.config.backup_keep,
             folder=desk.folder,
             now=time.time(),
+            proof=proof_book.read(parts.config),
         )
         return _again(text, desk.making)
 

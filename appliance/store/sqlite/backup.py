@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError, StoreError
 from appliance.machine import disk_space, files, locks
 from appliance.store.base import Backup, KeptBackup, Progress
+from appliance.store.proving import BackupProof
 from appliance.store.rows import Rescued
 from appliance.store.sqlite import integrity, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
@@ -110,6 +111,21 @@ class SqliteBackups:
                 files.sync(target.parent)
         result.path = target
         return result
+
+    def prove(self, source: Path, progress: Progress) -> BackupProof:
+        """Restore the backup `source` into a scratch folder, verify and compare it; remove it.
+
+        Raises BackupBusyError, BackupRoomError, BackupError (see `Backups`).
+        """
+        from appliance.store.sqlite import prove  # noqa: PLC0415
+
+        return prove.prove(source, self._path, self._floor, progress)
+
+    def clear_proof(self) -> None:
+        """Remove what a proof left that was killed. Raises BackupError."""
+        from appliance.store.sqlite import prove  # noqa: PLC0415
+
+        prove.clear(self._path)
 
     def download(self, progress: Progress) -> BinaryIO:
         """Return an open copy without a name: the disk space is free once it is closed.

@@ -234,9 +234,14 @@ class _Verifier:
 def _judge(result: Verification, sources: LedgerSums) -> None:
     """Add what the ledger means."""
     if sources.missing:
-        result.problems.append(
-            f"envelopes missing: {sources.missing:,}; the broker had confirmed them, and they "
-            "never came to the store"
-        )
+        result.problems.append(missing_text(sources.missing))
     if sources.accepted:
         result.notes.append(f"envelopes that were missing, accepted as such: {sources.accepted:,}")
+
+
+def missing_text(count: int) -> str:
+    """Return the problem of so many missing envelopes."""
+    return (
+        f"envelopes missing: {count:,}; the broker had confirmed them, and they never came to the "
+        "store"
+    )

@@ -1,0 +1,1 @@
+"""Proofs: that the newest backup can be restored, tried now and then."""

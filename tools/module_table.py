@@ -31,7 +31,7 @@ ORDER: Final = [
     ["alerts", "history", "worker", "janitor"],
     ["supervision"],
     ["client"],
-    ["operations"],
+    ["operations", "canary"],
     ["console"],
     ["api"],
     ["doctor", "drill"],

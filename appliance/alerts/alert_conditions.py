@@ -20,6 +20,7 @@ from appliance.model.expectations import Expectation
 from appliance.model.quantities import span_words
 from appliance.model.timestamps import EPOCH, seconds_between
 from appliance.proofs import proof_book
+from appliance.proofs.canary_book import canary_trouble
 from appliance.store.base import Reader
 
 #: Kinds of alerts.
@@ -30,7 +31,8 @@ DISK: Final = "disk"
 HEARTBEAT: Final = "heartbeat"
 BROKER: Final = "broker"
 BACKUP: Final = "backup"
-KINDS: Final = (SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP)
+CANARY: Final = "canary"
+KINDS: Final = (SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP, CANARY)
 
 #: Seconds that a message may wait in the queue, or in a worker's hand.
 _LAG_SECONDS: Final = 300.0
@@ -84,6 +86,8 @@ class AlertConditions:
         found = [*_heartbeats(living), *_broker(living)]
         if text := proof_book.trouble(self._config):
             found.append(AlertCondition(BACKUP, "", text[:_LONGEST]))
+        if text := canary_trouble(self._config):
+            found.append(AlertCondition(CANARY, "", text[:_LONGEST]))
         for part in (self._silences, self._disks, self._counted):
             try:
                 found += part()

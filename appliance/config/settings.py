@@ -146,6 +146,11 @@ class Config:
         "How often a message of a topic must come, or an alert is raised, for example "
         "orders: every=5m; till-*: every=1h",
     )  # fmt: skip
+    canary_every: int = _setting(
+        "off", parsers.span(10, 86400),
+        "Time between two messages of the appliance's own, sent to its public address to see that "
+        "they become rows, for example 1m",
+    )  # fmt: skip
     alert_url: str = _setting(
         "", parsers.webhook_url,
         "URL of a webhook that is told of alerts, http:// or https://",

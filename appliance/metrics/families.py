@@ -70,6 +70,12 @@ FAMILIES: Final = (
     _gauge(
         "backup_restorable_made_timestamp_seconds", "When that backup was made, Unix time"
     ),
+    _gauge(
+        "canary_last_stored_timestamp_seconds",
+        "When the last canary became a row, Unix time; absent if none did",
+    ),
+    _gauge("canary_duration_seconds", "How long that took, from the public address to the row"),
+    _counter("canary_failed_total", "Canaries that did not become a row in time"),
     _gauge("alert_active", "1 while an alert of the appliance's own is raised", "alert", "subject"),
     # --- below
     _gauge("disk_free_bytes", "Free space", "disk"),

@@ -8,6 +8,10 @@ from appliance.errors import TopicError
 
 _TOPIC: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}", re.ASCII)
 
+#: The topic of the appliance's own canaries, and how their bodies begin.
+CANARY_TOPIC: Final = "appliance.canary"
+CANARY_BEGIN: Final = '{"appliance_canary_sent_at": '
+
 #: Characters of a name that is mapped: it is kept beside the message.
 _NAME_LENGTH: Final = 400
 _FOREIGN: Final = re.compile(r"[^a-z0-9._-]")

@@ -23,7 +23,7 @@ from appliance.proofs import proof_book
 from appliance.store.base import Backups, KeptBackup
 
 #: Seconds until the first look, and between two.
-_FIRST: Final = 3.0
+_FIRST: Final = 2.0
 _LOOK: Final = 5.0
 #: Seconds until a proof for which there was no room is tried again.
 _AGAIN: Final = 3600.0

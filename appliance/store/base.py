@@ -742,6 +742,9 @@ class Store(Protocol):
         Returns how many they were.
         """
 
+    def take_canaries(self) -> list[str]:
+        """Remove the appliance's own canaries, and their topic with them; return their ids."""
+
     def rows(self) -> Iterator[tuple[str, str, str | bytes]]:
         """Yield topic, id and body of every message in order, where nothing writes meanwhile."""
 

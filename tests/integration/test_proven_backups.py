@@ -10,15 +10,44 @@ from harness import Process, wait_until
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def one(module_stack):
+    return module_stack(workers=1, min_free_bytes=0, canary_every="1h")
+
+
+def alerts(stack):
+    raised = stack.get("/v1/status").json()["alerts"]
+    return [each["text"] for each in raised if each["alert"] == "backup"]
+
+
 def back_up(stack):
     time.sleep(1.1)  # the name has the second
     return json.loads(stack.cli("backup", "--json").stdout)["path"]
 
 
-def test_a_backup_is_proven_through_a_kill_and_a_damaged_one_is_an_alert(
-    stack,
-):
-    one = stack(workers=1, min_free_bytes=0)
+def test_a_canary_of_a_running_appliance_becomes_a_row_that_nobody_sees(one):
+    janitor = Process("janitor", one.env, one.folder)
+    janitor.start()
+    try:
+        wait_until(
+            lambda: one.get("/v1/status").json()["canary"],
+            "a canary was sent", 30, lambda: janitor.log,
+        )  # fmt: skip
+        book = one.get("/v1/status").json()["canary"]
+        assert (book["url"], book["failures"], book["reason"]) == (one.url, 0, None)
+        assert 0 < book["seconds"] < 10
+        assert one.get("/v1/topics").json()["topics"] == []
+        assert "to the row in" in one.cli("status", text=True).stdout
+        wait_until(
+            lambda: "appliance_canary_duration_seconds 0." in one.get("/metrics").text,
+            "it is a metric", 10, one.logs,
+        )  # fmt: skip
+        assert janitor.stop() == 0
+    finally:
+        janitor.kill()
+
+
+def test_a_backup_is_proven_through_a_kill_and_a_damaged_one_is_an_alert(one):
     lines = b"\n".join(b"%d %s" % (n, b"x" * 400) for n in range(15_000))
     for _ in range(2):
         assert one.publish("ballast", lines, {"split": "lines"}).status_code == 202
@@ -56,12 +85,8 @@ def test_a_backup_is_proven_through_a_kill_and_a_damaged_one_is_an_alert(
         assert done.returncode == 1
         assert "is not sound" in done.stdout
         assert one.get("/v1/status").json()["backup_proof"]["last"]["outcome"] == "failed"
-        wait_until(
-            lambda: [each["alert"] for each in one.get("/v1/status").json()["alerts"]],
-            "an alert is raised", 30, lambda: janitor.log,
-        )  # fmt: skip
-        (alert,) = one.get("/v1/status").json()["alerts"]
-        assert (alert["alert"], "is not sound" in alert["text"]) == ("backup", True)
+        wait_until(lambda: alerts(one), "an alert is raised", 30, lambda: janitor.log)
+        assert "is not sound" in alerts(one)[0]
         assert one.cli("prove", good).returncode == 0
         assert janitor.stop() == 0
         assert not scratch.exists()

@@ -179,3 +179,24 @@ def test_a_token_for_some_topics_is_shown_their_counts_only():
         "appliance 1.2.3 at http://x: ready",
         "store  1,234,567 messages in 2 topics, 1.0 MiB; last at " + LAST,
     ]
+
+
+def test_a_canary_is_said_with_its_time_and_with_the_reason_where_it_fails():
+    good = {
+        "url": "https://x.example",
+        "last_good_at": LAST,
+        "seconds": 0.0123,
+        "failing_since": None,
+        "failures": 0,
+        "reason": None,
+    }
+    bad = {"failing_since": LAST, "failures": 2, "reason": "HTTP status 502"}
+    text = "from https://x.example to the row in 12 ms, last 2026-01-31T12:00:00Z"
+    failing = "; failing since 2026-01-31T12:00:00Z: HTTP status 502"
+    for book, expected in (
+        (good, text),
+        (good | bad, text + failing),
+        (good | bad | {"last_good_at": None, "seconds": None}, "none became a row yet" + failing),
+    ):
+        lines = status_lines(READY | {"canary": book}, "http://x")
+        assert [line for line in lines if line.startswith("canary")] == [f"canary  {expected}"]

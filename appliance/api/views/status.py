@@ -15,7 +15,7 @@ from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.signs import Sign, signs
 from appliance.model import timestamps
-from appliance.proofs import proof_book
+from appliance.proofs import canary_book, proof_book
 from appliance.readiness import Readiness
 from appliance.store.base import Reader
 
@@ -52,7 +52,7 @@ def blueprint(services: Services) -> Blueprint:
                 "store": _store(services.reader),
                 "quarantine": _quarantine(services),
                 "alerts": _alerts(services.config),
-                **_proof(services.config),
+                **_proofs(services.config),
                 "disk": _disk(services),
                 "streams": {"open": services.streams.open, "most": services.config.max_streams},
                 "refusals": {word: services.refusals.totals[word] for word in _REFUSALS},
@@ -86,6 +86,7 @@ def _restricted(
         "alerts": None,
         "backup_restorable_at": None,
         "backup_proof": None,
+        "canary": None,
         "disk": None,
         "streams": None,
         "refusals": None,
@@ -131,10 +132,14 @@ def _alerts(config: Config) -> list[dict[str, str]]:
     ]
 
 
-def _proof(config: Config) -> dict[str, object]:
-    """Return what the janitor knows of the newest backup's proof."""
+def _proofs(config: Config) -> dict[str, object]:
+    """Return what the janitor knows of the newest backup's proof, and of the canary."""
     book = proof_book.read(config)
-    return {"backup_restorable_at": book.restorable_at, "backup_proof": book.state()}
+    return {
+        "backup_restorable_at": book.restorable_at,
+        "backup_proof": book.state(),
+        "canary": canary_book.state(config),
+    }
 
 
 def _disk(services: Services) -> dict[str, object] | None:

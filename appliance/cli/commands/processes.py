@@ -1,7 +1,9 @@
 """The processes: one command without options each, for supervisord and systemd alike."""
 
+import contextlib
 import time
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Final
 
 import click
 import structlog
@@ -11,6 +13,12 @@ from appliance.errors import StoreError, StoreLockedError
 from appliance.logs import setup
 from appliance.machine import disk_space
 from appliance.machine.complaint import Complaint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from appliance.metrics.board import Numbers
+    from appliance.store.base import Store
 
 #: Free bytes and inodes below which a database can't be opened for want of space, and seconds
 #: between two attempts then, or while another program holds it.
@@ -203,10 +211,26 @@ def janitor(config: Config) -> None:
         probe.running(config, pulse),
         alert_watch.watching(config, store.reader) as watch,
         prover.proving(config, store.backup) as proofs,
-        board.shown(config, "janitor", lambda: board.together(watch.numbers(), proofs.numbers())),
+        _canaries(config, store) as canaries,
+        board.shown(
+            config,
+            "janitor",
+            lambda: board.together(watch.numbers(), proofs.numbers(), canaries()),
+        ),
         recorder.recording(config, store.history),
     ):
         janitor.run(config, store, pulse, stop)
+
+
+def _canaries(config: Config, store: "Store") -> "AbstractContextManager[Callable[[], Numbers]]":
+    """Return the block in which canaries are sent, if any are; else its memory is saved."""
+    from appliance.metrics.board import Numbers
+
+    if not config.canary_every:
+        return contextlib.nullcontext(Numbers)
+    from appliance.canary import sender
+
+    return sender.canaries(config, store)
 
 
 @click.command()

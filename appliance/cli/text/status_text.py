@@ -41,8 +41,7 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
         if full_at := disk.get("full_at"):
             text += f", on {full_at[:16].replace('T', ' at ')} UTC at the last day's rate"
         rows.append(("disk", text))
-    if proof := status.get("backup_proof"):
-        rows.append(("backup", _backup(proof)))
+    rows += _proofs(status)
     rows += [("alert", coloured(_alert(each), "yellow")) for each in status.get("alerts") or ()]
     lines += _table(rows)
     if processes:
@@ -58,6 +57,16 @@ def _alert(alert: dict[str, Any]) -> str:
     return f"{about}: {alert['text']}"
 
 
+def _proofs(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of what the appliance tries by itself, as far as it does."""
+    rows = []
+    if proof := status.get("backup_proof"):
+        rows.append(("backup", _backup(proof)))
+    if canary := status.get("canary"):
+        rows.append(("canary", _canary(canary)))
+    return rows
+
+
 def _backup(proof: dict[str, Any]) -> str:
     """Return which backup was proven last, and what is wrong with a later one."""
     proven, last = proof["proven"], proof["last"]
@@ -67,6 +76,18 @@ def _backup(proof: dict[str, Any]) -> str:
     if last and last["outcome"] != "proven":
         why = f"; {last['backup']}: {last['outcome']}: {last['reasons'][0]}"
         text += coloured(why, "yellow")
+    return text
+
+
+def _canary(book: dict[str, Any]) -> str:
+    """Return when the last canary became a row, and why no later one did."""
+    text = "none became a row yet"
+    if book["last_good_at"]:
+        text = f"from {book['url']} to the row in {1000 * book['seconds']:,.0f} ms"
+        text += f", last {book['last_good_at'][:19]}Z"
+    if book["failures"]:
+        text += coloured(f"; failing since {book['failing_since'][:19]}Z: ", "yellow")
+        text += str(book["reason"])
     return text
 
 

@@ -43,6 +43,10 @@ ADVICE: Final = {
         "The broker does not serve",
         "Messages are refused until it does. Its log, and the checks of the system, say more.",
     ),
+    alert_conditions.CANARY: (
+        "Messages sent to the public address don't become rows",
+        "Follow one: does the address lead here, is its certificate valid, do the workers run?",
+    ),
     alert_conditions.BACKUP: (
         "The newest backup can't be relied on",
         "Make another one on the page of backups; it is proven within a minute. Look at its disk.",

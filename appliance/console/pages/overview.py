@@ -17,7 +17,7 @@ from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.model.history_points import combined
 from appliance.model.timestamps import timestamp
-from appliance.proofs import proof_book
+from appliance.proofs import canary_book, proof_book
 from appliance.store.rows import TopicChoice
 
 #: Topics that are shown, those that had a message last; and messages.
@@ -92,6 +92,7 @@ def _of_all(parts: ConsoleParts, span: str) -> dict[str, object]:
         "full_at": None if full_at is None else timestamp(full_at),
         "full_in": None if full_at is None else max(0.0, full_at - time.time()),
         "alerts": alert_book.raised(parts.config),
+        "canary": canary_book.read(parts.config),
         "restorable_at": proof_book.read(parts.config).restorable_at,
     }
 

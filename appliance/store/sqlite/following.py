@@ -8,6 +8,7 @@ those of the next one.
 
 from typing import Any, Final
 
+from appliance.model.topics import CANARY_TOPIC
 from appliance.store.paging import take
 from appliance.store.rows import Followed, Glance, Preview, StoredMessage, Stretch
 from appliance.store.sqlite.finder import COLUMNS
@@ -115,7 +116,10 @@ def _conditions(followed: Followed, after: int, upto: int) -> tuple[str, str, di
     values: dict[str, Any] = {"after": after, "upto": upto}
     where = ["seq > :after", "seq <= :upto"]
     source = "messages NOT INDEXED"
-    if followed.topic is not None:
+    if followed.topic is None:
+        where.append("topic <> :canary")  # who wants those asks for their topic
+        values["canary"] = CANARY_TOPIC
+    else:
         source = "messages INDEXED BY messages_topic"
         where.append("topic = :topic")
         values["topic"] = followed.topic

@@ -222,6 +222,12 @@ class SqliteStore:
         finally:
             writer.close()
 
+    def take_canaries(self) -> list[str]:
+        """Remove the appliance's own canaries, and their topic with them; return their ids."""
+        from appliance.store.sqlite import canaries
+
+        return canaries.take_canaries(self.path)
+
     def rows(self) -> Iterator[tuple[str, str, str | bytes]]:
         """Yield topic, id and body of every message in order, where nothing writes meanwhile.
 

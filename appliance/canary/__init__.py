@@ -1,0 +1,1 @@
+"""The canary: the appliance's own messages, sent to its public address, which must become rows."""

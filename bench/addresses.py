@@ -71,6 +71,8 @@ LEFT_OUT: Final = {
     "console.show_sign_in": "leads on for who is signed in",
     "console.show_comparison": "measured with two messages, as an address of its own",
     "schemas.show_schema": "no topic has a schema here",
+    "subscriptions.show_subscription": "there is no subscription here",
+    "given_up.list_given_up": "there is no subscription here",
     "processes.show_log": "logs are the supervisor's, and none runs here",
 }
 #: A part of a route that has a name.

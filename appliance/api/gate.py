@@ -19,6 +19,7 @@ from appliance.api.known_heads import KnownHeads
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
+from appliance.api.pull.pull_route import PullRoute
 from appliance.api.slow_refusal import MAX_BODY_BYTES, SlowRefusal
 from appliance.api.stream.stream_route import StreamRoute
 from appliance.auth.authorizer import Authorizer
@@ -56,6 +57,7 @@ class Gate:
         streams: StreamRoute,
         application: WsgiBridge,
         prefix: str = "",
+        pulling: PullRoute | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._open_addresses = open_addresses
@@ -64,6 +66,7 @@ class Gate:
         self._streams = streams
         self._application = application
         self._prefix = prefix
+        self._pulling = pulling
         self._known = KnownHeads()
         self._buckets = Buckets()
         self._slowly = SlowRefusal()
@@ -160,6 +163,8 @@ class Gate:
             return self._publishing.admit(head, principal)
         if self._streams.serves(head):
             return self._streams.admit(head, principal)
+        if self._pulling is not None and self._pulling.serves(head):
+            return self._pulling.admit(head, principal)
         if not principal.may(_right(head)):
             return problems.forbidden(f"{principal.name} has no right to do this")
         return Admission(self._application, principal, self._application.max_body_bytes)

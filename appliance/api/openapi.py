@@ -4,6 +4,7 @@ import re
 from importlib import resources
 from typing import Any
 
+from appliance.api.pull import pull_options
 from appliance.api.views import formats, parameters, processes
 from appliance.auth.signatures.kinds import KINDS
 from appliance.config import Config
@@ -19,6 +20,9 @@ def values(config: Config, version: str) -> dict[str, object]:
         "max_batch_messages": config.max_batch_messages,
         "default_limit": parameters.DEFAULT_LIMIT,
         "max_limit": parameters.MAX_LIMIT,
+        "receive_limit": pull_options.DEFAULT_LIMIT,
+        "max_receive_limit": pull_options.MAX_LIMIT,
+        "max_receive_wait": pull_options.MAX_WAIT,
         "log_lines": processes.DEFAULT_LINES,
         "most_log_lines": process_logs.MOST_LINES,
         "inbox_kinds": ", ".join(KINDS),

@@ -20,6 +20,8 @@ from appliance.api.inbox.inbox_route import InboxRoute
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.route import PublishRoute
+from appliance.api.pull.pull_hub import PullHub
+from appliance.api.pull.pull_route import PullRoute
 from appliance.api.quarantine.door import QuarantineDoor
 from appliance.api.stream.hub import StreamHub
 from appliance.api.stream.stream_route import StreamRoute
@@ -58,6 +60,7 @@ def serve(
     book: SchemaBook,
     door: QuarantineDoor,
     streams: StreamHub,
+    pulls: PullHub,
     *,
     pulse: Pulse,
     stopping: threading.Event,
@@ -70,7 +73,7 @@ def serve(
     gc.freeze()
     sys.setswitchinterval(_SWITCH_SECONDS)
     serving = _serve(
-        config, authorizer, publisher, commits, app, book, door, streams,
+        config, authorizer, publisher, commits, app, book, door, streams, pulls,
         pulse=pulse, stopping=stopping,
     )  # fmt: skip
     uvloop.run(serving)
@@ -85,6 +88,7 @@ async def _serve(
     book: SchemaBook,
     door: QuarantineDoor,
     streams: StreamHub,
+    pulls: PullHub,
     *,
     pulse: Pulse,
     stopping: threading.Event,
@@ -99,6 +103,7 @@ async def _serve(
         StreamRoute(streams),
         WsgiBridge(app, _FLASK_THREADS, authorizer.holds),
         proxies.prefix,
+        PullRoute(pulls),
     )
     certificate = None
     if config.tls_cert and config.tls_key:
@@ -118,7 +123,7 @@ async def _serve(
         asyncio.create_task(_live(publisher, pulse)),
         asyncio.create_task(_watch_space(config, publisher)),
         asyncio.create_task(_report(authorizer.refusals)),
-        asyncio.create_task(_stop_streams(stop, streams)),
+        asyncio.create_task(_stop_streams(stop, streams, pulls)),
     ]
     if certificate:
         living.append(asyncio.create_task(_renew(certificate)))
@@ -139,13 +144,18 @@ async def _serve(
     await publisher.stop()
     await publishing
     streams.close()
+    pulls.close()
     commits.close()
 
 
-async def _stop_streams(stop: asyncio.Event, streams: StreamHub) -> None:
-    """End the streams at once when the process is to stop: they would not end by themselves."""
+async def _stop_streams(stop: asyncio.Event, streams: StreamHub, pulls: PullHub) -> None:
+    """End the streams at once when the process is to stop: they would not end by themselves.
+
+    Consumers that wait are answered that there is nothing.
+    """
     await stop.wait()
     streams.stop()
+    pulls.stop()
 
 
 async def _renew(certificate: Certificate) -> None:

@@ -21,7 +21,15 @@ from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
 from appliance.schemas.book import SchemaBook
-from appliance.store.base import Access, Backups, DeadLetters, Delayed, Reader, Schemas
+from appliance.store.base import (
+    Access,
+    Backups,
+    DeadLetters,
+    Delayed,
+    Reader,
+    Schemas,
+    Subscriptions,
+)
 from appliance.supervision.state import ProcessState
 
 
@@ -46,6 +54,7 @@ class Services:
     refusals: Refusals
     tokens: TokenDesk
     inboxes: InboxDesk
+    subscriptions: Subscriptions
     #: Sessions of the console.
     sign_in: SignIn
     #: Returns the broker's state as this process sees it.

@@ -43,6 +43,8 @@ _SECTIONS: Final = {
         "open": ("open_console", "Print a link that opens the console, signed in."),
         "explore": ("explore", "Explore the database in a browser, with Datasette."),
         "dead": ("dead", "List dead letters; send them again or discard them."),
+        "subscription": ("subscription", "Make subscriptions, from which consumers pull messages."),
+        "receive": ("receive", "Receive a subscription's messages, and acknowledge them."),
         "schema": ("schema", "Say what a topic's messages must look like (JSON Schema)."),
         "inbox": ("inbox", "Make secret addresses for webhooks, forms and devices."),
     },
@@ -84,7 +86,7 @@ _OTHER_NAMES: Final = {"open": "open_console"}
 _CLIENTS: Final = frozenset(
     {
         *("publish", "tail", "topics", "search", "show", "export", "delete", "dead", "inbox"),
-        *("schema", "status", "token", "audit", "open", "delayed"),
+        *("schema", "status", "token", "audit", "open", "delayed", "subscription", "receive"),
     }
 )
 

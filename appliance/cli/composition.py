@@ -72,6 +72,7 @@ def api_services(
         refusals=authorizer.refusals,
         tokens=TokenDesk(store.access, refresher.refresh),
         inboxes=InboxDesk(store.access, refresher.refresh),
+        subscriptions=store.subscriptions,
         sign_in=SignIn(store.access, authorizer, refresher),
         broker=broker,
         processes=lambda: processes.read(config),

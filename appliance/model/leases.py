@@ -7,6 +7,8 @@ stands nowhere. Times are milliseconds of Unix time.
 
 import hmac
 import secrets
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Final, Literal, NamedTuple
 
 #: Seconds of a lease: the least, the most, and unless something else is asked for.
@@ -15,6 +17,13 @@ MAX_SECONDS: Final = 12 * 3600
 DEFAULT_SECONDS: Final = 60
 #: Bytes of randomness in the id of a lease: nobody guesses one.
 _ID_BYTES: Final = 18
+#: Digits of a row's number: the largest is below 2**63.
+_SEQ_DIGITS: Final = 18
+#: Attempts after which a message is given up: unless something else is asked for, and at most.
+DEFAULT_ATTEMPTS: Final = 5
+MAX_ATTEMPTS: Final = 1000
+#: The reason where nobody said anything.
+NOT_ACKNOWLEDGED: Final = "the lease ended without an acknowledgement"
 #: Characters of a reason that is kept.
 _REASON_LENGTH: Final = 500
 
@@ -36,9 +45,28 @@ class Standing(NamedTuple):
 NEW: Final = Standing("waiting", 0, 0)
 
 
-def new_lease_id() -> str:
-    """Return an id that nobody guesses."""
-    return secrets.token_urlsafe(_ID_BYTES)
+def new_lease_id(seq: int) -> str:
+    """Return an id that nobody guesses, which leads to the message with this `seq`."""
+    return f"{seq}.{secrets.token_urlsafe(_ID_BYTES)}"
+
+
+def seq_of(lease: str) -> int | None:
+    """Return the `seq` of the message that a lease's id leads to; None where it is no such id."""
+    seq, dot, secret = lease.partition(".")
+    if not (dot and secret and seq.isascii() and seq.isdigit() and len(seq) <= _SEQ_DIGITS):
+        return None
+    return int(seq)
+
+
+def covers(patterns: Sequence[str] | None, topics: Sequence[str]) -> bool:
+    """Whether every topic that `topics` match is matched by one of `patterns` too (None: all are).
+
+    A `*` of a topic is an ordinary character here, which only a `*` of a pattern takes: whatever it
+    stands for is then taken too.
+    """
+    if patterns is None:
+        return True
+    return all(any(fnmatchcase(topic, pattern) for pattern in patterns) for topic in topics)
 
 
 def settle(standing: Standing, now: int, most: int) -> Standing:
@@ -49,7 +77,7 @@ def settle(standing: Standing, now: int, most: int) -> Standing:
     """
     if standing.state != "leased" or standing.until > now:
         return standing
-    return _back(standing, standing.until, "the lease ended without an acknowledgement", most)
+    return _back(standing, standing.until, NOT_ACKNOWLEDGED, most)
 
 
 def grant(standing: Standing, now: int, seconds: int, lease: str) -> Standing | None:

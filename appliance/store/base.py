@@ -52,6 +52,13 @@ from appliance.store.rows import (
     Totals,
     Window,
 )
+from appliance.store.subscription_rows import (
+    DeadMessage,
+    PullOrder,
+    PullOutcome,
+    SubscriptionCounts,
+    SubscriptionRow,
+)
 from appliance.store.verification import Verification
 
 if TYPE_CHECKING:
@@ -353,6 +360,62 @@ class Access(Protocol):
 
     def audit(self, span: Span, limit: int) -> list[AuditEntry]:
         """Return up to `limit` entries of a span; newest first, with `after` oldest first."""
+
+
+class Subscriptions(Protocol):
+    """Subscriptions and what they have given up; used by any thread of the API.
+
+    A change that an administrator asks for is on disk together with its entry in the audit trail
+    when the call returns.
+    """
+
+    def all(self) -> list[SubscriptionRow]:
+        """Return all subscriptions by name."""
+
+    def find(self, name: str) -> SubscriptionRow | None:
+        """Return the subscription with this name, or None."""
+
+    def counts(self, name: str) -> SubscriptionCounts:
+        """Return how many of its messages are where; nothing is there where it is gone."""
+
+    def create(self, row: SubscriptionRow, since: str | None, deed: Deed) -> None:
+        """Add a subscription of the messages that are stored from now on.
+
+        With `since` also of those received since then; empty: of all. Raises ExistsError,
+        LimitError.
+        """
+
+    def remove(self, name: str, deed: Deed) -> bool:
+        """Remove a subscription with all its leases; return whether it was there."""
+
+    def dead(self, name: str, after: int, limit: int) -> Page[DeadMessage]:
+        """Return messages that it has given up, behind a place, oldest first."""
+
+    def redrive(self, name: str, ids: Sequence[str] | None, deed: Deed) -> int:
+        """Hand messages that were given up out again; return how many they were.
+
+        Without `ids`, as many as one transaction takes; there can be more.
+        """
+
+    def discard(self, name: str, ids: Sequence[str] | None, deed: Deed) -> int:
+        """Forget messages that were given up; return how many they were. They stay stored.
+
+        Without `ids`, as many as one transaction takes; there can be more.
+        """
+
+
+class Puller(Protocol):
+    """Hands out messages under leases, and takes what consumers say of them; used by one thread.
+
+    What it says is seen by every process at once. A power cut can undo it: then messages come
+    again, and none is skipped.
+    """
+
+    def serve(self, orders: Sequence[PullOrder]) -> list[PullOutcome]:
+        """Serve all orders, in one transaction at most; return the outcome of each, in order."""
+
+    def version(self) -> int:
+        """Return a number that is another one after a commit of anybody else's connection."""
 
 
 class Schemas(Protocol):
@@ -668,6 +731,14 @@ class Store(Protocol):
     @property
     def schemas(self) -> Schemas:
         """The store's JSON Schemas."""
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """The store's subscriptions."""
+
+    @property
+    def puller(self) -> Puller:
+        """What hands out their messages."""
 
     @property
     def deletions(self) -> Deletions:

@@ -66,8 +66,8 @@ def test_an_extension_counts_from_now_and_only_for_who_holds_the_lease():
 
 
 def test_ids_of_leases_are_long_and_differ():
-    assert len({leases.new_lease_id() for _ in range(100)}) == 100
-    assert len(leases.new_lease_id()) == 24
+    assert len({leases.new_lease_id(7) for _ in range(100)}) == 100
+    assert len(leases.new_lease_id(7)) == 26
 
 
 class Leases(RuleBasedStateMachine):

@@ -27,6 +27,10 @@ PUBLISHING = {
     ("/in/{secret}", "get"),
     ("/v1/stream", "get"),
     ("/v1/topics/{topic}/stream", "get"),
+    ("/v1/subscriptions/{name}/receive", "post"),
+    ("/v1/subscriptions/{name}/ack", "post"),
+    ("/v1/subscriptions/{name}/nack", "post"),
+    ("/v1/subscriptions/{name}/extend", "post"),
 }
 #: Browsers ask for it by themselves; it is no part of the interface.
 ICON = {("/favicon.ico", "get")}

@@ -115,7 +115,7 @@ def test_the_shell_of_an_old_debian_can_delete_too(path):
     query = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'messages'"
     triggers = [row[0] for row in link.execute(query)]
     link.close()
-    assert len(triggers) == 4
+    assert len(triggers) == 5
     assert not any("octet_length" in sql for sql in triggers)
 
 

@@ -94,6 +94,7 @@ def api(config: Config) -> None:
     from appliance.api import activity
     from appliance.api.app import create_app
     from appliance.api.http import problems
+    from appliance.api.pull.pull_hub import PullHub
     from appliance.api.server import serve
     from appliance.api.stream.hub import StreamHub
     from appliance.auth.authorizer import Authorizer
@@ -118,6 +119,7 @@ def api(config: Config) -> None:
     )
     app = create_app(services)
     streams = StreamHub(config.max_streams, store.follower, authorizer, services.streams)
+    pulls = PullHub(config.max_streams, store.puller, authorizer)
 
     def count_messages() -> dict[str, int]:
         topics = services.reader.topics(limit=_TOPICS_WATCHED)
@@ -148,7 +150,7 @@ def api(config: Config) -> None:
     ):
         serve(
             config, authorizer, publisher, store.commits, app, services.book, services.door,
-            streams, pulse=pulse, stopping=stopping,
+            streams, pulls, pulse=pulse, stopping=stopping,
         )  # fmt: skip
 
 

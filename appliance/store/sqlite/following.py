@@ -56,8 +56,7 @@ class SqliteFollower:
     def end(self) -> int:
         """Return the greatest `seq` that a message ever had; 0 where there was none."""
         with self._reader.reading() as connection:
-            row = connection.execute(_END).fetchone()
-        return int(row[0]) if row else 0
+            return end_of(connection)
 
     def begin(self, since: str) -> int:
         """Return a place before every message that was received at `since` or later."""
@@ -74,16 +73,7 @@ class SqliteFollower:
     def part(self, followed: Followed, after: int, upto: int) -> Stretch:
         """Return the first messages behind `after`, up to `upto`, oldest first."""
         with self._reader.reading() as connection:
-            if followed.topic is None:
-                after, upto = _bounded(connection, after, upto, _SEARCHED)
-            source, where, values = _conditions(followed, after, upto)
-            query = (
-                f"SELECT {COLUMNS} FROM {source} "  # noqa: S608  # ours
-                f"WHERE {where} ORDER BY seq LIMIT :limit"
-            )
-            cursor = connection.execute(query, {**values, "limit": _PART_ROWS + 1})
-            page = take(cursor, StoredMessage._make, _PART_ROWS, _PART_BYTES)
-        return Stretch(page.rows, page.rows[-1].seq if page.more else upto)
+            return stretch(connection, followed, after, upto, _PART_ROWS, _PART_BYTES)
 
     def glance(self, followed: Followed, after: int, upto: int, most: int) -> Glance:
         """Return how many messages lie behind `after`, up to `upto`, and the `most` newest."""
@@ -101,6 +91,31 @@ class SqliteFollower:
                 cursor = connection.execute(query, {**values, "most": most})
                 newest = _first_bytes(cursor, _GLANCE_BYTES)
         return Glance(counts, newest, upto)
+
+
+def end_of(connection: Any) -> int:
+    """Return the greatest `seq` that a message ever had; 0 where there was none."""
+    row = connection.execute(_END).fetchone()
+    return int(row[0]) if row else 0
+
+
+def stretch(
+    connection: Any, followed: Followed, after: int, upto: int, most: int, max_bytes: int
+) -> Stretch:
+    """Return the first messages behind `after`, up to `upto`; one at least, if any is near.
+
+    Where no index leads to them, only some of the span is looked through.
+    """
+    if followed.topic is None:
+        after, upto = _bounded(connection, after, upto, _SEARCHED)
+    source, where, values = _conditions(followed, after, upto)
+    query = (
+        f"SELECT {COLUMNS} FROM {source} "  # noqa: S608  # ours
+        f"WHERE {where} ORDER BY seq LIMIT :limit"
+    )
+    cursor = connection.execute(query, {**values, "limit": most + 1})
+    page = take(cursor, StoredMessage._make, most, max_bytes)
+    return Stretch(page.rows, page.rows[-1].seq if page.more else upto)
 
 
 def _bounded(connection: Any, after: int, upto: int, most: int) -> tuple[int, int]:

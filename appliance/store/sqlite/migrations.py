@@ -473,6 +473,52 @@ def m014_delayed_messages(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m015_subscriptions(db: "Database") -> None:
+    """Add subscriptions, from which consumers pull, and how each unfinished message stands.
+
+    A message below the cursor that has no row is acknowledged; one above it was never handed out.
+    The trigger costs the deletion of a message a look into a small table, and nobody has to search
+    for rows without a message.
+    """
+    for statement in (
+        """
+        CREATE TABLE subscriptions (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,  -- of this one; a later one of its name
+            name TEXT NOT NULL UNIQUE,                 -- has another
+            topics TEXT NOT NULL,                   -- JSON array of patterns
+            lease_seconds INTEGER NOT NULL,         -- unless a receive says another
+            most_attempts INTEGER NOT NULL,         -- then a message is given up
+            created_at TEXT NOT NULL,
+            cursor INTEGER NOT NULL,                -- seq; all up to here was handed out
+            acknowledged INTEGER NOT NULL DEFAULT 0,
+            gone INTEGER NOT NULL DEFAULT 0         -- deleted before they were acknowledged
+        )
+        """,
+        """
+        CREATE TABLE leases (                       -- messages handed out and not acknowledged
+            seq INTEGER NOT NULL,                   -- the message's
+            subscription INTEGER NOT NULL,          -- its number
+            state TEXT NOT NULL,                    -- leased, waiting or dead
+            attempt INTEGER NOT NULL,               -- how often it was handed out
+            until INTEGER NOT NULL,                 -- Unix time in ms: end, due from, or death
+            lease TEXT NOT NULL,                    -- id of the last lease; empty: none counts
+            reason TEXT NOT NULL,                   -- why it came back or was given up
+            PRIMARY KEY (seq, subscription)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX leases_due ON leases (subscription, state, until)",
+        """
+        CREATE TRIGGER appliance_leased_deleted AFTER DELETE ON messages BEGIN
+            UPDATE subscriptions SET gone = gone + 1
+            WHERE number IN (SELECT subscription FROM leases WHERE seq = old.seq);
+            DELETE FROM leases WHERE seq = old.seq;
+        END
+        """,
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

@@ -21,12 +21,14 @@ from appliance.store.base import (
     Health,
     History,
     Progress,
+    Puller,
     Rest,
     Restoration,
     Schemas,
     SqlAids,
     StepTimer,
     Store,
+    Subscriptions,
     Writer,
 )
 from appliance.store.sqlite import paths
@@ -96,6 +98,20 @@ class SqliteStore:
         from appliance.store.sqlite.schemas import SqliteSchemas
 
         return SqliteSchemas(self.path, self.reader)
+
+    @cached_property
+    def subscriptions(self) -> Subscriptions:
+        """The store's subscriptions, read through its reader."""
+        from appliance.store.sqlite.subscriptions import SqliteSubscriptions
+
+        return SqliteSubscriptions(self.path, self.reader)
+
+    @cached_property
+    def puller(self) -> Puller:
+        """What hands out messages of subscriptions, through the store's reader."""
+        from appliance.store.sqlite.pulling import SqlitePuller
+
+        return SqlitePuller(self.path, self.reader)
 
     @cached_property
     def deletions(self) -> Deletions:

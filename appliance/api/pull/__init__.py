@@ -1,0 +1,1 @@
+"""Pull with leases: consumers ask for messages of a subscription, and acknowledge them."""

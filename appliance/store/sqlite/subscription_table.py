@@ -1,0 +1,105 @@
+"""The table `subscriptions`, and the counts of each. Called within a transaction."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from appliance.store.sqlite.reader import MATCHES, pattern_text
+from appliance.store.subscription_rows import MOST_COUNTED, SubscriptionCounts, SubscriptionRow
+
+_COLUMNS: Final = "name, topics, lease_seconds, most_attempts, created_at, acknowledged, gone"
+_TOPICS: Final = f"SELECT topic FROM topics WHERE {MATCHES} ORDER BY topic"  # noqa: S608  # ours
+_LAG: Final = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM messages INDEXED BY messages_topic WHERE topic = ? AND seq > ? LIMIT ?
+    )
+"""
+#: A message whose last lease is over is dead, though nobody has written it yet.
+_STATES: Final = """
+    SELECT
+        coalesce(sum(state = 'leased' AND until > :now), 0),
+        coalesce(sum(
+            state = 'waiting' OR (state = 'leased' AND until <= :now AND attempt < :most)
+        ), 0),
+        coalesce(sum(
+            state = 'dead' OR (state = 'leased' AND until <= :now AND attempt >= :most)
+        ), 0)
+    FROM leases WHERE subscription = :number
+"""
+
+
+class NumberedSubscription(NamedTuple):
+    """A subscription, its number, and the place up to which all was handed out."""
+
+    number: int
+    cursor: int
+    row: SubscriptionRow
+
+
+def numbered(connection: Any, name: str) -> NumberedSubscription | None:
+    """Return the subscription with this name, or None."""
+    query = f"SELECT number, cursor, {_COLUMNS} FROM subscriptions WHERE name = ?"  # noqa: S608
+    row = connection.execute(query, (name,)).fetchone()
+    return None if row is None else NumberedSubscription(row[0], row[1], _row(row[2:]))
+
+
+def rows(connection: Any) -> list[SubscriptionRow]:
+    """Return all subscriptions by name."""
+    query = f"SELECT {_COLUMNS} FROM subscriptions ORDER BY name"  # noqa: S608  # ours
+    return [_row(row) for row in connection.execute(query)]
+
+
+def add(connection: Any, row: SubscriptionRow, cursor: int) -> None:
+    """Add a subscription of the messages behind `cursor`."""
+    connection.execute(
+        "INSERT INTO subscriptions "
+        "(name, topics, lease_seconds, most_attempts, created_at, cursor) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            row.name, json.dumps(row.topics), row.lease_seconds, row.most_attempts,
+            row.created_at, cursor,
+        ),
+    )  # fmt: skip
+
+
+def move(connection: Any, number: int, before: int, after: int) -> bool:
+    """Move the cursor; return whether it was where it was read."""
+    return bool(
+        connection.execute(
+            "UPDATE subscriptions SET cursor = ? WHERE number = ? AND cursor = ?",
+            (after, number, before),
+        ).rowcount
+    )
+
+
+def count(connection: Any, number: int, *, acknowledged: int = 0, gone: int = 0) -> None:
+    """Count messages that are acknowledged, or gone before they were."""
+    connection.execute(
+        "UPDATE subscriptions SET acknowledged = acknowledged + ?, gone = gone + ? "
+        "WHERE number = ?",
+        (acknowledged, gone, number),
+    )
+
+
+def counts(connection: Any, found: NumberedSubscription, now: int) -> SubscriptionCounts:
+    """Return how many messages are where; the lag is counted up to a bound."""
+    lag = 0
+    patterns = pattern_text(found.row.topics)
+    for (topic,) in connection.execute(_TOPICS, {"patterns": patterns}).fetchall():
+        values = (topic, found.cursor, MOST_COUNTED + 1 - lag)
+        lag += connection.execute(_LAG, values).fetchone()[0]
+        if lag > MOST_COUNTED:
+            break
+    states = {"number": found.number, "now": now, "most": found.row.most_attempts}
+    leased, waiting, dead = connection.execute(_STATES, states).fetchone()
+    is_more = lag > MOST_COUNTED
+    return SubscriptionCounts(min(lag, MOST_COUNTED), is_more, leased, waiting, dead)
+
+
+def _row(values: Sequence[Any]) -> SubscriptionRow:
+    name, topics, *others = values
+    try:
+        patterns = tuple(str(each) for each in json.loads(topics))
+    except (ValueError, TypeError):  # someone broke it by SQL
+        patterns = ()
+    return SubscriptionRow(name, patterns, *others)

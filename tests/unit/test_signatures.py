@@ -418,3 +418,30 @@ def test_a_verdict_never_holds_a_secret_or_the_right_signature():
             assert "c2Vj" not in answer.explanation
             for value in request.headers.values():
                 assert value.decode()[2:] not in answer.explanation or len(value) < 10
+
+
+# --- what we sign
+
+
+def test_messages_that_we_sign_are_verified_by_the_senders_own_libraries_and_by_us():
+    secrets = [standard.new_secret(), standard.new_secret()]
+    body = '{"gr\u00fc\u00dfe": 1}'.encode()
+    signed_at = int(time.time())
+    headers = standard.sign(secrets, "018f-1", signed_at, body)
+    for secret in secrets:  # a receiver has one of them
+        assert standardwebhooks.Webhook(secret).verify(body, headers) == {"gr\u00fc\u00dfe": 1}
+        svix.Webhook(secret).verify(body, headers)  # it raises where it isn't right
+        seen = Evidence({k.encode(): v.encode() for k, v in headers.items()}, body)
+        assert standard.verify(seen, [secret], signed_at, TOLERANCE).is_verified
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(secrets[0]).verify(body + b" ", headers)
+    with pytest.raises(svix.WebhookVerificationError):
+        svix.Webhook(secrets[0]).verify(body + b" ", headers)
+    with pytest.raises(ValueError, match="whsec_"):
+        standard.sign(["no base64!"], "018f-1", signed_at, body)
+
+
+def test_new_secrets_differ_and_have_256_bits():
+    secrets = {standard.new_secret() for _ in range(100)}
+    assert len(secrets) == 100
+    assert {len(standard.key_of(secret)) for secret in secrets} == {32}

@@ -1,9 +1,12 @@
-"""Standard Webhooks, and Svix, whose headers have other names. Pure.
+"""Standard Webhooks, read and made; and Svix, whose headers have other names.
 
 `webhook-signature: v1,BASE64 v1,BASE64 v1a,...`: one for each secret; other versions than `v1` are
 passed over. Signed is `id.timestamp.body`; the key is what `whsec_` stands before, in base64.
 """
 
+import base64
+import hmac
+import secrets as system_secrets
 from collections.abc import Sequence
 from typing import Final
 
@@ -42,6 +45,32 @@ def verify(evidence: Evidence, secrets: Sequence[str], now: float, tolerance: fl
     if not macs.is_made_by(keys, signed, "sha256", codes[: macs.MAX_SIGNATURES]):
         return MISMATCH
     return clocks.check(signed_at, now, tolerance)
+
+
+def sign(secrets: Sequence[str], message_id: str, signed_at: int, body: bytes) -> dict[str, str]:
+    """Return the headers that prove a message; `signed_at` is a Unix time in seconds.
+
+    A signature for each secret, so that one can be replaced while the receiver still has the other.
+    Raises ValueError for a secret that is none.
+    """
+    signed = b"%b.%d.%b" % (message_id.encode(), signed_at, body)
+    signatures = []
+    for secret in secrets:
+        key = key_of(secret)
+        if key is None:
+            raise ValueError("a signing secret is whsec_ and base64")
+        code = hmac.digest(key, signed, "sha256")
+        signatures.append(f"v1,{base64.b64encode(code).decode()}")
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(signed_at),
+        "webhook-signature": " ".join(signatures),
+    }
+
+
+def new_secret() -> str:
+    """Return a secret of 32 random bytes, as its owners write it."""
+    return _PREFIX + base64.b64encode(system_secrets.token_bytes(32)).decode()
 
 
 def key_of(secret: str) -> bytes | None:

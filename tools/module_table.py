@@ -28,7 +28,7 @@ ORDER: Final = [
     ["broker", "store"],
     ["auth", "delayed_mover", "deletion", "metrics", "readiness", "redrive", "schemas"],
     ["proofs"],
-    ["alerts", "history", "worker", "janitor"],
+    ["alerts", "history", "worker", "janitor", "deliver"],
     ["supervision"],
     ["client"],
     ["operations", "canary"],

@@ -73,6 +73,7 @@ _SECTIONS: Final = {
         "api": ("processes", "Run the HTTP API."),
         "worker": ("processes", "Store the messages in the queue."),
         "janitor": ("processes", "Keep the database small, make scheduled backups."),
+        "deliver": ("processes", "Send stored messages on to the endpoints."),
         "listener": ("processes", "Listen to supervisord's events."),
     },
 }

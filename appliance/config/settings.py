@@ -156,6 +156,19 @@ class Config:
         "URL of a webhook that is told of alerts, http:// or https://",
         secret=True,
     )  # fmt: skip
+    deliver_allow: tuple[Network, ...] = _setting(
+        "", parsers.networks,
+        "Private networks that deliveries may go to, for example 10.0.0.0/8, 127.0.0.1; empty: "
+        "public addresses only",
+    )  # fmt: skip
+    deliveries_kept: int = _setting(
+        "100000", parsers.whole(1000, 10_000_000),
+        "Number of attempts to deliver that are kept to be looked at; older ones are deleted",
+    )  # fmt: skip
+    deliveries_age: int = _setting(
+        "30d", parsers.span(60, 3660 * 86400),
+        "How long an attempt to deliver is kept at most, for example 30d",
+    )  # fmt: skip
     backups: Path | None = _setting(
         "", parsers.optional_path,
         "Folder for backups, best on another disk; empty: the folder backups in APPLIANCE_DATA",

@@ -1,4 +1,4 @@
-"""Which addresses a delivery may go to: none of our own networks, unless the operator lists it.
+"""Addresses that a delivery may go to: none of our own networks, unless the operator lists it.
 
 Who may name a URL could otherwise have the appliance ask services that only it can reach: the
 machine's own, a cloud's metadata, a router. So the address that a name stands for is looked at, and

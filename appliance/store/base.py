@@ -31,6 +31,7 @@ from appliance.store.access_rows import (
 )
 from appliance.store.delayed_rows import DelayedRow
 from appliance.store.deletion_rows import Counted, DeletionRow, Selection
+from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.proving import BackupProof
 from appliance.store.rows import (
@@ -747,6 +748,14 @@ class Store(Protocol):
     @property
     def delayed(self) -> Delayed:
         """The store's delayed messages."""
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """The store's endpoints."""
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """The store's part of delivering."""
 
     @property
     def history(self) -> History:

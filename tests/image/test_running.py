@@ -8,7 +8,9 @@ import httpx
 import pytest
 from engine import IMAGE, Container, docker, wait_until
 
-PROGRAMS = ("broker", "api", "worker:worker_0", "worker:worker_1", "janitor", "listener")
+PROGRAMS = (
+    *("broker", "api", "worker:worker_0", "worker:worker_1", "janitor", "deliver", "listener"),
+)
 
 
 def test_a_message_posted_over_the_published_port_is_found_as_a_row(running: Container):

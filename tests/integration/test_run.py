@@ -19,7 +19,9 @@ from supervised import Appliance, in_session
 from appliance import config as configuration
 from appliance.supervision import processes
 
-PROGRAMS = ["listener", "broker", "worker:worker_0", "worker:worker_1", "api", "janitor"]
+PROGRAMS = [
+    *("listener", "broker", "worker:worker_0", "worker:worker_1", "api", "janitor", "deliver"),
+]
 
 
 @pytest.fixture

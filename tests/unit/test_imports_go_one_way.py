@@ -32,7 +32,7 @@ KNOWN_TO = {
     "sqlite_utils": {"store.sqlite"},
     "flask": {"api", "console"},
     "werkzeug": {"api", "console"},
-    "httptools": {"api.http"},
+    "httptools": {"api.http", "deliver.http_client"},
     "msgspec": {"api.bodies"},
     "supervisor": {"supervision", "cli.commands.ctl"},
     "click": {"cli"},

@@ -237,6 +237,20 @@ def _canaries(config: Config, store: "Store") -> "AbstractContextManager[Callabl
 
 @click.command()
 @click.pass_obj
+def deliver(config: Config) -> None:
+    """Send stored messages on to the endpoints."""
+    from appliance.deliver import delivering
+    from appliance.machine.pulse import Pulse
+    from appliance.store import open_store
+
+    setup.configure(config, "deliver")
+    store = open_store(config)
+    with store.in_use(), Pulse(config, "deliver") as pulse:
+        delivering.run(config, store.deliveries, pulse)
+
+
+@click.command()
+@click.pass_obj
 def listener(config: Config) -> None:
     """End everything when a program can't be kept alive; restart programs that hang."""
     from appliance.machine.pulse import Pulse

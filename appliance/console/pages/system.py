@@ -34,6 +34,7 @@ _MEANING: Final = {
     "broker": "Posts wait up to 5 seconds, then they are refused with 503 until it is back.",
     "worker": "Another worker takes over at once; messages wait in the queue meanwhile.",
     "janitor": "Retention, checkpoints and scheduled backups wait until it is back.",
+    "deliver": "Messages wait for their endpoints until it is back; some may come twice.",
     "listener": "Hung programs are not noticed until it is back, a second later.",
 }
 

@@ -519,6 +519,110 @@ def m015_subscriptions(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m016_endpoints(db: "Database") -> None:
+    """Add where stored messages go on to, how far each endpoint is, and what came of it.
+
+    What has been delivered is a place (`cursor`) and no row for each message; only a message whose
+    delivery failed has one, or a topic whose order it holds up.
+    """
+    for statement in (
+        """
+        CREATE TABLE endpoints (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL UNIQUE,
+            url TEXT NOT NULL,
+            topics TEXT NOT NULL,                   -- JSON array of patterns
+            conditions TEXT NOT NULL,               -- JSON array of conditions on JSON bodies
+            settings TEXT NOT NULL,                 -- JSON object (see model.endpoint_settings)
+            state TEXT NOT NULL,                    -- active or paused
+            reason TEXT NOT NULL,                   -- why it is paused, for people
+            created_at TEXT NOT NULL,
+            changed_at TEXT NOT NULL,
+            cursor INTEGER NOT NULL,                -- all messages up to this seq are dealt with
+            failures INTEGER NOT NULL DEFAULT 0,    -- failed attempts since the last good one
+            broken_at REAL,                         -- Unix time of the first; NULL: it is well
+            retry_at REAL,                          -- when it is tried again; NULL: at once
+            trouble TEXT NOT NULL DEFAULT '',       -- what is wrong with it now, for people
+            delivered INTEGER NOT NULL DEFAULT 0,   -- messages
+            failed INTEGER NOT NULL DEFAULT 0,      -- attempts
+            given_up INTEGER NOT NULL DEFAULT 0,    -- messages
+            gone INTEGER NOT NULL DEFAULT 0,        -- messages deleted before they were delivered
+            delivered_at TEXT                       -- when the last one was
+        )
+        """,
+        """
+        CREATE TABLE endpoint_secrets (             -- readable: requests are made with them
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            endpoint INTEGER NOT NULL,
+            header TEXT,                            -- whose value it is; NULL: messages are signed
+            secret TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            expires_at TEXT                         -- NULL: never; set while it is replaced
+        )
+        """,
+        "CREATE INDEX endpoint_secrets_endpoint ON endpoint_secrets (endpoint)",
+        """
+        CREATE TABLE deliveries_due (               -- messages whose delivery failed so far
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            endpoint INTEGER NOT NULL,
+            seq INTEGER NOT NULL,                   -- of the message
+            message_id TEXT NOT NULL,
+            topic TEXT NOT NULL,
+            state TEXT NOT NULL,                    -- waiting, given-up, or gone: it was deleted
+            attempts INTEGER NOT NULL,
+            first_at REAL NOT NULL,                 -- Unix time of the first attempt
+            due_at REAL,                            -- Unix time; NULL unless waiting
+            status INTEGER,                         -- of the last attempt; NULL: no answer
+            error TEXT NOT NULL,                    -- the same in words
+            UNIQUE (endpoint, seq)
+        )
+        """,
+        """
+        CREATE INDEX deliveries_due_next ON deliveries_due (endpoint, due_at)
+        WHERE state = 'waiting'
+        """,
+        "CREATE INDEX deliveries_due_state ON deliveries_due (endpoint, state, id)",
+        """
+        CREATE TABLE delivery_lanes (               -- topics that wait for a message that failed
+            endpoint INTEGER NOT NULL,
+            topic TEXT NOT NULL,
+            cursor INTEGER NOT NULL,                -- messages of the topic up to here are done
+            attempts INTEGER NOT NULL,              -- of the next one
+            first_at REAL NOT NULL,                 -- Unix time of its first attempt
+            due_at REAL NOT NULL,
+            error TEXT NOT NULL,
+            PRIMARY KEY (endpoint, topic)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE deliveries (                   -- attempts, bounded in number and age
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            endpoint INTEGER NOT NULL,
+            seq INTEGER NOT NULL,                   -- of the message
+            message_id TEXT NOT NULL,
+            topic TEXT NOT NULL,
+            attempt INTEGER NOT NULL,               -- 1 is the first
+            at TEXT NOT NULL,                       -- when it began
+            took_ms INTEGER NOT NULL,
+            status INTEGER,                         -- NULL: no answer
+            error TEXT NOT NULL,                    -- why it failed, in words; empty: it did not
+            answer TEXT NOT NULL                    -- how the answer's body begins
+        )
+        """,
+        "CREATE INDEX deliveries_endpoint ON deliveries (endpoint, id)",
+        "CREATE INDEX deliveries_seq ON deliveries (seq)",
+        """
+        CREATE TRIGGER endpoints_removed AFTER DELETE ON endpoints BEGIN
+            DELETE FROM endpoint_secrets WHERE endpoint = old.id;
+            DELETE FROM deliveries_due WHERE endpoint = old.id;
+            DELETE FROM delivery_lanes WHERE endpoint = old.id;
+        END
+        """,
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

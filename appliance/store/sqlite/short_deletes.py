@@ -47,7 +47,7 @@ _WAL_BYTES: Final = 32 * 2**20
 
 _DELETE: Final = """
     DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?)) AND topic = ?
-    RETURNING octet_length(body), received_at
+    RETURNING octet_length(body), received_at, seq
 """
 #: A topic's first time is searched for only where its message was deleted: a message that was sent
 #: again is old and was stored late, and its time stays the first one. The same holds for the last.
@@ -67,6 +67,17 @@ _SET_LAST: Final = f"""
         )
     ), last_at) WHERE topic = ? AND last_at <= ?
 """  # noqa: S608  # a number of ours
+
+#: Messages that are deleted before their turn at an endpoint; where all are ahead of them, nothing.
+_COUNT_GONE: Final = """
+    UPDATE endpoints SET gone = gone + (
+        SELECT count(*) FROM json_each(:seqs) AS row WHERE row.value > cursor
+    )
+    WHERE cursor < (SELECT max(value) FROM json_each(:seqs)) AND EXISTS (
+        SELECT 1 FROM json_each(CASE WHEN json_valid(topics) THEN topics ELSE '[]' END) AS pattern
+        WHERE :topic GLOB pattern.value
+    )
+"""
 
 #: Called within the transaction, with the number of rows that are gone and their bytes.
 Account = Callable[[int, int], None]
@@ -163,6 +174,9 @@ class ShortDeletes:
             return  # another process was quicker
         size = sum(row[0] for row in rows)
         times = [row[1] for row in rows]
+        connection.execute(
+            _COUNT_GONE, {"seqs": json.dumps([row[2] for row in rows]), "topic": topic}
+        )
         # In this order: in a topic without messages both become the last time.
         connection.execute(_SET_LAST, (topic, max(times)))
         connection.execute(_SET_FIRST, (topic, min(times)))

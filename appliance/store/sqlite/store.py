@@ -31,6 +31,7 @@ from appliance.store.base import (
     Subscriptions,
     Writer,
 )
+from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.reader import SqliteReader
@@ -126,6 +127,20 @@ class SqliteStore:
         from appliance.store.sqlite.delayed import SqliteDelayed
 
         return SqliteDelayed(self.path, self.reader)
+
+    @cached_property
+    def endpoints(self) -> Endpoints:
+        """The store's endpoints, read through its reader."""
+        from appliance.store.sqlite.endpoint_admin import SqliteEndpoints
+
+        return SqliteEndpoints(self.path, self.reader)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """The store's part of delivering."""
+        from appliance.store.sqlite.deliveries import SqliteDeliveries
+
+        return SqliteDeliveries(self.path)
 
     @cached_property
     def history(self) -> History:

@@ -1,4 +1,7 @@
-"""The API's page: every call, made from the description that programs read."""
+"""The API's page: every call, made from the description that programs read.
+
+One group of calls is shown whole, the others as a list: all of them whole are too much for a page.
+"""
 
 import functools
 import re
@@ -15,6 +18,7 @@ from appliance.console.shell import own_url
 #: counts.
 _GROUPS: Final = (
     ("/v1/dead-letters", "Dead letters"),
+    ("/v1/endpoints", "Deliveries"),
     ("/v1/inboxes", "Inbox addresses"),
     ("/in/", "Inbox addresses"),
     ("/v1/schemas", "Schemas"),
@@ -58,7 +62,12 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
     def show_api() -> str:
         url = own_url(parts.config.http.port)
         groups = page_of(url, request.script_root or "/")
-        return render_template("console/interface.html", groups=groups)
+        chosen = request.args.get("group", "")
+        return render_template(
+            "console/interface.html",
+            groups=groups,
+            chosen=chosen if chosen in groups else next(iter(groups)),
+        )
 
 
 def _groups(document: dict[str, Any], url: str) -> dict[str, list[Call]]:

@@ -17,6 +17,7 @@ from appliance.config import Config
 from appliance.deletion import DeletionDesk
 from appliance.history.chronicle import Chronicler
 from appliance.model.tallies import StreamTally
+from appliance.operations.endpoint_desk import EndpointDesk
 from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
@@ -30,6 +31,7 @@ from appliance.store.base import (
     Schemas,
     Subscriptions,
 )
+from appliance.store.endpoints import Endpoints
 from appliance.supervision.state import ProcessState
 
 
@@ -55,6 +57,9 @@ class Services:
     tokens: TokenDesk
     inboxes: InboxDesk
     subscriptions: Subscriptions
+    #: Where stored messages go on to, and who changes that.
+    endpoints: Endpoints
+    endpoint_desk: EndpointDesk
     #: Sessions of the console.
     sign_in: SignIn
     #: Returns the broker's state as this process sees it.

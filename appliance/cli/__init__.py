@@ -47,6 +47,7 @@ _SECTIONS: Final = {
         "receive": ("receive", "Receive a subscription's messages, and acknowledge them."),
         "schema": ("schema", "Say what a topic's messages must look like (JSON Schema)."),
         "inbox": ("inbox", "Make secret addresses for webhooks, forms and devices."),
+        "endpoint": ("endpoint", "Send stored messages on to other systems, by POST."),
     },
     "Run and look after": {
         "run": ("run", "Start everything under supervisord, in the foreground."),
@@ -88,6 +89,7 @@ _CLIENTS: Final = frozenset(
     {
         *("publish", "tail", "topics", "search", "show", "export", "delete", "dead", "inbox"),
         *("schema", "status", "token", "audit", "open", "delayed", "subscription", "receive"),
+        "endpoint",
     }
 )
 

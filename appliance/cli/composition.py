@@ -26,10 +26,13 @@ from appliance.history.chronicle import Chronicler
 from appliance.model.wire import Envelope
 from appliance.operations.backup_desk import BackupDesk
 from appliance.operations.chore import Chore, Report
+from appliance.operations.endpoint_desk import EndpointDesk
 from appliance.operations.operations import Operations
 from appliance.redrive import Redriver
 from appliance.schemas.book import SchemaBook
 from appliance.store.base import Store
+from appliance.store.filters import MessageFilter
+from appliance.store.rows import Span
 from appliance.supervision import process_logs, processes, restart
 
 #: The file in the data folder that keeps how the last verification ended.
@@ -73,6 +76,12 @@ def api_services(
         tokens=TokenDesk(store.access, refresher.refresh),
         inboxes=InboxDesk(store.access, refresher.refresh),
         subscriptions=store.subscriptions,
+        endpoints=store.endpoints,
+        endpoint_desk=EndpointDesk(
+            store.endpoints,
+            lambda: reader.find(MessageFilter(), Span(), 1).newest,
+            config.deliver_allow,
+        ),
         sign_in=SignIn(store.access, authorizer, refresher),
         broker=broker,
         processes=lambda: processes.read(config),

@@ -5,9 +5,9 @@ It acts on the same settings and as the same user as the services do, whoever ca
 - the settings are read from the files that the units read, in their order; the caller's
   environment wins;
 - root steps down to the service's user before anything else is done: the services could not open a
-  file that root had made in the data folder. `publish`, `inbox` and `schema` alone keep root's
-  rights, because they read the caller's files and write none; of the service they get nothing but
-  the token.
+  file that root had made in the data folder. `publish`, `inbox`, `schema` and `endpoint` alone
+  keep root's rights, because they read the caller's files and write none; of the service they get
+  nothing but the token.
 
 Anyone else can use the commands that talk to the API, with APPLIANCE_TOKEN set.
 """
@@ -34,7 +34,7 @@ _SETTINGS: Final = (
 #: The user that the services run as; appliance.sysusers.conf declares it.
 _USER: Final = "appliance"
 #: Commands that read or write files that the caller names, and none of the service's.
-_AS_THE_CALLER: Final = frozenset({"export", "inbox", "publish", "schema"})
+_AS_THE_CALLER: Final = frozenset({"endpoint", "export", "inbox", "publish", "schema"})
 
 
 def main() -> None:

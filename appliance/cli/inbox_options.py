@@ -91,12 +91,12 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def read_secret(path: str) -> str:
+def read_secret(path: str, option: str = "--secret-file") -> str:
     """Return the secret in a file, `-` for standard input, without the line break at its end."""
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--secret-file") from error
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error
     try:
         return data.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:

@@ -105,11 +105,17 @@ class Endpoints(Protocol):
         """
 
     def attempts(
-        self, span: Span, limit: int, *, name: str | None = None, message_id: str | None = None
+        self,
+        span: Span,
+        limit: int,
+        *,
+        name: str | None = None,
+        message_id: str | None = None,
+        failed: bool = False,
     ) -> list[AttemptRow]:
         """Return up to `limit` attempts of an endpoint, of a message, or of both, by their ids.
 
-        The newest first, with `span.after` oldest first.
+        The newest first, with `span.after` oldest first; with `failed` those that failed.
         """
 
 

@@ -297,6 +297,8 @@ def test_an_inbox_is_not_said_to_be_unknown_before_all_are_read(gate, keys):
         b"/v1/audit",
         b"/v1/backup",
         b"/v1/inboxes/a",
+        b"/v1/endpoints",
+        b"/v1/endpoints/a/deliveries",
         b"/v1/backups",
         b"/v1/backups/a.db",
         b"/v1/doctor",

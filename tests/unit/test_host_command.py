@@ -91,6 +91,7 @@ def test_root_steps_down_to_the_services_user(prepared):
         ("publish", "orders", "hello"),
         ("inbox", "create", "a", "--secret-file", "/root/secret"),
         ("schema", "set", "orders", "--file", "/root/schema.json"),
+        ("endpoint", "create", "a", "https://example.com", "--secret-file", "/root/secret"),
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -10,9 +10,10 @@ from appliance import config as configuration
 from appliance.api import openapi
 from appliance.api.http import problems
 from appliance.api.openapi import describe
-from appliance.api.views import dead_letters, searches, topics
+from appliance.api.views import dead_letters, deliveries, endpoints, searches, topics
 from appliance.broker.base import BrokerState
 from appliance.model import topics as model_topics
+from appliance.model.endpoint_settings import EndpointSettings
 from appliance.store import open_store
 from appliance.store.filters import KINDS
 from appliance.store.rows import PAGE_BYTES, Topic, Totals
@@ -93,6 +94,17 @@ def test_every_parameter_of_a_view_is_described(description):
     assert described("/v1/messages") == of_messages | {"topic"}
     assert described("/v1/messages/{id}") == set()
     assert described("/v1/dead-letters") == set(dead_letters.PARAMETERS)
+    assert described("/v1/endpoints/{name}/deliveries") == set(deliveries.ATTEMPT_PARAMETERS)
+    assert described("/v1/endpoints/{name}/undelivered") == set(deliveries.UNDELIVERED_PARAMETERS)
+
+
+def test_the_members_of_an_endpoint_are_those_that_the_view_takes(description):
+    schemas = description["components"]["schemas"]
+    assert set(schemas["NewEndpoint"]["properties"]) == set(endpoints.MEMBERS)
+    assert set(schemas["EndpointChange"]["properties"]) == set(endpoints.CHANGES)
+    for name in ("EndpointChange", "Endpoint"):
+        settings = schemas[name]["properties"]["settings"]["properties"]
+        assert list(settings) == list(EndpointSettings().members()), name
 
 
 def test_every_parameter_in_a_path_is_described(description):
@@ -176,6 +188,8 @@ def test_enumerations_are_the_words_that_the_views_take(description):
     ):
         parameters = {p["name"]: p for p in description["paths"][path]["get"]["parameters"]}
         assert parameters["format"]["schema"]["enum"] == list(words)
+    undelivered = description["paths"]["/v1/endpoints/{name}/undelivered"]["get"]["parameters"]
+    assert undelivered[0]["schema"]["enum"] == list(deliveries.STATES)
     parameters = {p["name"]: p for p in description["paths"]["/v1/messages"]["get"]["parameters"]}
     assert parameters["kind"]["schema"]["enum"] == list(KINDS)
 

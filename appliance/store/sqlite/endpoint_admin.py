@@ -260,7 +260,13 @@ class SqliteEndpoints:
         return count
 
     def attempts(
-        self, span: Span, limit: int, *, name: str | None = None, message_id: str | None = None
+        self,
+        span: Span,
+        limit: int,
+        *,
+        name: str | None = None,
+        message_id: str | None = None,
+        failed: bool = False,
     ) -> list[AttemptRow]:
         """Return up to `limit` attempts of an endpoint, of a message, or of both."""
         where, values = _within(span)
@@ -271,6 +277,8 @@ class SqliteEndpoints:
         if message_id is not None:
             where.append("seq = (SELECT seq FROM messages WHERE id = :message)")
             values["message"] = message_id
+        if failed:
+            where.append("error != ''")
         with self._reader.reading() as connection:
             rows = connection.execute(
                 f"SELECT {_ATTEMPT} FROM deliveries WHERE {' AND '.join(where)} "

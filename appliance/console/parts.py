@@ -10,10 +10,12 @@ from appliance.broker.base import BrokerState
 from appliance.config import Config
 from appliance.deletion import DeletionDesk
 from appliance.history.chronicle import Chronicler
+from appliance.operations.endpoint_desk import EndpointDesk
 from appliance.operations.operations import Operations
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
 from appliance.store.base import Access, DeadLetters, Reader
+from appliance.store.endpoints import Endpoints
 from appliance.supervision.state import ProcessState
 
 
@@ -51,6 +53,14 @@ class ConsoleParts(Protocol):
     @property
     def inboxes(self) -> InboxDesk:
         """Makes inbox addresses and revokes them."""
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """The store's endpoints, and what is undelivered."""
+
+    @property
+    def endpoint_desk(self) -> EndpointDesk:
+        """Makes, changes and steers endpoints."""
 
     @property
     def interface(self) -> Callable[[str], dict[str, Any]]:

@@ -27,6 +27,7 @@ _MENU: Final[tuple[tuple[str, str, str, Right], ...]] = (
     ("show_topics", "Topics", "t", Right.READ),
     ("show_dead_letters", "Dead letters", "d", Right.READ),
     ("show_alerts", "Alerts", "l", Right.READ),
+    ("show_endpoints", "Endpoints", "e", Right.ADMIN),
     ("show_send", "Send", "s", Right.PUBLISH),
     ("show_system", "System", "y", Right.ADMIN),
 )

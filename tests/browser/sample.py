@@ -17,6 +17,8 @@ PAGES = {
     "dead-letters": "/console/dead-letters",
     "dead-letter": "/console/dead-letters/{letter}",
     "alerts": "/console/alerts",
+    "endpoints": "/console/endpoints",
+    "endpoint": "/console/endpoints/{endpoint}",
     "send": "/console/send?topic={topic}",
     "send again": "/console/send?from={webhook}",
     "system": "/console/system",
@@ -102,11 +104,30 @@ def fill(inbox: Appliance) -> dict[str, str]:
             lambda each=each: inbox.client.get(f"/v1/messages/{each}").status_code == 200,
             f"{each} is stored",
         )
+    _add_endpoint(inbox)
     deletion = inbox.client.delete("/v1/topics/emptied/messages").json()["id"]
     path = f"/v1/deletions/{deletion}"
     wait_until(lambda: inbox.client.get(path).json()["status"] == "done", "a topic is emptied")
-    more = {"deletion": deletion, "topic": "readings"}
+    more = {"deletion": deletion, "topic": "readings", "endpoint": "away"}
     return {**ids, **more, "letter": str(_letters(inbox)[0]["seq"])}
+
+
+def _add_endpoint(inbox: Appliance) -> None:
+    """Make an endpoint whose host nobody knows: it fails, and gives up its first messages."""
+    wish = {
+        "name": "away",
+        "url": "http://receiver.invalid/hook",
+        "topics": ["readings"],
+        "from": "beginning",
+        "settings": {"lifetime": 0},
+    }
+    assert inbox.client.post("/v1/endpoints", json=wish).status_code == 201
+
+    def fails() -> bool:
+        shown = inbox.client.get("/v1/endpoints/away").json()
+        return bool(shown["breaker"]["state"] == "open" and shown["undelivered"]["given_up"])
+
+    wait_until(fails, "an endpoint fails")
 
 
 def _letters(inbox: Appliance) -> list[dict[str, Any]]:

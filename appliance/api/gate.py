@@ -30,7 +30,8 @@ _READING: Final = frozenset({b"GET", b"HEAD"})
 #: Addresses, with what is below them, that show more than the messages of a topic: of who may do
 #: what, and of the machine.
 _ADMINISTRATORS: Final = (
-    "/v1/audit", "/v1/backup", "/v1/backups", "/v1/deletions", "/v1/doctor", "/v1/endpoints",
+    "/v1/audit", "/v1/backup", "/v1/backups", "/v1/deletions", "/v1/doctor", "/v1/doors",
+    "/v1/endpoints",
     "/v1/inboxes", "/v1/logs", "/v1/processes", "/v1/settings", "/v1/tokens", "/v1/verify",
 )  # fmt: skip
 #: The console, with what is below it.

@@ -54,6 +54,7 @@ _SECTIONS: Final = {
         "ctl": ("ctl", "Control the processes that `run` started (supervisorctl)."),
         "status": ("status", "Show processes, broker, queue, store and disk."),
         "doctor": ("doctor", "Check disk, database, broker, ports and clock, with advice."),
+        "door": ("door", "List the ways in: where, whether open, and the promises of each."),
         "verify": ("verify", "Check that no accepted message is missing."),
         "drill": ("drill", "Kill a scratch appliance's processes under load, and count."),
         "view": ("view", "Make an SQL view with a column for each key of a topic's JSON."),
@@ -89,7 +90,7 @@ _CLIENTS: Final = frozenset(
     {
         *("publish", "tail", "topics", "search", "show", "export", "delete", "dead", "inbox"),
         *("schema", "status", "token", "audit", "open", "delayed", "subscription", "receive"),
-        "endpoint",
+        *("endpoint", "door"),
     }
 )
 

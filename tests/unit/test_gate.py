@@ -302,6 +302,7 @@ def test_an_inbox_is_not_said_to_be_unknown_before_all_are_read(gate, keys):
         b"/v1/backups",
         b"/v1/backups/a.db",
         b"/v1/doctor",
+        b"/v1/doors",
         b"/v1/verify",
         b"/v1/settings",
         b"/v1/logs/api",

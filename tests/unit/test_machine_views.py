@@ -1,10 +1,11 @@
 """What administrators ask of the machine over HTTP: checks, backups, settings, logs, letters."""
 
+import dataclasses
 import json
 import threading
 
 import pytest
-from flask_app import services_of
+from flask_app import AWAY, services_of
 from harness import wait_until
 from store_contents import letter
 
@@ -12,8 +13,9 @@ from appliance import config as configuration
 from appliance.api.app import create_app
 from appliance.api.http import problems
 from appliance.auth.principal import ADMINISTRATOR
-from appliance.config import settings
+from appliance.config import Address, settings
 from appliance.errors import BackupError, BrokerError, RefusedError, RestartError
+from appliance.model.doors import DOORS
 from appliance.operations.chore import Chore
 from appliance.redrive import Redriver
 from appliance.store import open_store
@@ -186,6 +188,38 @@ def test_a_backup_that_fails_is_a_problem_and_its_trouble_is_in_the_list(ask, co
     making = ask("GET", "/v1/backups").json["making"]
     assert making["running"] is None
     assert making["last"]["error"] == BackupError().public
+
+
+def test_doors_are_listed_with_where_they_listen_and_their_promises(ask, config):
+    doors = ask("GET", "/v1/doors").json["doors"]
+    assert [door["name"] for door in doors] == [door.name for door in DOORS]
+    where = {door["name"]: door["where"] for door in doors}
+    http = str(config.http)
+    amqp = str(config.amqp)
+    assert where == {"http": http, "inbox": http, "amqp": amqp}
+    assert {door["reach"] for door in doors} == {"machine"}
+    assert [door["lost"] for door in doors] == [door.lost for door in DOORS]
+
+
+def test_door_is_open_if_a_sender_could_use_it_now(ask, services):
+    def is_open():
+        return {door["name"]: door["open"] for door in ask("GET", "/v1/doors").json["doors"]}
+
+    assert is_open() == {"http": True, "inbox": False, "amqp": False}
+    assert ask("POST", "/v1/inboxes", {"topic": "t"}).status_code == 201
+    assert is_open() == {"http": True, "inbox": True, "amqp": False}
+
+
+def test_door_of_a_broker_of_your_own_has_no_address(config, store):
+    outside = dataclasses.replace(config, broker_url="amqp://u:p@broker.example/")
+    there = dataclasses.replace(outside, http=Address("0.0.0.0", 8080))
+    accepting = dataclasses.replace(AWAY, accepting=True)
+    services = services_of(there, lambda: accepting)
+    doors = {d["name"]: d for d in asking(services)("GET", "/v1/doors").json["doors"]}
+    assert (doors["amqp"]["where"], doors["amqp"]["reach"]) == (None, None)
+    assert doors["amqp"]["open"]
+    assert doors["http"]["reach"] == "network"
+    services.reader.close()
 
 
 def test_settings_are_shown_with_their_source_and_without_a_secret(ask, config):

@@ -12,6 +12,7 @@ from appliance.broker import pika_patches, topology
 from appliance.broker.base import DEAD, QUEUE, Delivery
 from appliance.broker.envelopes import EnvelopeReader, given_up
 from appliance.broker.link import Link
+from appliance.broker.trust import Trust
 from appliance.config import Config
 from appliance.errors import BrokerError
 from appliance.machine.allowance import allowance
@@ -43,7 +44,12 @@ class AmqpConsumer:
         self._link = Link(config, self._opened, self._lost)
         self._channel: Any = None
         self._seeking: asyncio.Task[None] | None = None
-        self._reader = EnvelopeReader(config.max_message_bytes, map_topics=config.map_topics)
+        self._trust = Trust(config)
+        most, mapped = config.max_message_bytes, config.map_topics
+        self._reader = EnvelopeReader(most, self._trust.is_ours, map_topics=mapped)
+        self._dead_reader = EnvelopeReader(
+            most, self._trust.is_ours_among_the_dead, map_topics=mapped
+        )
         self._turn = 0
 
     @property
@@ -91,6 +97,8 @@ class AmqpConsumer:
         # Envelopes delivered and not acknowledged: enough that the next transaction fills while
         # one commits; few, because each can be as large as a request.
         await link.call(channel.basic_qos, prefetch_count=allowance(self._config).prefetch)
+        dead = await topology.waiting(link, DEAD) if self._trust.is_unsettled else None
+        self._trust.begin(dead or 0)
         self._turn += 1
         turn, self._channel = self._turn, channel
 
@@ -99,7 +107,8 @@ class AmqpConsumer:
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
         def died(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            content = given_up(self._reader.read(method.routing_key, properties, body), properties)
+            content = self._dead_reader.read(method.routing_key, properties, body)
+            content = given_up(content, properties)
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
         channel.basic_consume(QUEUE, delivered)

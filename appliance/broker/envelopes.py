@@ -1,8 +1,9 @@
 """Reads envelopes from AMQP messages: ours, and those that any other AMQP client published."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 
@@ -35,6 +36,8 @@ _DEATHS: Final = {
 }
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
+#: AMQP types that only our own programs may publish.
+_OUR_TYPES: Final = frozenset({*_KINDS, REPORT, MARK})
 _FOREIGN_KEY: Final = re.compile(r"[^\0]{1,255}", re.DOTALL)
 
 _log: Any = structlog.get_logger(__name__)
@@ -43,11 +46,19 @@ _log: Any = structlog.get_logger(__name__)
 class EnvelopeReader:
     """Reads AMQP messages; `max_message_bytes` bounds those of other clients.
 
-    With `map_topics`, their routing keys are mapped to names of topics.
+    `is_ours` says whether a message of one of our types was published by us. With `map_topics`, the
+    routing keys of other clients are mapped to names of topics.
     """
 
-    def __init__(self, max_message_bytes: int, *, map_topics: bool = False) -> None:
+    def __init__(
+        self,
+        max_message_bytes: int,
+        is_ours: Callable[[Any], bool],
+        *,
+        map_topics: bool = False,
+    ) -> None:
         self._max_message_bytes = max_message_bytes
+        self._is_ours = is_ours
         self._map_topics = map_topics
         self._ids = IdSource()
 
@@ -55,25 +66,28 @@ class EnvelopeReader:
         self, routing_key: str | bytes, properties: Any, body: bytes, redelivered: bool = False
     ) -> Content:
         """Return the envelope; a ledger report; a mark; or a dead letter where it is none."""
-        topic = _text(routing_key)
+        topic, is_ours = _text(routing_key), False
         try:
-            kind = _KINDS.get(properties.type or "")
-            if kind is None:
-                if properties.type == REPORT:
-                    return _report(body)
-                if properties.type == MARK:
-                    return _mark(body)
+            if properties.type not in _OUR_TYPES:
                 return self._foreign(topic, properties, body, redelivered)
-            envelope = _ours(topic, kind, properties, body)
+            is_ours = self._is_ours(properties)
+            if not is_ours:
+                _refuse(properties)
+            if properties.type == REPORT:
+                return _report(body)
+            if properties.type == MARK:
+                return _mark(body)
+            envelope = _ours(topic, _KINDS[properties.type], properties, body)
             return envelope if envelope.due_at is None else DelayedEnvelope(envelope)
         except (EnvelopeError, TopicError) as error:
             reason = error.reason if isinstance(error, EnvelopeError) else "bad-topic"
             name, text = _text(properties.message_id), str(error)
-            if kind is None or not is_id(name):
+            if not is_ours or properties.type not in _KINDS or not is_id(name):
                 text = f"{text}; its message_id: {name}" if name else text
                 name = self._id(topic, name)
+            entry = _ledger(properties.headers or {}) if is_ours else ""
             return DeadLetter(
-                topic, name, now(), body, reason, text, _ledger(properties.headers or {}),
+                topic, name, now(), body, reason, text, entry,
                 content_type(_text(properties.content_type)), foreign.meta(properties),
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # any client can publish anything
@@ -106,6 +120,20 @@ class EnvelopeReader:
         if _FOREIGN_KEY.fullmatch(key):
             return key_prefix(topic, key) + "00000000"
         return self._ids.new()
+
+
+def _refuse(properties: Any) -> NoReturn:
+    """Refuse a message of one of our types that is not ours. Raises EnvelopeError.
+
+    It is no plain message either: of a batch, nobody would see that its rows are missing.
+    """
+    user = _text(properties.user_id)
+    who = f"the user {user} published it" if user else "it names no user"
+    if "x-death" in (properties.headers or {}):
+        who += ", and another queue sent it here"
+    raise EnvelopeError(
+        "foreign-envelope", f"{properties.type} is only for the appliance's own programs, and {who}"
+    )
 
 
 def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:

@@ -221,6 +221,17 @@ class Link:
         """The most bytes of a frame, as the two sides agreed on."""
         return int(self._connection.params.frame_max)
 
+    @property
+    def signs_as(self) -> str | None:
+        """The user that our messages name as theirs; None where they name none.
+
+        Where nobody asks for it, an outside broker is spared it: RabbitMQ refuses a message whose
+        user it knows by another name, and so a program that republishes our messages would fail.
+        """
+        if self._config.broker_urls and not self._config.broker_users:
+            return None
+        return str(self._connection.params.credentials.username)
+
     def send(self, frames: list[bytes]) -> None:
         """Send frames that are written already. Raises BrokerError where the channel is closed."""
         if self.channel is None or not self.channel.is_open:

@@ -126,20 +126,30 @@ async def wait_until_exists(link: Link, config: Config, queue: str) -> None:
 
 
 async def exists(link: Link, queue: str) -> bool:
-    """Whether a queue is there. Asked on a channel of its own: a "no" closes the channel."""
+    """Whether a queue is there."""
+    return await waiting(link, queue) is not None
+
+
+async def waiting(link: Link, queue: str) -> int | None:
+    """Return how many messages of a queue no consumer has yet; None where there is no such queue.
+
+    Asked on a channel of its own: a "no" closes the channel.
+    """
     channel: Any = await link.open_channel()
-    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
-    def settle(there: bool) -> None:
+    def settle(count: int | None) -> None:
         if not answer.done():
-            answer.set_result(there)
+            answer.set_result(count)
 
-    channel.add_on_close_callback(lambda *_: settle(False))
-    channel.queue_declare(queue=queue, passive=True, callback=lambda _: settle(True))
-    there = bool(await link.wait(answer))
-    if there:
+    channel.add_on_close_callback(lambda *_: settle(None))
+    channel.queue_declare(
+        queue=queue, passive=True, callback=lambda frame: settle(frame.method.message_count)
+    )
+    count: int | None = await link.wait(answer)
+    if count is not None:
         channel.close()
-    return there
+    return count
 
 
 def _sync_node(home: Path) -> None:

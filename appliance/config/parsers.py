@@ -20,6 +20,8 @@ _URL_SEPARATOR: Final = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)")
 LEAST_TOKEN: Final = 22
 #: Different ones among them; of 22 made at random there are more, even of hexadecimal digits.
 _LEAST_DIFFERENT: Final = 7
+#: Bytes of a user's name: as many as an AMQP property has.
+_MOST_NAME: Final = 255
 _PUBLIC_URL: Final = re.compile(
     r"(https?)://([A-Za-z0-9.-]+(?::[0-9]+)?|\[[0-9A-Fa-f:.]+\](?::[0-9]+)?)"
     r"((?:/[A-Za-z0-9._~!$&()*+,;=:@%-]+)*/?)"
@@ -105,6 +107,14 @@ def urls(*schemes: str) -> Callable[[str], str]:
 def split_urls(value: str) -> list[str]:
     """Return the URLs in a text that `urls` parses; none in an empty one."""
     return _URL_SEPARATOR.split(value) if value else []
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Return the names in a text that separates them by commas; none in an empty one."""
+    found = tuple(name.strip() for name in value.split(",")) if value.strip() else ()
+    if not all(0 < len(name.encode()) <= _MOST_NAME for name in found):
+        raise ValueError(f"expected names of 1 to {_MOST_NAME} bytes, separated by commas")
+    return found
 
 
 def http_url(value: str) -> str:

@@ -71,6 +71,11 @@ class Config:
         "separated by commas",
         secret=True,
     )  # fmt: skip
+    broker_users: tuple[str, ...] = _setting(
+        "", parsers.names,
+        "Users of that other broker whose envelopes are the appliance's own, separated by commas; "
+        "empty: those of every user",
+    )  # fmt: skip
     workers: int = _setting(
         "2", parsers.whole(1, 16), "Number of workers; one is active, the others stand by"
     )

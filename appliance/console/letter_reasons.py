@@ -67,6 +67,10 @@ WORDS: Final = {
         "Another AMQP client published it under a name that is no topic.",
         "Send again to a topic that you name.",
     ),
+    "foreign-envelope": ReasonWords(
+        "Another AMQP client published it under a type of the appliance's own programs.",
+        "Send again to store its bytes as one message, or discard.",
+    ),
     "unstorable": ReasonWords(
         "The database refuses it: a trigger, a constraint or a unique index that someone added.",
         "Mend the cause that the error names, then send again.",

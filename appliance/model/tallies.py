@@ -17,8 +17,9 @@ BOUNDS: Final = (
 #: The reasons of dead letters. Any AMQP client can write our own format, with a reason that it made
 #: up: that one is counted as `other`.
 DEAD_REASONS: Final = frozenset({
-    "undecodable", "conflict", "not-json", "bad-event", "no-signature", "bad-signature", "too-old",
-    "too-new", "bad-form", "schema", "too-large", "empty", "bad-topic", "unstorable",
+    "undecodable", "foreign-envelope", "conflict", "not-json", "bad-event", "no-signature",
+    "bad-signature", "too-old", "too-new", "bad-form", "schema", "too-large", "empty", "bad-topic",
+    "unstorable",
     "broker-expired", "broker-rejected", "broker-delivery-limit", "broker-maxlen", "broker-unknown",
 })  # fmt: skip
 

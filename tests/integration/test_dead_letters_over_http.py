@@ -218,7 +218,7 @@ def test_one_that_would_only_die_again_is_refused_and_stays(appliance, body):
 
 
 def test_one_that_could_not_be_decoded_becomes_a_message_with_its_bytes(appliance):
-    letter = die(appliance, "undecodable", b'["half', type="appliance.lines")
+    letter = die(appliance, "undecodable", b'["half', type="appliance.lines", user_id="appliance")
     assert letter["reason"] == "undecodable"
     assert redrive(appliance, letter).status_code == 202
     assert [row["body"] for row in appliance.wait_rows(1, "undecodable")] == ['["half']
@@ -299,7 +299,7 @@ def test_a_store_that_is_locked_keeps_the_letter_and_says_later(appliance):
 
 def test_without_a_broker_a_letter_stays_and_the_rest_is_answered(stack):
     alone = stack(publish_timeout=1)
-    letter = die(alone, "alone", b"x", type="appliance.lines")
+    letter = die(alone, "alone", b"x", type="appliance.lines", user_id="appliance")
     alone.broker.process.kill()
     wait_until(lambda: alone._status("/readyz") == 503, "it is noticed", 30, alone.logs)
     answer = redrive(alone, letter)

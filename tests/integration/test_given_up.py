@@ -367,7 +367,7 @@ def test_tables_that_take_nothing_hold_every_message_and_are_told(running, chang
 
 def test_a_batch_whose_ids_would_grow_too_long_is_undecodable(running):
     publish(
-        running, "long-ids", b'["a","b"]', type="appliance.lines",
+        running, "long-ids", b'["a","b"]', type="appliance.lines", user_id=base.USER,
         message_id="01890a5d-ac96-774b-bcce-b302ffffffff",
         headers={"received_at": "2026-01-02T03:04:05.678Z", "count": 2, "bytes": 2},
     )  # fmt: skip
@@ -481,6 +481,7 @@ def test_a_message_that_another_client_makes_up_is_one_row_and_holds_nothing_up(
         kind = source.choice(TYPES)
         properties = pika.BasicProperties(
             type=kind,
+            user_id=source.choice([None, base.USER]),
             message_id=message_id,
             headers=odd_headers(source),
             timestamp=source.choice([None, 0, 2**63]),

@@ -603,11 +603,13 @@ POISON = [
     ("BAD TOPIC", "bad-topic", b"x", {}),
     ("\u00e4", "bad-topic", b"x", {}),
     ("", "bad-topic", b"x", {}),
-    ("no-headers", "undecodable", b"x", {"type": "appliance.message"}),
-    ("no-id", "undecodable", b"x", {"type": "appliance.pack", "headers": OUR_HEADERS}),
+    ("no-headers", "undecodable", b"x", {"type": "appliance.message", "user_id": base.USER}),
+    ("no-id", "undecodable", b"x", {
+        "type": "appliance.pack", "headers": OUR_HEADERS, "user_id": base.USER,
+    }),
     *(
         (f"garbage-{kind}-{number}", "undecodable", body, {
-            "type": f"appliance.{kind}",
+            "type": f"appliance.{kind}", "user_id": base.USER,
             "message_id": OUR_ID.format(number + 16 * (kind == "pack")),
             "headers": OUR_HEADERS,
         })
@@ -617,12 +619,13 @@ POISON = [
         )
     ),
     ("count", "undecodable", b"x", {
-        "type": "appliance.message",
+        "type": "appliance.message", "user_id": base.USER,
         "message_id": OUR_ID.format(64),
         "headers": OUR_HEADERS | {"count": 2**62, "bytes": 2**62},
     }),
     ("odd-id", "undecodable", b"x", {
         "type": "appliance.message", "message_id": b"\xff\xfe", "headers": OUR_HEADERS,
+        "user_id": base.USER,
     }),
 ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from harness import Process, wait_until
 from load import amqp, depth, wait_drained
 
 from appliance.broker import base
+from appliance.broker.node import synced
 from appliance.model.wire import Kind
 from appliance.store.sqlite import index_check
 
@@ -251,6 +252,22 @@ def test_new_messages_have_their_request_beside_them_after_an_upgrade(upgraded):
     shown = stack.get(f"/v1/messages/{sent.json()['id']}").json()
     assert shown["content_type"] == "application/json"
     assert shown["meta"]["headers"]["x-github-event"] == "ping"
+
+
+def test_envelopes_that_name_no_user_count_until_the_queue_has_none_of_them_left(upgraded):
+    stack = upgraded.stack
+    mark = stack.data / "broker" / synced.SIGNED
+    assert not mark.exists()
+    for worker in stack.workers:
+        worker.stop()
+        worker.start()
+    assert stack.publish("signed", b"x", Prefer="wait=60").status_code == 201
+    assert mark.exists()
+    headers = {"received_at": "2026-01-02T03:04:05.678Z", "count": 1, "bytes": 1}
+    publish_foreign(stack, "unsigned", b"x", type="appliance.message", headers=headers)
+    letters = "SELECT seq FROM dead_letters WHERE reason = 'foreign-envelope'"
+    ((seq,),) = wait_until(lambda: stack.query(letters), "a letter", 30, stack.logs)
+    assert stack.client.delete(f"/v1/dead-letters/{seq}").status_code == 204
 
 
 def test_backup_of_the_previous_version_is_restored_by_this_one(upgraded):

@@ -257,7 +257,7 @@ def test_envelopes_from_before_there_were_numbers_are_stored(running):
     with amqp(running) as link:
         link.channel().basic_publish(
             base.EXCHANGE, "old", b"x",
-            pika_properties(type="appliance.message", headers=headers,
+            pika_properties(type="appliance.message", headers=headers, user_id=base.USER,
                             message_id="01890a5d-ac96-774b-bcce-b302099a8057"),
         )  # fmt: skip
     running.wait_rows(1, "old")
@@ -274,7 +274,10 @@ def test_a_report_that_is_none_is_a_dead_letter(running):
     with amqp(running) as link:
         for body in (b"", b"x", b'["0123456789abcdef",1,0,[]]'):
             link.channel().basic_publish(
-                base.EXCHANGE, "odd-report", body, pika_properties(type="appliance.report")
+                base.EXCHANGE,
+                "odd-report",
+                body,
+                pika_properties(type="appliance.report", user_id=base.USER),
             )
     wait_until(
         lambda: len(running.query("SELECT * FROM dead_letters WHERE topic = 'odd-report'")) == 3,

@@ -26,7 +26,7 @@ import pika.exceptions
 import pika.frame
 from clockwork import Clock
 
-from appliance.broker.base import EXCHANGE
+from appliance.broker.base import EXCHANGE, USER
 
 #: Seconds for which a crash forgets a new quorum queue.
 NAME_IN_MEMORY = 0.5
@@ -307,7 +307,7 @@ class Connection:
         self._on_blocked: list[Callable[..., Any]] = []
         self._on_unblocked: list[Callable[..., Any]] = []
         self.channels: list[Channel] = []
-        self.params = SimpleNamespace(frame_max=131072)
+        self.params = SimpleNamespace(frame_max=131072, credentials=SimpleNamespace(username=USER))
         self.is_closed = False
         self.is_closing = False
         self.publishes = False

@@ -12,7 +12,14 @@ from appliance.model.ledger import LedgerEntry
 from appliance.model.meta import is_sound
 from appliance.model.wire import Envelope, Kind
 
-READER = EnvelopeReader(100)
+US = "appliance"
+
+
+def is_ours(properties):
+    return properties.user_id == US
+
+
+READER = EnvelopeReader(100, is_ours)
 OURS = {"received_at": "2026-11-21T01:25:21.132Z", "count": 1, "bytes": 4, "ledger": "an entry"}
 
 
@@ -23,7 +30,7 @@ def read(topic="orders", body=b"body", **properties):
 def test_an_envelope_of_ours_keeps_its_id_its_time_and_its_ledger_entry():
     kind = Kind.MESSAGE.value
     message_id = ids.IdSource().new()
-    content = read(type=kind, message_id=message_id, headers=OURS)
+    content = read(type=kind, message_id=message_id, headers=OURS, user_id=US)
     assert content == Envelope(
         "orders", Kind.MESSAGE, message_id, OURS["received_at"], 1, 4, b"body", "an entry"
     )
@@ -43,19 +50,40 @@ def test_an_envelope_of_ours_keeps_its_id_its_time_and_its_ledger_entry():
 )
 def test_an_envelope_with_properties_that_are_not_ours_is_a_dead_letter(headers):
     message_id = ids.IdSource().new()
-    content = read(type=Kind.MESSAGE.value, message_id=message_id, headers=OURS | headers)
+    content = read(
+        type=Kind.MESSAGE.value, message_id=message_id, headers=OURS | headers, user_id=US
+    )
     assert isinstance(content, DeadLetter)
     assert (content.reason, content.body, content.ledger) == ("undecodable", b"body", "an entry")
 
 
 def test_an_envelope_that_says_when_it_is_due_is_a_delayed_one_and_dies_as_any_other():
     message_id, due_at = ids.IdSource().new(), "2099-01-01T00:00:00.000Z"
-    properties = {"type": Kind.MESSAGE.value, "message_id": message_id}
+    properties = {"type": Kind.MESSAGE.value, "message_id": message_id, "user_id": US}
     content = read(headers=OURS | {"due_at": due_at}, **properties)
     assert isinstance(content, DelayedEnvelope)
     assert (content.envelope.due_at, content.ledger) == (due_at, "an entry")
     died = given_up(content, pika.BasicProperties(headers={}))
     assert died == DeadEnvelope(content.envelope, "broker-unknown", died.error)
+
+
+@pytest.mark.parametrize("user", [None, "billing", b"\xff"])
+@pytest.mark.parametrize("kind", [*(each.value for each in Kind), contents.REPORT, contents.MARK])
+def test_envelope_report_or_mark_of_another_user_is_a_dead_letter_that_says_so(kind, user):
+    message_id = ids.IdSource().new()
+    content = read(type=kind, message_id=message_id, headers=OURS, user_id=user)
+    assert isinstance(content, DeadLetter)
+    assert (content.reason, content.body) == ("foreign-envelope", b"body")
+    assert content.ledger == ""
+    assert content.id != message_id  # an id of theirs can't take the place of ours
+    assert content.received_at != OURS["received_at"]
+    assert {None: "names no user", "billing": "the user billing"}.get(user, "xff") in content.error
+    assert "verified" not in json.loads(content.meta)
+
+
+def test_another_clients_letter_has_no_ledger_entry():
+    content = read(body=b"", headers={"ledger": '["0123456789abcdef",1,0,[]]'})
+    assert (content.reason, content.ledger) == ("empty", "")
 
 
 def test_another_clients_message_has_the_same_id_for_the_same_key_and_topic():
@@ -87,10 +115,10 @@ def test_a_routing_key_that_is_not_utf_8_is_a_dead_letter_that_shows_its_bytes()
 
 def test_a_ledger_report_is_read_and_any_other_text_in_its_place_is_a_dead_letter():
     text = LedgerEntry("0123456789abcdef", None, 7, []).encode().encode()
-    assert read(body=text, type=contents.REPORT).body == text
+    assert read(body=text, type=contents.REPORT, user_id=US).body == text
     numbered = LedgerEntry("0123456789abcdef", 8, 7, []).encode().encode()
     for body in (numbered, b"x", b""):
-        content = read(body=body, type=contents.REPORT)
+        content = read(body=body, type=contents.REPORT, user_id=US)
         assert isinstance(content, DeadLetter)
         assert content.reason == "undecodable"
 
@@ -112,7 +140,9 @@ def test_a_message_that_breaks_the_reader_is_a_dead_letter_and_not_lost():
 def test_envelope_of_ours_has_its_content_type_and_its_meta(kind, properties, headers):
     headers = OURS | headers | {"meta": '{"via":"http"}'}
     message_id = ids.IdSource().new()
-    content = read(type=kind.value, message_id=message_id, headers=headers, **properties)
+    content = read(
+        type=kind.value, message_id=message_id, headers=headers, user_id=US, **properties
+    )
     assert (content.content_type, content.meta) == ("text/csv", '{"via":"http"}')
 
 
@@ -130,7 +160,7 @@ def test_envelope_of_ours_has_its_content_type_and_its_meta(kind, properties, he
 def test_envelope_with_a_content_type_or_meta_that_is_none_is_a_dead_letter(properties, headers):
     content = read(
         type=Kind.MESSAGE.value, message_id=ids.IdSource().new(), headers=OURS | headers,
-        **properties,
+        user_id=US, **properties,
     )  # fmt: skip
     assert isinstance(content, DeadLetter)
     assert (content.reason, content.body) == ("undecodable", b"body")
@@ -170,7 +200,7 @@ def test_another_clients_properties_are_kept_as_far_as_they_have_room():
     [("Home/Kitchen/temp", "home.kitchen.temp"), ("sensor@42", "sensor_42"), ("orders", "orders")],
 )
 def test_a_routing_key_of_another_system_is_mapped_where_that_is_set(name, topic):
-    reader = EnvelopeReader(100, map_topics=True)
+    reader = EnvelopeReader(100, is_ours, map_topics=True)
     content = reader.read(name, pika.BasicProperties(message_id="k"), b"body")
     assert isinstance(content, Envelope)
     assert content.topic == topic
@@ -182,7 +212,7 @@ def test_a_routing_key_of_another_system_is_mapped_where_that_is_set(name, topic
 def test_a_routing_key_of_255_bytes_beside_full_headers_is_mapped_with_its_name():
     headers = {f"h{n}": "x" * 200 for n in range(100)}
     name = "Home/" + "é" * 90
-    content = EnvelopeReader(100, map_topics=True).read(
+    content = EnvelopeReader(100, is_ours, map_topics=True).read(
         name, pika.BasicProperties(headers=headers), b"body"
     )
     assert content.topic == "home." + "e" * 90

@@ -19,8 +19,9 @@ def read(data):
 
 
 @pytest.mark.parametrize("content_type", [None, "", "text/plain; charset=utf-8", "x" * 255])
+@pytest.mark.parametrize("user", [None, "appliance"])
 @pytest.mark.parametrize("size", [0, 1, 200, 4088, 4089, 100_000])
-def test_pika_reads_what_we_write(size, content_type):
+def test_pika_reads_what_we_write(size, user, content_type):
     body = bytes(n % 251 for n in range(size))
     headers = {
         "received_at": "2026-11-21T01:25:21.132Z",
@@ -29,7 +30,7 @@ def test_pika_reads_what_we_write(size, content_type):
         "ledger": '["é", 1]',
         "CC": ["b.topic", "é"],
     }
-    publishing = FrameWriter(7, 4096, "exchange", "an app")
+    publishing = FrameWriter(7, 4096, "exchange", "an app", user)
     frames = list(publishing.frames("a.topic", "a.kind", "an-id", headers, body, content_type))
     assert all(len(each) <= 4096 for each in frames[1:])
     method, header, *bodies = read(b"".join(frames))
@@ -41,6 +42,6 @@ def test_pika_reads_what_we_write(size, content_type):
     assert header.body_size == size
     assert header.properties == pika.BasicProperties(
         delivery_mode=2, app_id="an app", type="a.kind", message_id="an-id", headers=headers,
-        content_type=content_type,
+        content_type=content_type, user_id=user,
     )  # fmt: skip
     assert b"".join(frame.fragment for frame in bodies) == body

@@ -18,6 +18,8 @@ from appliance.machine import files
 #: it must be.
 DATABASE: Final = "database-is-safe"
 QUEUE: Final = "queue-is-safe"
+#: No mark of safety: the queue holds no envelope of a version that signed none (`broker.trust`).
+SIGNED: Final = "envelopes-are-signed"
 
 
 def sync(folder: Path) -> None:

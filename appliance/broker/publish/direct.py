@@ -42,7 +42,7 @@ async def send(link: Link, kind: str, bodies: Iterable[bytes]) -> None:
                 "",
                 QUEUE,
                 body,
-                pika.BasicProperties(delivery_mode=2, type=kind),
+                pika.BasicProperties(delivery_mode=2, type=kind, user_id=link.signs_as),
                 mandatory=True,
             )
         trouble = await link.wait(done)

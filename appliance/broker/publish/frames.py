@@ -16,10 +16,12 @@ _METHOD, _HEADER, _BODY = 1, 2, 3
 _PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 _MANDATORY: Final = b"\x01"
 #: Class Basic, no weight, the body's bytes; which properties follow: headers, delivery_mode,
-#: message_id, type and app_id, and before them a content_type where there is one.
+#: message_id, type and app_id, before them a content_type and before app_id a user_id, where there
+#: is one.
 _CONTENT: Final = struct.Struct(">HHQH")
 _PROPERTIES: Final = 1 << 13 | 1 << 12 | 1 << 7 | 1 << 5 | 1 << 3
 _CONTENT_TYPE: Final = 1 << 15
+_USER_ID: Final = 1 << 4
 _PERSISTENT: Final = b"\x02"
 _LENGTH: Final = struct.Struct(">L")
 _NUMBER: Final = struct.Struct(">q")
@@ -36,14 +38,22 @@ def _short(text: str) -> bytes:
 class FrameWriter:
     """Writes publishes to one exchange on one channel.
 
-    `frame_max` is the largest frame in bytes, as the connection's two sides agreed.
+    `frame_max` is the largest frame in bytes, as the connection's two sides agreed. `user_id` is
+    the user that signs; None: nobody does.
     """
 
-    def __init__(self, channel: int, frame_max: int, exchange: str, app_id: str) -> None:
+    def __init__(
+        self, channel: int, frame_max: int, exchange: str, app_id: str, user_id: str | None = None
+    ) -> None:
         self._channel = channel
         self._most = frame_max - _HEAD.size - len(_END)
         self._method = _PUBLISH + _short(exchange)
-        self._app_id = _short(app_id)
+        # Both are the same in every message, so they are written once.
+        self._senders = _short(app_id)
+        self._properties = _PROPERTIES
+        if user_id is not None:
+            self._senders = _short(user_id) + self._senders
+            self._properties |= _USER_ID
 
     def frames(
         self,
@@ -56,9 +66,9 @@ class FrameWriter:
     ) -> Iterator[bytes]:
         """Yield the frames of one persistent, mandatory message; the small ones first, joined."""
         table = b"".join(map(_field, headers.items()))
-        properties, media_type = _PROPERTIES, b""
+        properties, media_type = self._properties, b""
         if content_type is not None:
-            properties, media_type = _PROPERTIES | _CONTENT_TYPE, _short(content_type)
+            properties, media_type = properties | _CONTENT_TYPE, _short(content_type)
         yield (
             self._frame(_METHOD, self._method + _short(topic) + _MANDATORY)
             + self._frame(
@@ -72,7 +82,7 @@ class FrameWriter:
                         _PERSISTENT,
                         _short(message_id),
                         _short(kind),
-                        self._app_id,
+                        self._senders,
                     )
                 ),
             )

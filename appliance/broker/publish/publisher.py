@@ -240,7 +240,9 @@ class AmqpPublisher:
         )
         await self._topology.declare(link)
         await link.call(channel.confirm_delivery, self._on_answer(channel))
-        self._frames = FrameWriter(channel.channel_number, link.frame_max, EXCHANGE, _APP_ID)
+        self._frames = FrameWriter(
+            channel.channel_number, link.frame_max, EXCHANGE, _APP_ID, link.signs_as
+        )
         self._channel, self._reason = channel, None
         self._is_opening = False
         self._stall.opened()

@@ -15,6 +15,7 @@ _HEAD: Final = f"{'SEQ':>8}  {'DIED AT':<24}  {'REASON':<22}  {'BYTES':>10}  TOP
 #: Reason, or its beginning -> its meaning and the next step.
 _HINTS: Final = {
     "undecodable": "an envelope could not be read; redrive sends its bytes as one message",
+    "foreign-envelope": "a type that only our own programs may send; redrive sends its bytes",
     "conflict": "an idempotency key came again with another body; redrive stores both",
     "too-large": "over APPLIANCE_MAX_MESSAGE_BYTES; raise it, then redrive",
     "empty": "a message without a body; discard it",

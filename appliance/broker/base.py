@@ -24,6 +24,8 @@ EXCHANGE: Final = "appliance"
 QUEUE: Final = "appliance.store"
 #: An exchange, and the queue bound to it: dead letters of QUEUE, which the broker gave up on.
 DEAD: Final = "appliance.dead"
+#: How the names of queues begin that users of our own node may declare: the user's name follows.
+SUBSCRIBERS: Final = "appliance.sub."
 #: User name on our own node; its password is made at the first start.
 USER: Final = "appliance"
 

@@ -1,4 +1,4 @@
-"""Contents of a delivery: an envelope, a delayed one, a dead letter, a report, a mark ...
+"""Contents of a delivery: an envelope, now or later, a dead letter, a report, a mark.
 
 Each has `body`, `received_at` and `ledger`: the text of the ledger entry that came with it
 (`ledger.read` reads it), empty where there was none.

@@ -9,7 +9,7 @@ import pytest
 
 from appliance import config as settings
 from appliance.broker import base
-from appliance.broker.node import configuration, definitions, start
+from appliance.broker.node import configuration, definitions, start, users
 from appliance.broker.node import release as installed
 from appliance.broker.node.configuration import Limits
 from appliance.broker.node.layout import Layout
@@ -17,6 +17,7 @@ from appliance.config import Address
 from appliance.errors import NodeError
 
 MIB = 2**20
+NOBODY = users.imported([])
 GIB = 2**30
 
 
@@ -49,11 +50,11 @@ def test_a_password_is_hashed_as_rabbitmq_stores_it():
 
 
 def test_the_password_itself_is_not_among_the_definitions():
-    assert "very secret" not in repr(definitions.definitions("very secret", GIB, 1000))
+    assert "very secret" not in repr(definitions.definitions("very secret", GIB, 1000, NOBODY))
 
 
 def test_policies_bound_the_queues_and_let_nothing_that_is_given_up_get_lost():
-    store, dead = definitions.definitions("secret", GIB, 1000)["policies"]
+    store, dead, _ = definitions.definitions("secret", GIB, 1000, NOBODY)["policies"]
     bounds = {"max-length-bytes": GIB, "max-length": 1000, "overflow": "reject-publish"}
     assert store["definition"] == bounds | {
         "dead-letter-exchange": "appliance.dead",
@@ -62,7 +63,7 @@ def test_policies_bound_the_queues_and_let_nothing_that_is_given_up_get_lost():
     assert dead["definition"] == bounds
     patterns = [policy["pattern"] for policy in (store, dead)]
     assert patterns == ["^appliance[.]store$", "^appliance[.]dead$"]
-    assert definitions.definitions("secret", GIB, 1000)["users"][0]["name"] == base.USER
+    assert definitions.definitions("secret", GIB, 1000, NOBODY)["users"][0]["name"] == base.USER
     assert (base.QUEUE, base.DEAD) == ("appliance.store", "appliance.dead")
 
 
@@ -202,7 +203,7 @@ def test_an_upgrade_that_rabbitmq_supports_goes_through(tmp_path, last, now):
 
 def test_secrets_are_readable_by_their_owner_only(tmp_path):
     layout = Layout(tmp_path / "broker")
-    configuration.write_all(layout, "config", definitions.definitions("secret", GIB, 1000))
+    configuration.write_all(layout, "config", definitions.definitions("secret", GIB, 1000, NOBODY))
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode)
         for path in (layout.home, layout.cookie, layout.definitions, layout.config)

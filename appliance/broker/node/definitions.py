@@ -3,9 +3,20 @@
 import base64
 import hashlib
 import secrets
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from appliance.broker.base import DEAD, QUEUE, USER
+from appliance.broker.base import DEAD, QUEUE, SUBSCRIBERS, USER
+
+#: Bounds of a queue of a subscriber's: it holds the newest messages, and a week at most. One that
+#: nobody has used for a week is removed.
+_SUBSCRIBER_QUEUE: Final = {
+    "max-length": 100_000,
+    "max-length-bytes": 32 * 2**20,
+    "overflow": "drop-head",
+    "message-ttl": 7 * 86_400_000,
+    "expires": 7 * 86_400_000,
+}
 
 
 def hash_password(password: str, salt: bytes) -> str:
@@ -13,8 +24,15 @@ def hash_password(password: str, salt: bytes) -> str:
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
-def definitions(password: str, queue_max_bytes: int, queue_max_envelopes: int) -> dict[str, Any]:
+def definitions(
+    password: str,
+    queue_max_bytes: int,
+    queue_max_envelopes: int,
+    others: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, Any]:
     """Return the definitions that the node imports at each start.
+
+    `others` are the users and permissions of others (`node.users`).
 
     The limits of the queue are a policy and not arguments of the queue, because arguments could
     not be changed later.
@@ -31,11 +49,13 @@ def definitions(password: str, queue_max_bytes: int, queue_max_envelopes: int) -
                 "password_hash": hash_password(password, secrets.token_bytes(4)),
                 "hashing_algorithm": "rabbit_password_hashing_sha256",
                 "tags": [],
-            }
+            },
+            *others["users"],
         ],
         "vhosts": [{"name": "/"}],
         "permissions": [
-            {"user": USER, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+            {"user": USER, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+            *others["permissions"],
         ],
         "policies": [
             # A message that is given up stays in its queue until the other queue has it on disk.
@@ -49,6 +69,10 @@ def definitions(password: str, queue_max_bytes: int, queue_max_envelopes: int) -
                 },
             ),
             _policy(f"{USER}-dead", DEAD, bounds),
+            {
+                **_policy(f"{USER}-sub", "", _SUBSCRIBER_QUEUE),
+                "pattern": f"^{SUBSCRIBERS.replace('.', '[.]')}",
+            },
         ],
     }
 

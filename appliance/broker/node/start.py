@@ -27,6 +27,7 @@ from appliance.broker.node import (
     relocated,
     segment_check,
     synced,
+    users,
 )
 from appliance.broker.node.configuration import Limits
 from appliance.broker.node.layout import Layout
@@ -184,7 +185,12 @@ def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Add
         logs=_log_format(config),
     )
     password = credentials.broker_password(config)
-    imported = definitions.definitions(password, config.queue_max_bytes, config.queue_max_envelopes)
+    imported = definitions.definitions(
+        password,
+        config.queue_max_bytes,
+        config.queue_max_envelopes,
+        users.imported(users.read(layout.home)),
+    )
     configuration.write_all(layout, text, imported)
     write_private(layout.version, f"{text_of(release)}\n")
 

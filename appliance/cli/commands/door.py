@@ -1,4 +1,4 @@
-"""`appliance door`: the ways in, over the API."""
+"""`appliance door`: the ways in, over the API, and the users of our own node, on its machine."""
 
 import json
 import textwrap
@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import click
 
+from appliance.broker.node import control, users
 from appliance.cli import options
 from appliance.client import Client
 from appliance.config import Config
+from appliance.errors import InputError
 
 #: Seconds of retrying while the appliance is unreachable or busy.
 _PATIENCE: Final = 10.0
@@ -21,11 +23,12 @@ _REACH: Final = {"machine": "for this machine only", "network": "for the network
 
 @click.group(cls=options.Group)
 def door() -> None:
-    r"""Show the ways in, and the promises of each.
+    r"""Show the ways in, and the promises of each; let AMQP clients in.
 
     \b
-    Example:
+    Examples:
       appliance door list
+      appliance door amqp user create till
     """
 
 
@@ -46,6 +49,98 @@ def list_doors(config: Config, *, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     click.echo("\n\n".join(map(_shown, found["doors"])))
+
+
+@door.group(cls=options.Group)
+def amqp() -> None:
+    r"""Let AMQP clients in, each under a user of its own.
+
+    \b
+    Example:
+      appliance door amqp user create till
+    """
+
+
+@amqp.group(cls=options.Group)
+def user() -> None:
+    r"""Make, list and remove users of the appliance's own broker. On its machine only.
+
+    \b
+    Examples:
+      appliance door amqp user create till
+      appliance door amqp user create reports --subscribe
+      appliance door amqp user list
+      appliance door amqp user remove till
+    """
+
+
+@user.command()
+@click.argument("name")
+@click.option(
+    "--subscribe",
+    "subscribes",
+    is_flag=True,
+    help="It may bind queues of its own, named appliance.sub.NAME. and more, to the exchange, and "
+    "read them; it may not publish. Without this it may publish, and do nothing else.",
+)
+@options.AS_JSON
+@click.pass_obj
+def create(config: Config, /, *, name: str, subscribes: bool, as_json: bool) -> None:
+    r"""Make a user, and print its password, which is shown only now.
+
+    \b
+    Examples:
+      appliance door amqp user create till
+      appliance door amqp user create reports --subscribe
+    """
+    made, password = control.create_user(config, name, subscribes=subscribes)
+    if as_json:
+        click.echo(json.dumps({**_public(made), "password": password}))
+        return
+    click.echo(password)
+    may = f"bind queues appliance.sub.{name}.* to" if subscribes else "publish to"
+    click.echo(f"{name} may {may} the exchange appliance. This password is", err=True)
+    click.echo("a secret, and is shown only now.", err=True)
+
+
+@user.command("list")
+@options.AS_JSON
+@click.pass_obj
+def list_users(config: Config, *, as_json: bool) -> None:
+    r"""List the users, without their passwords.
+
+    \b
+    Example:
+      appliance door amqp user list
+    """
+    found = [_public(each) for each in users.read(config.broker_home)]
+    if as_json:
+        click.echo(json.dumps({"users": found}))
+        return
+    if not found:
+        click.echo("no user; `appliance door amqp user create NAME` makes one", err=True)
+    for each in found:
+        click.echo(f"{each['name']:<40}  {each['may']:<9}  {each['created_at']}")
+
+
+@user.command()
+@click.argument("name")
+@click.pass_obj
+def remove(config: Config, name: str) -> None:
+    r"""Remove a user, and end its connections. Its queues stay until they are unused for a week.
+
+    \b
+    Example:
+      appliance door amqp user remove till
+    """
+    if not control.remove_user(config, name):
+        raise InputError(f"there is no user {name}; `appliance door amqp user list` shows them")
+    click.echo(f"{name} is removed", err=True)
+
+
+def _public(user: users.AmqpUser) -> dict[str, Any]:
+    may = "subscribe" if user.subscribes else "publish"
+    return {"name": user.name, "may": may, "created_at": user.created_at}
 
 
 def _shown(door: dict[str, Any]) -> str:

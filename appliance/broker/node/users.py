@@ -1,0 +1,131 @@
+"""Users of our own node that others publish or subscribe by; a file in the node's folder.
+
+The node imports them at each start, and learns of a new one at once (`control`). A publisher may
+write to the exchange and nothing else: what it publishes is a message, and never one of our own
+envelopes (see `broker.trust`). A subscriber may declare queues below a name of its own and bind
+them to the exchange. It may not write to the exchange: a queue of its own could else send our
+envelopes back there.
+"""
+
+import contextlib
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.broker.base import EXCHANGE, SUBSCRIBERS, USER
+from appliance.broker.node.definitions import hash_password
+from appliance.errors import ExistsError, InputError, LimitError, NodeError
+from appliance.machine import files, locks
+from appliance.model import timestamps
+
+#: Names are part of names of queues, and of regular expressions; so they have no dot.
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_SECRET_BYTES: Final = 24
+_MOST_USERS: Final = 100
+#: Connections and channels of one user.
+_MOST_CONNECTIONS: Final = 50
+_MOST_CHANNELS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class AmqpUser:
+    """A user other than our own; `password_hash` is RabbitMQ's."""
+
+    name: str
+    password_hash: str
+    subscribes: bool
+    created_at: str
+
+
+def read(home: Path) -> list[AmqpUser]:
+    """Return the users, oldest first. Raises NodeError where their file can't be read."""
+    path = _path(home)
+    try:
+        return [AmqpUser(**user) for user in json.loads(path.read_text())]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise NodeError(f"APPLIANCE_DATA: {path} can't be read ({error})") from error
+
+
+def create(home: Path, name: str, *, subscribes: bool) -> tuple[AmqpUser, str]:
+    """Add a user to the file; return it and its password, which nobody keeps.
+
+    Raises InputError for a name that none can have, ExistsError, LimitError, NodeError, OSError.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            "a user's name has 1 to 40 characters of a-z 0-9 _ -, and begins with a-z or 0-9"
+        )
+    password = secrets.token_urlsafe(_SECRET_BYTES)
+    hashed = hash_password(password, secrets.token_bytes(4))
+    made = AmqpUser(name, hashed, subscribes, timestamps.now())
+    with _locked(home):
+        users = read(home)
+        if name in (USER, *(user.name for user in users)):
+            raise ExistsError(f"there is a user {name} already")
+        if len(users) >= _MOST_USERS:
+            raise LimitError(f"there are {_MOST_USERS} users, as many as there can be")
+        _write(home, [*users, made])
+    return made, password
+
+
+def remove(home: Path, name: str) -> bool:
+    """Take a user out of the file; return whether it was there. Raises NodeError, OSError."""
+    with _locked(home):
+        users = read(home)
+        left = [user for user in users if user.name != name]
+        if len(left) < len(users):
+            _write(home, left)
+        return len(left) < len(users)
+
+
+def imported(users: list[AmqpUser]) -> dict[str, list[dict[str, Any]]]:
+    """Return what the node imports of these users."""
+    return {
+        "users": [
+            {
+                "name": user.name,
+                "password_hash": user.password_hash,
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": [],
+                "limits": {
+                    "max-connections": _MOST_CONNECTIONS,
+                    "max-channels": _MOST_CHANNELS,
+                },
+            }
+            for user in users
+        ],
+        "permissions": [{"user": user.name, "vhost": "/", **_rights(user)} for user in users],
+    }
+
+
+def _rights(user: AmqpUser) -> dict[str, str]:
+    """Return the regular expressions of what a user may configure, write to and read."""
+    if not user.subscribes:
+        return {"configure": "^$", "write": f"^{EXCHANGE}$", "read": "^$"}
+    own = f"{SUBSCRIBERS}{user.name}.".replace(".", "[.]")
+    return {"configure": f"^{own}", "write": f"^{own}", "read": f"^({EXCHANGE}$|{own})"}
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    lock = home / "amqp-users.lock"
+    with locks.held(lock, patience=None) as descriptor:
+        files.give_to_owner_of(home, descriptor)
+        yield
+
+
+def _path(home: Path) -> Path:
+    return home / "amqp-users.json"
+
+
+def _write(home: Path, users: list[AmqpUser]) -> None:
+    text = json.dumps([asdict(user) for user in users], indent=1) + "\n"
+    files.write_private(_path(home), text)
+    files.give_to_owner_of(home, _path(home))
+    files.sync(home)

@@ -73,6 +73,10 @@ LEFT_OUT: Final = {
     "schemas.show_schema": "no topic has a schema here",
     "subscriptions.show_subscription": "there is no subscription here",
     "given_up.list_given_up": "there is no subscription here",
+    "endpoints.show_endpoint": "there is no endpoint here",
+    "deliveries.list_deliveries": "there is no endpoint here",
+    "deliveries.list_undelivered": "there is no endpoint here",
+    "console.show_endpoint": "there is no endpoint here",
     "processes.show_log": "logs are the supervisor's, and none runs here",
 }
 #: A part of a route that has a name.

@@ -1,4 +1,4 @@
-"""The options of `appliance endpoint` that say what an endpoint gets and how, each defined once."""
+"""The options of `appliance endpoint` that describe an endpoint, each defined once."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""The courier of one endpoint: takes the next message, tries it, and decides what becomes of it.
+"""The courier of one endpoint: takes the next message, tries it, and decides on its fate.
 
 Whatever becomes of an attempt is gathered, and the engine stores it a moment later together with
 the cursor. So a crash repeats what was under way, and passes nothing over.

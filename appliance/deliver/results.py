@@ -14,9 +14,9 @@ from appliance.store.endpoint_rows import (
     AttemptRow,
     DeliveryOutcome,
     DueRow,
+    EndpointStanding,
     LaneRow,
     Pause,
-    Standing,
 )
 
 #: Seconds after which a cursor is stored that only passed messages by.
@@ -30,7 +30,7 @@ class Results:
         self.pause = ""
         self._id = endpoint
         self._log = log
-        self._standing = Standing(cursor)
+        self._standing = EndpointStanding(cursor)
         self._attempts: list[AttemptRow] = []
         self._due: list[DueRow] = []
         self._done: list[int] = []
@@ -123,7 +123,7 @@ class Results:
         settled = [row.id for row in self._due] + self._done
         self._tell()
         self._attempts, self._due, self._done, self.pause = [], [], [], ""
-        self._standing = Standing(cursor)
+        self._standing = EndpointStanding(cursor)
         self._stored_cursor, self._stored_at = cursor, now
         return settled
 

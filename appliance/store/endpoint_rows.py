@@ -126,7 +126,7 @@ class Pause(NamedTuple):
 
 
 @dataclass(slots=True)
-class Standing:
+class EndpointStanding:
     """How an endpoint stands, as the process that delivers keeps it; counts are added."""
 
     cursor: int
@@ -150,7 +150,7 @@ class DeliveryOutcome:
     """
 
     attempts: list[AttemptRow] = field(default_factory=list)
-    standings: dict[int, Standing] = field(default_factory=dict)
+    standings: dict[int, EndpointStanding] = field(default_factory=dict)
     due: list[DueRow] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
     lanes: list[LaneRow] = field(default_factory=list)

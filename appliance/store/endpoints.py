@@ -1,4 +1,4 @@
-"""The seam of endpoints: what the appliance asks of a database about deliveries.
+"""The seam of endpoints: the part of a database in deliveries.
 
 Like `base`, beside which it stands: every method raises StoreError where the database can't be
 used, unless its docstring says more.

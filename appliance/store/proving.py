@@ -1,4 +1,4 @@
-"""The proof of a backup: what came of restoring it, as every engine of the store returns it."""
+"""The proof of a backup: its outcome, as every engine of the store returns it."""
 
 from dataclasses import dataclass, field
 

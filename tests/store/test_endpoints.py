@@ -20,9 +20,9 @@ from appliance.store.endpoint_rows import (
     DeliveryOutcome,
     DueRow,
     EndpointRow,
+    EndpointStanding,
     LaneRow,
     Pause,
-    Standing,
 )
 from appliance.store.filters import MessageFilter
 from appliance.store.rows import Span
@@ -85,7 +85,9 @@ def test_an_endpoint_begins_now_unless_it_is_told_where(store, writer):
 
 
 def test_an_endpoint_that_is_changed_is_tried_at_once(store, made):
-    store.deliveries.store(DeliveryOutcome(standings={made.id: Standing(0, 7, 5.0, 9.0, "down")}))
+    store.deliveries.store(
+        DeliveryOutcome(standings={made.id: EndpointStanding(0, 7, 5.0, 9.0, "down")})
+    )
     assert store.endpoints.find("shop").trouble == "down"
     row = replace(made, url="https://other.example/", topics=("*",), where=())
     changed = store.endpoints.update(row, {"x-other": "o"}, DEED)
@@ -147,11 +149,11 @@ def test_an_outcome_is_stored_and_counted(store, made):
     outgoing.store(
         DeliveryOutcome(
             attempts=[attempt(made, 1), attempt(made, 2, "answered 500")],
-            standings={made.id: Standing(2, 1, delivered=1, failed=1, delivered_at=AT)},
+            standings={made.id: EndpointStanding(2, 1, delivered=1, failed=1, delivered_at=AT)},
             due=[due(made, 2)],
         )
     )
-    outgoing.store(DeliveryOutcome(standings={made.id: Standing(3, delivered=1)}))
+    outgoing.store(DeliveryOutcome(standings={made.id: EndpointStanding(3, delivered=1)}))
     row = store.endpoints.find("shop")
     assert (row.cursor, row.failures, row.delivered, row.failed) == (3, 0, 2, 1)
     assert row.delivered_at == AT
@@ -233,7 +235,7 @@ def test_messages_deleted_before_their_turn_are_counted(store, writer, made):
     store.endpoints.create(ahead, ["whsec_a"], {}, 9, DEED)
     for topic in ("orders.eu", "other"):
         writer.store([one(topic=topic) for _ in range(4)])
-    store.deliveries.store(DeliveryOutcome(standings={made.id: Standing(1)}))
+    store.deliveries.store(DeliveryOutcome(standings={made.id: EndpointStanding(1)}))
     for number, topic in enumerate(("orders.eu", "other")):
         row = DeletionRow(
             f"d{number}", QUEUED, Selection(topic=topic), timestamps.now(), DEED.by, 0, 0, 0, None

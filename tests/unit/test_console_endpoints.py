@@ -10,7 +10,7 @@ from store_contents import one
 from appliance import config as configuration
 from appliance.auth.signatures import standard
 from appliance.store.access_rows import Actor
-from appliance.store.endpoint_rows import DeliveryOutcome, LaneRow, Standing
+from appliance.store.endpoint_rows import DeliveryOutcome, EndpointStanding, LaneRow
 from appliance.store.rows import Span
 
 PAGE = "/console/endpoints"
@@ -132,7 +132,7 @@ def test_an_endpoint_is_paused_resumed_rotated_and_removed(client):
 
 def test_how_an_endpoint_stands_is_shown_and_what_it_answers_is_text(client):
     number = made(client)
-    standing = Standing(
+    standing = EndpointStanding(
         cursor=0, failures=7, broken_at=1e9, retry_at=2e9, trouble=HOSTILE, delivered=1234
     )
     bad = attempt(number, error=HOSTILE, answer=HOSTILE, status=500, topic=HOSTILE)

@@ -14,7 +14,7 @@ from appliance.cli.commands.endpoint import endpoint
 from appliance.cli.text import endpoint_text
 from appliance.cli.text.words import printable
 from appliance.store import open_store
-from appliance.store.endpoint_rows import DeliveryOutcome, Standing
+from appliance.store.endpoint_rows import DeliveryOutcome, EndpointStanding
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_attempts_and_undelivered_messages_are_listed_redriven_and_discarded(run
     number = store.deliveries.outfits()[0].row.id
     bad = attempt(number, 1, "answered 500", status=500, answer="<b>no</b>\n at all")
     rows = [due(number, state, seq) for seq, state in enumerate(["given-up"] * 3 + ["waiting"], 1)]
-    standing = Standing(
+    standing = EndpointStanding(
         cursor=0, failures=5, broken_at=1e9, retry_at=2e9, trouble="answered 500", given_up=3
     )
     store.deliveries.store(

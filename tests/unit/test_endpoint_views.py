@@ -15,7 +15,7 @@ from appliance.api.app import create_app
 from appliance.auth.principal import ADMINISTRATOR
 from appliance.auth.signatures import standard
 from appliance.store import open_store
-from appliance.store.endpoint_rows import DeliveryOutcome, LaneRow, Standing
+from appliance.store.endpoint_rows import DeliveryOutcome, EndpointStanding, LaneRow
 from appliance.store.sqlite.database import sqlite3
 
 
@@ -293,7 +293,7 @@ def test_the_state_of_an_endpoint_tells_of_breaker_and_backlog(ask, services, de
     put(services, b"a", b"b")
     make(ask, **{"from": "beginning"})
     (outfit,) = deliveries.outfits()
-    standing = Standing(
+    standing = EndpointStanding(
         cursor=1, failures=7, broken_at=1e9, retry_at=2e9, trouble="no answer", delivered=5,
         failed=9, given_up=1, delivered_at=NOW,
     )  # fmt: skip

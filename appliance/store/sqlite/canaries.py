@@ -1,4 +1,4 @@
-"""Removes canaries: the appliance's own messages, sent to see that what is sent becomes a row."""
+"""Removes canaries: the appliance's own messages, sent to see that messages become rows."""
 
 import json
 from pathlib import Path

@@ -23,9 +23,9 @@ from appliance.store.endpoint_rows import (
     AttemptRow,
     DeliveryOutcome,
     DueRow,
+    EndpointStanding,
     LaneRow,
     Outfit,
-    Standing,
 )
 from appliance.store.filters import MessageFilter
 from appliance.store.paging import take
@@ -238,7 +238,7 @@ class SqliteDeliveries:
             raise store_error(error, self._path) from error
 
 
-def _standing(number: int, standing: Standing) -> tuple[Any, ...]:
+def _standing(number: int, standing: EndpointStanding) -> tuple[Any, ...]:
     s = standing
     return (
         s.cursor, s.failures, s.broken_at, s.retry_at, s.trouble, s.delivered, s.failed,

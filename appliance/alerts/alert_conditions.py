@@ -32,11 +32,14 @@ HEARTBEAT: Final = "heartbeat"
 BROKER: Final = "broker"
 BACKUP: Final = "backup"
 CANARY: Final = "canary"
-KINDS: Final = (SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP, CANARY)
+ENDPOINT: Final = "endpoint"
+KINDS: Final = (SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP, CANARY, ENDPOINT)
 
 #: Seconds that a message may wait in the queue, or in a worker's hand.
 _LAG_SECONDS: Final = 300.0
 _HOLDING_SECONDS: Final = 60.0
+#: Seconds for which an endpoint may take no messages: most restarts take less.
+_FAILING_SECONDS: Final = 600.0
 #: Seconds without a sign of life; a process that is restarted is away for less.
 _SILENT_PROCESS_SECONDS: Final = 30.0
 #: Seconds without a new dead letter after which the alert is over.
@@ -133,6 +136,10 @@ class AlertConditions:
         if holding > _HOLDING_SECONDS:
             text = f"a worker has tried to store for {span_words(holding)}"
             yield AlertCondition(LAG, "store", text)
+        failing = totals.gauges.get("endpoint_failing_age_seconds", 0.0)
+        if failing > _FAILING_SECONDS:
+            text = f"an endpoint has taken no messages for {span_words(failing)}"
+            yield AlertCondition(ENDPOINT, "", f"{text}: appliance endpoint list")
         yield from self._dead_letters(totals)
 
     def _dead_letters(self, totals: BoardTotals) -> Iterator[AlertCondition]:

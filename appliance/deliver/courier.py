@@ -79,6 +79,16 @@ class Courier:
         return self._stock.bytes
 
     @property
+    def cursor(self) -> int:
+        """The place up to which all messages are dealt with."""
+        return self._stock.window.cursor
+
+    @property
+    def broken_at(self) -> float | None:
+        """Unix time since which messages wait because attempts failed; None: they don't."""
+        return self._breaker.broken_at
+
+    @property
     def is_gone(self) -> bool:
         """Whether it was told to leave and has nothing under way."""
         return self._is_leaving and not self._under_way and self._running.done()

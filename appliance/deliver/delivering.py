@@ -56,12 +56,15 @@ def _deliver(config: Config, store: Deliveries, pulse: Pulse) -> None:
     import uvloop  # noqa: PLC0415
 
     from appliance.deliver.delivery_engine import DeliveryEngine  # noqa: PLC0415
+    from appliance.metrics import board  # noqa: PLC0415
 
     async def deliver() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await DeliveryEngine(config, store, pulse).run(stop)
+        engine = DeliveryEngine(config, store, pulse)
+        with board.shown(config, "deliver", engine.shown.numbers):
+            await engine.run(stop)
 
     uvloop.run(deliver())

@@ -19,6 +19,7 @@ import structlog
 
 from appliance.config import Config
 from appliance.deliver.courier import Courier
+from appliance.deliver.delivery_numbers import DeliveryNumbers
 from appliance.deliver.delivery_plan import is_same, plan
 from appliance.deliver.http_client import HttpClient
 from appliance.deliver.stock import CourierBegin
@@ -63,6 +64,7 @@ class DeliveryEngine:
         self.end = 0
         #: no courier begins anything while what came of earlier attempts can't be stored
         self.is_held = False
+        self.shown = DeliveryNumbers()
         self._config = config
         self._store = store
         self._pulse = pulse
@@ -114,6 +116,11 @@ class DeliveryEngine:
                 beat_at = now + BEAT_SECONDS / 2
                 self._pulse.beat()
                 self._pulse.status(f"{len(self._couriers)} endpoints")
+                couriers = self._couriers.items()
+                self.shown.look(
+                    {number: max(0, self.end - each.cursor) for number, each in couriers},
+                    [at for _, each in couriers if (at := each.broken_at) is not None],
+                )
             await _wait(stop, _BUSY_LOOK if now < self._busy_until else _IDLE_LOOK)
         self._pulse.stopping()
         await self._stop()
@@ -217,6 +224,7 @@ class DeliveryEngine:
             self.is_held = True
             raise
         self._outcome, self.is_held = None, False
+        self.shown.add(outcome.standings.values())
         for courier, ids in self._settled:
             courier.is_stored(ids)
         self._settled = []

@@ -77,6 +77,15 @@ FAMILIES: Final = (
     _gauge("canary_duration_seconds", "How long that took, from the public address to the row"),
     _counter("canary_failed_total", "Canaries that did not become a row in time"),
     _gauge("alert_active", "1 while an alert of the appliance's own is raised", "alert", "subject"),
+    # --- out
+    _counter(
+        "deliveries_total", "Messages delivered, given up or gone; attempts failed", "outcome"
+    ),
+    _gauge("endpoints_active", "Endpoints that are not paused"),
+    _gauge("endpoints_failing", "Those of them whose messages wait because attempts failed"),
+    _gauge("endpoint_failing_age_seconds", "For how long the one of them has that is longest so"),
+    _gauge("delivery_lag_messages", "Messages stored behind the place of the slowest endpoint"),
+    _gauge("delivery_lag_seconds", "Since when an endpoint has not been up to date, the longest"),
     # --- below
     _gauge("disk_free_bytes", "Free space", "disk"),
     _gauge("disk_size_bytes", "Size of the disk", "disk"),

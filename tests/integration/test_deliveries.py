@@ -22,6 +22,7 @@ from store_contents import IDS, many, one
 
 from appliance import config as configuration
 from appliance.auth.signatures import standard
+from appliance.metrics import board
 from appliance.model import timestamps
 from appliance.model.wire import single
 from appliance.store import open_store
@@ -49,6 +50,7 @@ class Out:
         config = configuration.load(
             {name: value for name, value in self.env.items() if name.startswith("APPLIANCE")}
         )
+        self.config = config
         self.store = open_store(config)
         self.store.migrate()
         self.writer = self.store.open_writer()
@@ -194,8 +196,15 @@ def test_a_message_without_time_left_is_given_up_and_redriven(out):
         status[0] = 204
         assert out.store.endpoints.redrive("shop", [row.id], DEED) == 1
         assert out.settled().delivered == 1
+        found = wait_until(lambda: _metrics(out)("delivered") and _metrics(out), "it is counted")
+        assert (found("failed"), found("given-up"), found("gone")) == (1, 1, 0)
     assert out.due() == []
     assert len(receiver.journal) == 2
+
+
+def _metrics(out):
+    totals = board.totals(out.config)
+    return lambda outcome: totals.counters.get(f"deliveries_total:{outcome}")
 
 
 def test_a_broken_endpoint_is_tried_with_one_message_at_a_time(out):

@@ -204,6 +204,22 @@ def test_lag_and_dead_letters_are_seen_on_the_board(watch, make):
     assert told(one)[-1] == ("dead-letters", "", "over")
 
 
+def test_an_endpoint_that_fails_for_long_raises_an_alert(watch, make):
+    one, gauges = watch(), {"endpoint_failing_age_seconds": 599.0}
+    with board.shown(make(), "deliver", lambda: Numbers(gauges=dict(gauges))):
+        one.look(time.time())
+        assert told(one) == []
+        gauges["endpoint_failing_age_seconds"] = 721.0
+        wait_until(lambda: board.totals(make()).gauges == gauges, "the board shows it")
+        one.look(time.time())
+        assert told(one) == [("endpoint", "", "raised")]
+        assert one.sent[0].alert.text == (
+            "an endpoint has taken no messages for 12 min: appliance endpoint list"
+        )
+    one.look(time.time())
+    assert told(one)[1:] == [("endpoint", "", "over")]
+
+
 def test_quarantined_letters_which_strangers_can_make_raise_nothing(watch, make):
     one = watch()
     for number in (1, 2, 3):

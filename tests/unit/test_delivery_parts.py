@@ -6,6 +6,7 @@ from math import inf
 import pytest
 
 from appliance.deliver.breaker import THRESHOLD, Breaker
+from appliance.deliver.delivery_numbers import DeliveryNumbers
 from appliance.deliver.delivery_request import RequestMaker
 from appliance.deliver.jobs import JobWindow
 from appliance.deliver.lanes import Lanes
@@ -18,7 +19,7 @@ from appliance.model.endpoint_settings import (
     endpoint_topics,
     own_headers,
 )
-from appliance.store.endpoint_rows import LaneRow
+from appliance.store.endpoint_rows import LaneRow, Standing
 from appliance.store.rows import StoredMessage
 
 
@@ -205,3 +206,24 @@ def test_a_request_is_one_whatever_another_program_wrote_into_the_row():
     ]  # fmt: skip
     for meta in ("no JSON", "[]", '{"headers":3}', '{"headers":null}'):
         assert maker.head(message(1, meta=meta), 5).endswith(b"\r\n\r\n")
+
+
+def test_the_numbers_of_deliveries_are_of_all_endpoints_together(monkeypatch):
+    shown, clock = DeliveryNumbers(), [1000.0]
+    monkeypatch.setattr("appliance.deliver.delivery_numbers.time.time", lambda: clock[0])
+    assert shown.numbers().counters["deliveries_total:given-up"] == 0
+    shown.add([Standing(1, delivered=2, failed=1), Standing(9, delivered=1, given_up=1)])
+    shown.look({1: 0, 2: 5}, [])
+    clock[0] += 10
+    shown.look({1: 3, 2: 7}, [990.0, 1005.0])
+    counters, _, gauges = shown.numbers()
+    assert counters == {
+        "deliveries_total:delivered": 3, "deliveries_total:failed": 1,
+        "deliveries_total:given-up": 1, "deliveries_total:gone": 0,
+    }  # fmt: skip
+    assert gauges == {
+        "endpoints_active": 2, "endpoints_failing": 2, "endpoint_failing_age_seconds": 20.0,
+        "delivery_lag_messages": 7, "delivery_lag_seconds": 10.0,
+    }  # fmt: skip
+    shown.look({}, [])
+    assert set(shown.numbers().gauges.values()) == {0}

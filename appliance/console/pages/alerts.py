@@ -51,6 +51,10 @@ ADVICE: Final = {
         "The newest backup can't be relied on",
         "Make another one on the page of backups; it is proven within a minute. Look at its disk.",
     ),
+    alert_conditions.ENDPOINT: (
+        "An endpoint takes no messages",
+        "Its messages wait, unless retention deletes them. See why; resume it once it is well.",
+    ),
 }
 
 

@@ -46,11 +46,11 @@ def run(config: Config, store: Deliveries, pulse: Pulse) -> None:
         pulse.beat()
         stop.wait(BEAT_SECONDS)
     if not stop.is_set():
-        _deliver(config, store, pulse)
+        _deliver(config, store, pulse, stop)
     pulse.stopping()
 
 
-def _deliver(config: Config, store: Deliveries, pulse: Pulse) -> None:
+def _deliver(config: Config, store: Deliveries, pulse: Pulse, told: threading.Event) -> None:
     import asyncio  # noqa: PLC0415
 
     import uvloop  # noqa: PLC0415
@@ -63,6 +63,8 @@ def _deliver(config: Config, store: Deliveries, pulse: Pulse) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        if told.is_set():  # by a signal that came before these handlers
+            return
         engine = DeliveryEngine(config, store, pulse)
         with board.shown(config, "deliver", engine.shown.numbers):
             await engine.run(stop)

@@ -80,6 +80,7 @@ class Stock:
         self._ready: deque[Job] = deque()  # of due rows, with their messages
         self._in_hand: set[int] = set()  # due rows: read, and not stored again yet
         self._next_due = 0.0  # when to look for due rows
+        self._is_behind = False  # more can be read at once
         self._busy = 0  # due rows that are being tried
         self._bodies = 0  # bytes in hand that are not of the window
 
@@ -90,7 +91,9 @@ class Stock:
 
     @property
     def next_at(self) -> float:
-        """Unix time before which no failed message is due; infinite where only others can tell."""
+        """Unix time before which there is no job; infinite where only others can tell."""
+        if self._is_behind:
+            return 0.0
         return min(inf if self._is_due_full else self._next_due, self.lanes.next_at)
 
     def look_for_due(self) -> None:
@@ -107,7 +110,8 @@ class Stock:
             return None
         self._crowded.works()
         window, desk = self.window, self._desk
-        while not window.has_next and window.read_to < desk.end and len(window) < _MOST_OPEN:
+        self._is_behind = False
+        if not window.has_next and window.read_to < desk.end and len(window) < _MOST_OPEN:
             if not (room := desk.room()) and window.bytes:
                 return None
             part = await desk.ask(
@@ -115,6 +119,8 @@ class Stock:
             )
             rows = [row for row in part.rows if row.topic not in self.lanes]
             window.add([row for row in rows if row.seq not in self._ahead], part.end)
+            # Not all at once: a filter can want few of millions, and rows fall due meanwhile.
+            self._is_behind = window.read_to < desk.end
         return window.take() if window.has_next else None
 
     def let_go(self, job: Job) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from store_contents import one
+from store_contents import many, one
 
 from appliance.errors import ExistsError, LimitError
 from appliance.model import timestamps
@@ -211,6 +211,19 @@ def test_a_part_has_what_is_wanted_and_ends_where_it_looked(store, writer):
     nothing = MessageFilter(topics=("*",), where=(parse_condition("a=1"),))
     assert part(nothing, 0, 8, 9, 10**6) == ([], 8)
     assert [row.seq for row in store.deliveries.messages([7, 99, 2])] == [2, 7]
+
+
+@pytest.mark.parametrize("topics", [("other",), ("o*",), ("*",)])
+def test_a_part_looks_through_so_many_messages_and_no_more(store, writer, topics):
+    """Else a condition that few messages fulfil would hold everything up."""
+    writer.store([many([b'{"n":%d}' % number for number in range(1200)], "other")])
+    rare = MessageFilter(topics=topics, where=(parse_condition("n=1100"),))
+    ends, found = [0], []
+    while ends[-1] < 1200:
+        rows, end = store.deliveries.part(rare, ends[-1], 1200, 9, 10**6)
+        ends.append(end)
+        found += [row.seq for row in rows]
+    assert (ends, found) == ([0, 500, 1000, 1200], [1101])
 
 
 def test_attempts_are_bounded_in_number_and_age(store, made):

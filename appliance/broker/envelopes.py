@@ -71,14 +71,7 @@ class EnvelopeReader:
             if properties.type not in _OUR_TYPES:
                 return self._foreign(topic, properties, body, redelivered)
             is_ours = self._is_ours(properties)
-            if not is_ours:
-                _refuse(properties)
-            if properties.type == REPORT:
-                return _report(body)
-            if properties.type == MARK:
-                return _mark(body)
-            envelope = _ours(topic, _KINDS[properties.type], properties, body)
-            return envelope if envelope.due_at is None else DelayedEnvelope(envelope)
+            return _content(topic, properties, body, is_ours=is_ours)
         except (EnvelopeError, TopicError) as error:
             reason = error.reason if isinstance(error, EnvelopeError) else "bad-topic"
             name, text = _text(properties.message_id), str(error)
@@ -120,6 +113,25 @@ class EnvelopeReader:
         if _FOREIGN_KEY.fullmatch(key):
             return key_prefix(topic, key) + "00000000"
         return self._ids.new()
+
+
+def _content(topic: str, properties: Any, body: bytes, *, is_ours: bool) -> Content:
+    """Read a message of one of our types. Raises EnvelopeError where it is not ours.
+
+    One that can't be read dies for the same reason whoever sent it, so that it is one letter if it
+    comes again after another judgement of whose it is.
+    """
+    content: Content
+    if properties.type == REPORT:
+        content = _report(body)
+    elif properties.type == MARK:
+        content = _mark(body)
+    else:
+        envelope = _ours(topic, _KINDS[properties.type], properties, body)
+        content = envelope if envelope.due_at is None else DelayedEnvelope(envelope)
+    if not is_ours:
+        _refuse(properties)
+    return content
 
 
 def _refuse(properties: Any) -> NoReturn:

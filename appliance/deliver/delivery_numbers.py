@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from appliance.metrics.board import Numbers
-from appliance.store.endpoint_rows import Standing
+from appliance.store.endpoint_rows import EndpointStanding
 
 #: Outcomes, by the member of a standing; each is there from the start.
 _OUTCOMES: Final = {
@@ -24,7 +24,7 @@ class DeliveryNumbers:
         self._gauges: dict[str, float] = {}
         self._up_to_date: dict[int, float] = {}
 
-    def add(self, standings: Iterable[Standing]) -> None:
+    def add(self, standings: Iterable[EndpointStanding]) -> None:
         """Add the counts of outcomes that were stored."""
         for standing in standings:
             for outcome, member in _OUTCOMES.items():

@@ -72,7 +72,8 @@ def test_envelopes_and_reports_of_another_user_are_dead_letters_and_no_ledger_en
     topic = f"forged-{user or 'unsigned'}"
     before = running.query("SELECT * FROM sources")
     for number, kind in enumerate(kinds):
-        body = b'["0123456789abcdef",null,9,[]]' if kind == REPORT else b"body"
+        report, mark = b'["0123456789abcdef",null,9,[]]', ID.format(0).encode()
+        body = {REPORT: report, MARK: mark}.get(kind, b"body")
         publish(
             running, topic, body, type=kind, user_id=user, headers=HEADERS,
             message_id=ID.format(number),

@@ -9,6 +9,7 @@ from appliance.errors import ExistsError, LimitError
 from appliance.model import timestamps
 from appliance.model.conditions import parse_condition
 from appliance.model.contents import DeletionMark
+from appliance.model.topics import CANARY_TOPIC
 from appliance.store.access_rows import Actor, Deed
 from appliance.store.deletion_rows import QUEUED, DeletionRow, Selection
 from appliance.store.endpoint_rows import (
@@ -211,6 +212,16 @@ def test_a_part_has_what_is_wanted_and_ends_where_it_looked(store, writer):
     nothing = MessageFilter(topics=("*",), where=(parse_condition("a=1"),))
     assert part(nothing, 0, 8, 9, 10**6) == ([], 8)
     assert [row.seq for row in store.deliveries.messages([7, 99, 2])] == [2, 7]
+
+
+def test_canaries_go_to_who_asks_for_their_topic(store, writer):
+    writer.store([one(topic=CANARY_TOPIC), one(topic="orders")])
+    part = store.deliveries.part
+    for topics in (("*",), ("a*", "o*")):
+        rows = part(MessageFilter(topics=topics), 0, 2, 9, 10**6).rows
+        assert [row.seq for row in rows] == [2]
+    rows = part(MessageFilter(topics=(CANARY_TOPIC,)), 0, 2, 9, 10**6).rows
+    assert [row.seq for row in rows] == [1]
 
 
 @pytest.mark.parametrize("topics", [("other",), ("o*",), ("*",)])

@@ -19,7 +19,7 @@ from appliance.model.endpoint_settings import (
     endpoint_topics,
     own_headers,
 )
-from appliance.store.endpoint_rows import LaneRow, Standing
+from appliance.store.endpoint_rows import EndpointStanding, LaneRow
 from appliance.store.rows import StoredMessage
 
 
@@ -212,7 +212,9 @@ def test_the_numbers_of_deliveries_are_of_all_endpoints_together(monkeypatch):
     shown, clock = DeliveryNumbers(), [1000.0]
     monkeypatch.setattr("appliance.deliver.delivery_numbers.time.time", lambda: clock[0])
     assert shown.numbers().counters["deliveries_total:given-up"] == 0
-    shown.add([Standing(1, delivered=2, failed=1), Standing(9, delivered=1, given_up=1)])
+    shown.add(
+        [EndpointStanding(1, delivered=2, failed=1), EndpointStanding(9, delivered=1, given_up=1)]
+    )
     shown.look({1: 0, 2: 5}, [])
     clock[0] += 10
     shown.look({1: 3, 2: 7}, [990.0, 1005.0])

@@ -71,14 +71,24 @@ def test_an_envelope_that_says_when_it_is_due_is_a_delayed_one_and_dies_as_any_o
 @pytest.mark.parametrize("kind", [*(each.value for each in Kind), contents.REPORT, contents.MARK])
 def test_envelope_report_or_mark_of_another_user_is_a_dead_letter_that_says_so(kind, user):
     message_id = ids.IdSource().new()
-    content = read(type=kind, message_id=message_id, headers=OURS, user_id=user)
+    report = LedgerEntry("0123456789abcdef", None, 7, []).encode().encode()
+    body = {contents.REPORT: report, contents.MARK: message_id.encode()}.get(kind, b"body")
+    content = read(body=body, type=kind, message_id=message_id, headers=OURS, user_id=user)
     assert isinstance(content, DeadLetter)
-    assert (content.reason, content.body) == ("foreign-envelope", b"body")
+    assert (content.reason, content.body) == ("foreign-envelope", body)
     assert content.ledger == ""
     assert content.id != message_id  # an id of theirs can't take the place of ours
     assert content.received_at != OURS["received_at"]
     assert {None: "names no user", "billing": "the user billing"}.get(user, "xff") in content.error
     assert "verified" not in json.loads(content.meta)
+
+
+def test_envelope_that_cannot_be_read_dies_for_the_same_reason_whoever_sent_it():
+    headers = OURS | {"count": 0}
+    theirs = read(type=Kind.PACK.value, message_id="k", headers=headers)
+    ours = read(type=Kind.PACK.value, message_id="k", headers=headers, user_id=US)
+    assert (theirs.id, theirs.reason) == (ours.id, ours.reason) == (ours.id, "undecodable")
+    assert (theirs.ledger, ours.ledger) == ("", "an entry")
 
 
 def test_another_clients_letter_has_no_ledger_entry():

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.model.topics import CANARY_TOPIC
 from appliance.store.endpoint_rows import (
     ACTIVE,
     AttemptRow,
@@ -135,6 +136,8 @@ class SqliteDeliveries:
                     first = connection.execute(query, (after,)).fetchone()[0]
                     after = upto if first is None else max(after, min(first - 1, upto))
                 upto = min(upto, after + most)
+                where.append("topic <> :canary")  # who wants those asks for their topic
+                values["canary"] = CANARY_TOPIC
                 if wanted.topics != ("*",):
                     where.append(where_sql.TOPIC)
                     values |= where_sql.topic_values(wanted)

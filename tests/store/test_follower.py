@@ -184,7 +184,7 @@ class Busy:
     def _write(self, name):
         """Store batches, repeated messages and dead letters, as a worker does."""
         writer = self._store.open_writer()
-        while not self._stop.is_set():
+        while not self._stop.wait(0.001):  # a pause, as a worker's: SQLite's lock has no queue
             same = one(b"same", topic=name)
             writer.store([many([b"x", b"y"], topic=name), same, same, letter()])
         writer.close()

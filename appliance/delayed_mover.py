@@ -48,8 +48,14 @@ class DelayedMover:
         self._awake.set()
 
     def run(self) -> None:
-        """Look and move until `stop`."""
+        """Look and move until `stop`; then nothing of the database is open any more."""
         self._awake.wait()
+        try:
+            self._look_and_move()
+        finally:
+            self._delayed.look_away()
+
+    def _look_and_move(self) -> None:
         delay = _BACKOFF_FIRST
         while not self._stopping.is_set():
             try:

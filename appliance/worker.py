@@ -138,6 +138,9 @@ class Worker:
         self._stopping.set()
         self._deleter.stop()
         self._mover.stop()
+        # The last to close the database empties its log into it, which a connection that only reads
+        # can't: so the mover's is closed before the writer's.
+        await asyncio.wait({moving}, timeout=_DRAIN)
         self._deliveries.put(None)
         done, _ = await asyncio.wait({storing}, timeout=_DRAIN)
         await self._consumer.stop()
@@ -145,7 +148,7 @@ class Worker:
         await asyncio.gather(consuming, return_exceptions=True)
         stopped.cancel()
         living.cancel()
-        await asyncio.wait({deleting, moving}, timeout=_DRAIN)
+        await asyncio.wait({deleting}, timeout=_DRAIN)
         for task in done:
             task.result()
 

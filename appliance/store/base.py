@@ -479,6 +479,9 @@ class Delayed(Protocol):
     def is_any_due(self, at: str) -> bool:
         """Whether there is something to do at the time `at`."""
 
+    def look_away(self) -> None:
+        """Give up what `is_any_due` keeps open."""
+
     def page(
         self, after: tuple[str, int], limit: int, patterns: Sequence[str] | None = None
     ) -> list[DelayedRow]:

@@ -18,7 +18,10 @@ from appliance.store.sqlite.migrations import new_database
 
 SECRET = "the-secret-with-which-senders-sign"
 BY = Actor("a-name-in-the-audit-trail", "192.0.2.1")
-DENIED = ["audit", "inbox_secrets", "inbox_signing_secrets", "inboxes", "sessions", "tokens"]
+DENIED = [
+    "audit", "endpoint_secrets", "endpoints", "inbox_secrets", "inbox_signing_secrets", "inboxes",
+    "sessions", "tokens",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

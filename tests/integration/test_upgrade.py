@@ -17,6 +17,7 @@ from load import amqp, depth, wait_drained
 
 from appliance.broker import base
 from appliance.broker.node import synced
+from appliance.model.ids import IdSource
 from appliance.model.wire import Kind
 from appliance.store.sqlite import index_check
 
@@ -264,7 +265,10 @@ def test_envelopes_that_name_no_user_count_until_the_queue_has_none_of_them_left
     assert stack.publish("signed", b"x", Prefer="wait=60").status_code == 201
     assert mark.exists()
     headers = {"received_at": "2026-01-02T03:04:05.678Z", "count": 1, "bytes": 1}
-    publish_foreign(stack, "unsigned", b"x", type="appliance.message", headers=headers)
+    publish_foreign(
+        stack, "unsigned", b"x", type="appliance.message", message_id=IdSource().new(),
+        headers=headers,
+    )  # fmt: skip
     letters = "SELECT seq FROM dead_letters WHERE reason = 'foreign-envelope'"
     ((seq,),) = wait_until(lambda: stack.query(letters), "a letter", 30, stack.logs)
     assert stack.client.delete(f"/v1/dead-letters/{seq}").status_code == 204

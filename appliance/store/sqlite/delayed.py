@@ -7,6 +7,8 @@ from typing import Final
 from appliance.store.access_rows import Deed
 from appliance.store.delayed_rows import DelayedRow
 from appliance.store.sqlite import audit_table, delayed_table
+from appliance.store.sqlite.connections import ThreadConnections
+from appliance.store.sqlite.database import sqlite3, store_error
 from appliance.store.sqlite.reader import MATCHES, SqliteReader, pattern_text
 from appliance.store.sqlite.short_write import writing
 
@@ -21,12 +23,21 @@ class SqliteDelayed:
     def __init__(self, path: Path, reader: SqliteReader) -> None:
         self._path = path
         self._reader = reader
+        self._looks = ThreadConnections(path)
 
     def is_any_due(self, at: str) -> bool:
         """Whether a message is due at `at`, or a cancelled one is to go."""
-        with self._reader.reading() as connection:
+        connection = self._looks.get()
+        try:
             row = connection.execute("SELECT min(due_at) FROM delayed_messages").fetchone()
+        except sqlite3.Error as error:
+            self._looks.drop(connection)
+            raise store_error(error, self._path) from error
         return row[0] is not None and row[0] <= at
+
+    def look_away(self) -> None:
+        """Close the connection of `is_any_due`."""
+        self._looks.close()
 
     def page(
         self, after: tuple[str, int], limit: int, patterns: Sequence[str] | None = None

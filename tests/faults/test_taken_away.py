@@ -144,12 +144,12 @@ def test_bits_flipped_in_the_database_are_said_and_all_that_can_be_read_is_rescu
         load.wait_accepted(100, START_SECONDS)  # the queue keeps what comes
         said = running.cli("verify")
         assert "appliance backup --rescue" in said.stdout + said.stderr
-        running.ctl("stop", "api", "janitor", "worker:*")
+        running.ctl("stop", "api", "deliver", "janitor", "worker:*")
         copy = tmp_path / "rescued.db"
         rescued = json.loads(running.cli("backup", "--rescue", "--json", str(copy)).stdout)
         done = running.cli("restore", "--yes", str(copy))
         assert done.returncode == 0, done.stderr
-        running.ctl("start", "api", "janitor", "worker:*")
+        running.ctl("start", "api", "deliver", "janitor", "worker:*")
         running.wait_ready()
         load.wait_accepted(100, START_SECONDS)
     load.wait_drained()

@@ -53,12 +53,10 @@ def dead_letter(topic: str, message: Message, reason: str, error: str) -> DeadLe
 
 
 @dataclass(frozen=True, slots=True)
-class DeadEnvelope:
-    """An envelope of which every message is a dead letter, for a reason that is no message's."""
+class _Wrapped:
+    """An envelope whose messages do not become rows now."""
 
     envelope: Envelope
-    reason: str
-    error: str
 
     @property
     def body(self) -> bytes:
@@ -74,6 +72,14 @@ class DeadEnvelope:
     def received_at(self) -> str:
         """Time of the envelope's first message."""
         return self.envelope.received_at
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEnvelope(_Wrapped):
+    """An envelope of which every message is a dead letter, for a reason that is no message's."""
+
+    reason: str
+    error: str
 
     def letters(self) -> list[DeadLetter]:
         """Return a letter for each message, or one for all where they can't be told apart."""
@@ -90,25 +96,8 @@ class DeadEnvelope:
 
 
 @dataclass(frozen=True, slots=True)
-class DelayedEnvelope:
+class DelayedEnvelope(_Wrapped):
     """An envelope whose messages wait in the store, and become rows when its `due_at` comes."""
-
-    envelope: Envelope
-
-    @property
-    def body(self) -> bytes:
-        """Body of the envelope."""
-        return self.envelope.body
-
-    @property
-    def ledger(self) -> str:
-        """Ledger entry of the envelope."""
-        return self.envelope.ledger
-
-    @property
-    def received_at(self) -> str:
-        """Time of the envelope's first message."""
-        return self.envelope.received_at
 
 
 @dataclass(frozen=True, slots=True)

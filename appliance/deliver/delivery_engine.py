@@ -115,7 +115,8 @@ class DeliveryEngine:
             if now >= beat_at:
                 beat_at = now + BEAT_SECONDS / 2
                 self._pulse.beat()
-                self._pulse.status(f"{len(self._couriers)} endpoints")
+                count = len(self._couriers)
+                self._pulse.status(f"{count} endpoint{'' if count == 1 else 's'}")
                 couriers = self._couriers.items()
                 self.shown.look(
                     {number: max(0, self.end - each.cursor) for number, each in couriers},

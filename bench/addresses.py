@@ -73,6 +73,7 @@ LEFT_OUT: Final = {
     "schemas.show_schema": "no topic has a schema here",
     "subscriptions.show_subscription": "there is no subscription here",
     "given_up.list_given_up": "there is no subscription here",
+    "delayed.show_delayed": "no message waits for its time here",
     "endpoints.show_endpoint": "there is no endpoint here",
     "deliveries.list_deliveries": "there is no endpoint here",
     "deliveries.list_undelivered": "there is no endpoint here",

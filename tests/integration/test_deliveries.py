@@ -454,7 +454,7 @@ def test_the_process_is_idle_without_endpoints(out):
     assert "uvloop" not in loaded
     assert "httptools" not in loaded
     out.endpoint(f"http://127.0.0.1:{free_port()}/")
-    wait_until(lambda: "1 endpoints" in _status(out), "it begins")
+    wait_until(lambda: "1 endpoint" in _status(out), "it begins")
 
 
 def _status(out):

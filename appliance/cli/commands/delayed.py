@@ -38,7 +38,7 @@ def delayed() -> None:
 @options.AS_JSON
 @click.pass_obj
 def list_delayed(config: Config, *, as_json: bool) -> None:
-    r"""List the messages that wait, those that are due first first. With --json, one a line.
+    r"""List the messages that wait, the soonest due first. With --json, one a line.
 
     \b
     Examples:

@@ -350,7 +350,10 @@ class World:
             stored.key, stored.properties, stored.body
         )
         assert isinstance(content, Envelope)
-        self.lost_messages |= {message.id for message in unpack(content)}
+        for message in unpack(content):
+            # A redriven letter's message has an id of its own: who posted it knows the letter's.
+            origin, *_ = self.redriven.get(message.id, (message.id,))
+            self.lost_messages |= {message.id, origin}
         entry = ledger.read(content.ledger)
         if entry is not None and entry.number is not None:
             self.lost_envelopes.add((entry.source, entry.number))

@@ -13,6 +13,7 @@ import structlog
 
 from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
+from appliance.machine.ticks import until_tick
 from appliance.model import timestamps
 from appliance.model.contents import DueMessages
 from appliance.store.base import Delayed, Writer
@@ -67,7 +68,7 @@ class DelayedMover:
             else:
                 self._complaint.works()
                 delay = _BACKOFF_FIRST
-                self._stopping.wait(_LOOK_SECONDS)
+                self._stopping.wait(until_tick(_LOOK_SECONDS))
 
     def _move(self) -> None:
         """Make rows of all messages that are due, some in each transaction."""

@@ -17,6 +17,7 @@ from appliance.config import Config
 from appliance.errors import BackupBusyError, StoreError
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import BEAT_SECONDS, Pulse
+from appliance.machine.ticks import until_tick
 from appliance.store.base import Backups, Duty, Store
 
 #: Seconds from the start until the duties are run for the first time.
@@ -72,9 +73,10 @@ class Janitor:
         while True:
             self._pulse.beat()
             left = max(0.0, end - time.monotonic())
-            if self._stop.wait(min(left, BEAT_SECONDS)):
+            pause = min(left, until_tick(BEAT_SECONDS))
+            if self._stop.wait(pause):
                 return True
-            if left <= BEAT_SECONDS:
+            if left == pause:
                 return False
 
     def perform(self, duty: Duty) -> float:

@@ -45,6 +45,7 @@ from appliance.errors import (
 from appliance.machine.allowance import Allowance
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import BEAT_SECONDS, TROUBLE, Pulse
+from appliance.machine.ticks import tick, until_tick
 from appliance.model.contents import (
     Content,
     DeadEnvelope,
@@ -164,7 +165,7 @@ class Worker:
                 activity = "waiting for the queue"
             self._pulse.status(self._trouble or activity)
             earlier.append(self._stored)
-            await asyncio.sleep(BEAT_SECONDS)
+            await tick(BEAT_SECONDS)
 
     async def _consume_when_ready(self) -> None:
         """Wait for the schema, then consume: a worker that can't store must not hold messages."""
@@ -265,7 +266,7 @@ class Worker:
         if self._owed:
             wait = self._accounted_at + _OWED_SECONDS - time.monotonic()
             return self._deliveries.get(timeout=max(0, wait))
-        return self._deliveries.get(timeout=BEAT_SECONDS)
+        return self._deliveries.get(timeout=until_tick(BEAT_SECONDS))
 
     def _store(
         self, group: list[Delivery], writer: Writer | None, *, account: bool

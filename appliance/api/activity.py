@@ -14,6 +14,7 @@ import structlog
 from appliance.errors import StoreError
 from appliance.machine.pulse import Pulse
 from appliance.machine.signs import READY
+from appliance.machine.ticks import until_tick
 
 #: Seconds between two looks, before and after it is ready.
 _UNTIL_READY: Final = 0.25
@@ -74,7 +75,7 @@ def _run(
                 after = {"after": mean(told, now)} if told[1] < now[1] else {}
                 told = now
                 _log.info("messages stored", count=sum(new.values()), topics=in_words(new), **after)
-        if stop.wait(_AFTERWARDS):
+        if stop.wait(until_tick(_AFTERWARDS)):
             return
 
 

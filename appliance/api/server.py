@@ -11,6 +11,7 @@ import structlog
 import uvloop
 from flask import Flask
 
+from appliance.api import space_watch
 from appliance.api.gate import Gate
 from appliance.api.http.acceptor import Acceptor, allow_files, listen
 from appliance.api.http.proxies import Proxies
@@ -29,16 +30,14 @@ from appliance.auth.authorizer import Authorizer
 from appliance.auth.refusal_counts import REPORT_SECONDS, Refusals
 from appliance.broker.base import STALL_FACT, Publisher
 from appliance.config import Config
-from appliance.errors import StoreError
-from appliance.machine import disk_space, ports
+from appliance.machine import ports
 from appliance.machine.pulse import BEAT_SECONDS, Pulse
+from appliance.machine.ticks import tick
 from appliance.schemas.book import SchemaBook
 from appliance.store.base import Commits
 
 #: Seconds that a stop waits for the requests under way.
 _GRACE_SECONDS: Final = 7.0
-#: Seconds between two looks at the disks; what can come in meanwhile fits far below the floor.
-_SPACE_SECONDS: Final = 0.5
 #: Seconds between two looks for a renewed certificate.
 _RENEW_SECONDS: Final = 2.0
 #: Threads for what Flask serves to those who are let in; strangers have one, health checks another.
@@ -76,7 +75,8 @@ def serve(
         config, authorizer, publisher, commits, app, book, door, streams, pulls,
         pulse=pulse, stopping=stopping,
     )  # fmt: skip
-    uvloop.run(serving)
+    with space_watch.watching(config, publisher.refuse):
+        uvloop.run(serving)
 
 
 async def _serve(
@@ -121,7 +121,6 @@ async def _serve(
     publishing.add_done_callback(lambda _: stop.set())
     living = [
         asyncio.create_task(_live(publisher, pulse)),
-        asyncio.create_task(_watch_space(config, publisher)),
         asyncio.create_task(_report(authorizer.refusals)),
         asyncio.create_task(_stop_streams(stop, streams, pulls)),
     ]
@@ -184,28 +183,7 @@ async def _live(publisher: Publisher, pulse: Pulse) -> None:
             pulse.status(f"accepting; {state.depth or 0} envelopes in the queue")
         else:
             pulse.status(f"not accepting: {state.reason}")
-        await asyncio.sleep(BEAT_SECONDS)
-
-
-async def _watch_space(config: Config, publisher: Publisher) -> None:
-    """Refuse while a disk is below its floor: looked at now and then, not for each message.
-
-    In a thread, because a disk that hangs holds whoever asks it.
-    """
-    is_refusing = False
-    while True:
-        try:
-            lacking = await asyncio.to_thread(disk_space.lacking, config)
-        except StoreError:
-            lacking = "the data's disk can't be asked for its free space"
-        publisher.refuse(lacking)
-        if bool(lacking) != is_refusing:
-            if lacking:
-                _log.warning("refusing messages", reason=lacking)
-            else:
-                _log.info("accepting messages again")
-        is_refusing = bool(lacking)
-        await asyncio.sleep(_SPACE_SECONDS)
+        await tick(BEAT_SECONDS)
 
 
 async def _report(refusals: Refusals) -> None:

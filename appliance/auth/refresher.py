@@ -1,6 +1,6 @@
 """Keeps the authorizer's snapshot as the store has it, and notes in the store who was there.
 
-A thread asks the store four times a second whether anything has changed: one read of one row. So a
+A thread asks the store twice a second whether anything has changed: one read of one row. So a
 token that was revoked, by whatever way, is refused within a second on every connection.
 """
 
@@ -16,11 +16,12 @@ from appliance.auth.authorizer import Authorizer
 from appliance.auth.snapshot import AccessSnapshot
 from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
+from appliance.machine.ticks import until_tick
 from appliance.model import timestamps
 from appliance.store.base import Access
 
 #: Seconds between two looks at the version.
-_LOOK_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 0.5
 #: Seconds between two notes of the last uses: one small write, without an fsync.
 _NOTE_SECONDS: Final = 5.0
 #: Seconds that a stop waits for the thread.
@@ -71,7 +72,7 @@ class AccessRefresher:
 
     def _run(self) -> None:
         noted = time.monotonic()
-        while not self._stopping.wait(_LOOK_SECONDS):
+        while not self._stopping.wait(until_tick(_LOOK_SECONDS)):
             self._look()
             if time.monotonic() - noted >= _NOTE_SECONDS:
                 noted = time.monotonic()

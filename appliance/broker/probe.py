@@ -35,6 +35,7 @@ from appliance.errors import BrokerError, NodeError
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import Pulse
 from appliance.machine.signs import Sign, signs
+from appliance.machine.ticks import tick
 
 _QUEUE: Final = "appliance.probe"
 #: The loop that the probe beats for.
@@ -155,7 +156,7 @@ class Probe:
             self._on_result(ProbeResult(state, reason, round(seconds, 1), self._restarts))
             if state is ProbeState.SERVES and not self._config.broker_urls:
                 await asyncio.to_thread(self._keep_snapshots)
-            await asyncio.sleep(_PERIOD if state is ProbeState.SERVES else 1.0)
+            await tick(_PERIOD if state is ProbeState.SERVES else 1.0)
 
     def _log_change(self, state: ProbeState, reason: str) -> None:
         """Log where a failure begins and ends."""

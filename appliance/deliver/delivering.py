@@ -15,6 +15,7 @@ from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
 from appliance.machine.pulse import BEAT_SECONDS, Pulse
+from appliance.machine.ticks import until_tick
 from appliance.store.endpoints import Deliveries
 
 _NO_ENDPOINT: Final = "no endpoint is active"
@@ -44,7 +45,7 @@ def run(config: Config, store: Deliveries, pulse: Pulse) -> None:
         else:
             complaint.works()
         pulse.beat()
-        stop.wait(BEAT_SECONDS)
+        stop.wait(until_tick(BEAT_SECONDS))
     if not stop.is_set():
         _deliver(config, store, pulse, stop)
     pulse.stopping()

@@ -14,7 +14,6 @@ The file is a record file: a full disk doesn't stop a pulse that has begun, and 
 the process is still there.
 """
 
-import asyncio
 import contextvars
 import os
 import threading
@@ -30,6 +29,7 @@ from appliance.machine import signs
 from appliance.machine.complaint import Complaint
 from appliance.machine.record_file import RecordFile
 from appliance.machine.sd_notify import Notifier
+from appliance.machine.ticks import tick, until_tick
 
 #: Seconds between two beats of a loop that has nothing else to do; less than any pace below.
 BEAT_SECONDS: Final = 0.5
@@ -80,7 +80,7 @@ class Pulse:
         """Beat for the running event loop, until cancelled."""
         while True:
             self.beat(loop)
-            await asyncio.sleep(BEAT_SECONDS)
+            await tick(BEAT_SECONDS)
 
     def ready(self) -> None:
         """Say that the work has begun; a second call does nothing."""
@@ -121,7 +121,7 @@ class Pulse:
     def _run(self) -> None:
         pace = min(_PACE, self._notifier.watchdog_seconds / 4)
         while not self._ending:
-            self._wake.wait(pace)
+            self._wake.wait(until_tick(pace))
             self._wake.clear()
             self._pass_on()
 

@@ -25,6 +25,7 @@ from appliance.config import Config
 from appliance.errors import StoreError
 from appliance.machine import files, locks, record_file
 from appliance.machine.record_file import RecordFile
+from appliance.machine.ticks import until_tick
 
 #: Bytes of a record's file: one page, so that no process that is killed leaves half of a record.
 FILE_BYTES: Final = 4096
@@ -106,7 +107,7 @@ def shown(config: Config, process: str, read: Callable[[], Numbers]) -> Iterator
         file.write({"process": process, **read()._asdict()})
 
     def run() -> None:
-        while not stop.wait(_EVERY):
+        while not stop.wait(until_tick(_EVERY)):
             write()
 
     write()

@@ -30,6 +30,7 @@ from appliance.broker.publish.numbering import Numbering
 from appliance.errors import BrokerError
 from appliance.machine import locks
 from appliance.machine.complaint import Complaint
+from appliance.machine.ticks import tick
 from appliance.model import ledger
 from appliance.model.contents import REPORT
 from appliance.model.ledger import LedgerEntry
@@ -88,7 +89,7 @@ class LedgerRecord:
         """Send the records of ended processes, once; then keep the own record, until cancelled."""
         others_sent = False
         while True:
-            await asyncio.sleep(_INTERVAL)
+            await tick(_INTERVAL)
             if self._is_closed:  # the final entries are taken from the numbering: it has less now
                 return
             if not others_sent and self._ready():

@@ -22,6 +22,7 @@ from appliance.broker.topology import Topology
 from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError, TooLargeError
 from appliance.machine.allowance import allowance
+from appliance.machine.ticks import tick
 from appliance.model.contents import MARK
 from appliance.model.wire import Envelope, Kind, Message
 
@@ -112,7 +113,7 @@ class AmqpPublisher:
         )
 
     def refuse(self, reason: str) -> None:
-        """Refuse every later message for this reason; an empty reason ends that."""
+        """Refuse every later message for this reason; an empty reason ends that. Any thread."""
         self.refusal = reason
 
     def post(self, topic: str, message: Message) -> asyncio.Future[None]:
@@ -288,20 +289,25 @@ class AmqpPublisher:
     async def _sweep(self) -> None:
         idle = min(_SWEEP_IDLE, self._config.publish_timeout / 2)
         while True:
-            await asyncio.sleep(_SWEEP if self._outbox.held_requests else idle)
+            if self._outbox.held_requests:
+                await asyncio.sleep(_SWEEP)
+            else:
+                await tick(idle)
             self._outbox.expire(self.state().reason or "it is slow")
             self._stall.look(0 if self._blocked else self._outbox.oldest())
 
     async def _check(self) -> None:
         """Read how deep the queue is and who consumes it; either queue gone ends the link."""
         while True:
-            await asyncio.sleep(_CHECK)
+            await tick(_CHECK)
             channel = self._channel
             if channel is None:
                 continue
             try:
-                answer = await self._link.call(channel.queue_declare, queue=QUEUE, passive=True)
-                await self._link.call(channel.queue_declare, queue=DEAD, passive=True)
+                answer, _ = await asyncio.gather(
+                    self._link.call(channel.queue_declare, queue=QUEUE, passive=True),
+                    self._link.call(channel.queue_declare, queue=DEAD, passive=True),
+                )
             except BrokerError as error:
                 _log.debug("queue not readable", reason=str(error))
                 continue

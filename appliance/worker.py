@@ -56,6 +56,7 @@ from appliance.model.contents import (
 )
 from appliance.model.pace import WritePace
 from appliance.model.wire import Envelope
+from appliance.replay_copier import ReplayCopier
 from appliance.store.base import Writer
 from appliance.store.salvage import store_each
 
@@ -92,8 +93,10 @@ class Worker:
         check_foreign: Callable[[Sequence[Content], Callable[[], None]], list[Content]],
         deleter: Deleter,
         mover: DelayedMover,
+        copier: ReplayCopier,
     ) -> None:
         self._pulse = pulse
+        self._copier = copier
         self._deleter = deleter
         self._mover = mover
         # Bytes stored in one transaction: they bound how long the writer is held, and the memory.
@@ -131,6 +134,7 @@ class Worker:
         living = asyncio.create_task(self._live())
         deleting = asyncio.create_task(asyncio.to_thread(self._deleter.run))
         moving = asyncio.create_task(asyncio.to_thread(self._mover.run))
+        copying = asyncio.create_task(asyncio.to_thread(self._copier.run))
         await asyncio.wait({storing, consuming, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # The consumer is not cancelled: the broker would at once make the next worker the active
         # one, which would store later messages while this one still commits. Deliveries behind the
@@ -139,9 +143,10 @@ class Worker:
         self._stopping.set()
         self._deleter.stop()
         self._mover.stop()
+        self._copier.stop()
         # The last to close the database empties its log into it, which a connection that only reads
-        # can't: so the mover's is closed before the writer's.
-        await asyncio.wait({moving}, timeout=_DRAIN)
+        # can't: so the mover's and the copier's are closed before the writer's.
+        await asyncio.wait({moving, copying}, timeout=_DRAIN)
         self._deliveries.put(None)
         done, _ = await asyncio.wait({storing}, timeout=_DRAIN)
         await self._consumer.stop()
@@ -174,6 +179,7 @@ class Worker:
             writer.close()
             self._deleter.wake()  # for what a worker before left
             self._mover.wake()
+            self._copier.wake()
             await self._consumer.run(self._deliveries.put)
 
     def _store_all(self, loop: asyncio.AbstractEventLoop) -> None:

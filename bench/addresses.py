@@ -75,6 +75,7 @@ LEFT_OUT: Final = {
     "given_up.list_given_up": "there is no subscription here",
     "delayed.show_delayed": "no message waits for its time here",
     "endpoints.show_endpoint": "there is no endpoint here",
+    "replays.show_replay": "there is no replay here",
     "deliveries.list_deliveries": "there is no endpoint here",
     "deliveries.list_undelivered": "there is no endpoint here",
     "console.show_endpoint": "there is no endpoint here",

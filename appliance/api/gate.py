@@ -32,7 +32,8 @@ _READING: Final = frozenset({b"GET", b"HEAD"})
 _ADMINISTRATORS: Final = (
     "/v1/audit", "/v1/backup", "/v1/backups", "/v1/deletions", "/v1/doctor", "/v1/doors",
     "/v1/endpoints",
-    "/v1/inboxes", "/v1/logs", "/v1/processes", "/v1/settings", "/v1/tokens", "/v1/verify",
+    "/v1/inboxes", "/v1/logs", "/v1/processes", "/v1/replays", "/v1/settings", "/v1/tokens",
+    "/v1/verify",
 )  # fmt: skip
 #: The console, with what is below it.
 _CONSOLE: Final = "/console"

@@ -19,6 +19,7 @@ from appliance.history.chronicle import Chronicler
 from appliance.model.tallies import StreamTally
 from appliance.operations.endpoint_desk import EndpointDesk
 from appliance.operations.operations import Operations
+from appliance.operations.replay_desk import ReplayDesk
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
 from appliance.schemas.book import SchemaBook
@@ -60,6 +61,8 @@ class Services:
     #: Where stored messages go on to, and who changes that.
     endpoints: Endpoints
     endpoint_desk: EndpointDesk
+    #: Sends stored messages again.
+    replays: ReplayDesk
     #: Sessions of the console.
     sign_in: SignIn
     #: Returns the broker's state as this process sees it.

@@ -48,6 +48,7 @@ _SECTIONS: Final = {
         "schema": ("schema", "Say what a topic's messages must look like (JSON Schema)."),
         "inbox": ("inbox", "Make secret addresses for webhooks, forms and devices."),
         "endpoint": ("endpoint", "Send stored messages on to other systems, by POST."),
+        "replay": ("replay", "Send stored messages again, to an endpoint or into a topic."),
     },
     "Run and look after": {
         "run": ("run", "Start everything under supervisord, in the foreground."),
@@ -90,7 +91,7 @@ _CLIENTS: Final = frozenset(
     {
         *("publish", "tail", "topics", "search", "show", "export", "delete", "dead", "inbox"),
         *("schema", "status", "token", "audit", "open", "delayed", "subscription", "receive"),
-        *("endpoint", "door"),
+        *("endpoint", "door", "replay"),
     }
 )
 

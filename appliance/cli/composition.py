@@ -28,6 +28,7 @@ from appliance.operations.backup_desk import BackupDesk
 from appliance.operations.chore import Chore, Report
 from appliance.operations.endpoint_desk import EndpointDesk
 from appliance.operations.operations import Operations
+from appliance.operations.replay_desk import ReplayDesk
 from appliance.redrive import Redriver
 from appliance.schemas.book import SchemaBook
 from appliance.store.base import Store
@@ -82,6 +83,7 @@ def api_services(
             lambda: reader.find(MessageFilter(), Span(), 1).newest,
             config.deliver_allow,
         ),
+        replays=ReplayDesk(store.replays, store.endpoints),
         sign_in=SignIn(store.access, authorizer, refresher),
         broker=broker,
         processes=lambda: processes.read(config),

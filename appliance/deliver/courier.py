@@ -7,6 +7,7 @@ the cursor. So a crash repeats what was under way, and passes nothing over.
 import asyncio
 import random
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from math import inf
 from typing import Any, Final
@@ -25,6 +26,7 @@ from appliance.machine.complaint import Complaint
 from appliance.model import retry_schedule
 from appliance.model.grants import Rate
 from appliance.store.endpoint_rows import DeliveryOutcome
+from appliance.store.replay_rows import ReplayWork
 
 #: Characters of words about an attempt.
 _MOST_WORDS: Final = 300
@@ -109,6 +111,11 @@ class Courier:
             self._stock.look_for_due()
         self._wake.set()
 
+    def tell(self, works: Iterable[ReplayWork]) -> None:
+        """Say which replays to this endpoint are running, the oldest first."""
+        self._stock.replays.tell(works)
+        self._wake.set()
+
     def leave(self, *, forget: bool = False) -> None:
         """Begin nothing more; with `forget`, whoever comes next finds the breaker closed."""
         self._is_leaving = True
@@ -133,9 +140,11 @@ class Courier:
         """Add what came of attempts since the last call; see `Results.collect`."""
         breaker = None if self._is_forgetful else self._breaker
         stock = self._stock
+        has_more = stock.replays.collect(outcome, all_of_it=all_of_it)
         return self._results.collect(
-            outcome, stock.window.cursor, stock.lanes, breaker, all_of_it=all_of_it
-        )
+            outcome, stock.window.cursor, stock.lanes, breaker, all_of_it=all_of_it,
+            has_more=has_more,
+        )  # fmt: skip
 
     def is_stored(self, settled: list[int]) -> None:
         """Note that what was collected is in the database."""
@@ -198,7 +207,7 @@ class Courier:
         message, began, clock = job.message, time.time(), time.monotonic()
         answer: HttpAnswer | None = None
         try:
-            head = self._maker.head(message, int(began))
+            head = self._maker.head(message, int(began), job.replay)
             answer = await self._client.post(head, message.body, self.plan.settings.timeout)
             words = "" if answer.status in _GOOD else f"answered {answer.status}"
         except NoAnswerError as error:
@@ -219,6 +228,10 @@ class Courier:
             self._failing.works()
         if job.due is not None:
             self._results.done(job.due)
+            if job.replay is not None:
+                self._stock.replays.late(job.replay)
+        elif (flow := self._stock.replays.of(job)) is not None:
+            flow.succeed(job)
         elif job.is_lane:
             self._stock.lanes.advance(job.message.topic, time.time())
         else:
@@ -254,7 +267,12 @@ class Courier:
             stock.unfinished += 1
         if job.due is not None:
             return
-        if job.is_lane:
+        if (flow := stock.replays.of(job)) is not None:
+            if is_ordered and due_at is not None:
+                flow.hold(job, due_at)
+            else:
+                flow.leave(job)
+        elif job.is_lane:
             if due_at is None:
                 stock.lanes.advance(topic, time.time())
             else:

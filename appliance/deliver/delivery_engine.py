@@ -168,12 +168,15 @@ class DeliveryEngine:
             else:
                 courier.look(due=True)
         self._leaving = [courier for courier in self._leaving if not await self._is_gone(courier)]
+        replays = await self.ask(lambda d: d.replays())
         away = {courier.plan.outfit.row.id for courier in self._leaving}
         for number, outfit in outfits.items():
             if number in away:
                 self._has_changed = True  # look again soon
             elif number not in self._couriers:
                 await self._begin(outfit)
+        for number, courier in self._couriers.items():
+            courier.tell([work for work in replays if work.endpoint == number])
 
     async def _is_gone(self, courier: Courier) -> bool:
         """Whether a courier that leaves has nothing to store any more."""

@@ -17,6 +17,8 @@ from appliance.store.rows import StoredMessage
 
 #: Says the topic of the message; the name of the header that carries it.
 TOPIC_HEADER: Final = "appliance-topic"
+#: Says that the message was replayed, by the replay's id.
+REPLAY_HEADER: Final = "appliance-replay"
 
 
 class RequestMaker:
@@ -44,13 +46,18 @@ class RequestMaker:
         ]
         self._begin = ("\r\n".join(lines) + "\r\n").encode("ascii")
 
-    def head(self, message: StoredMessage, now: int) -> bytes:
-        """Return the head of a message's request; `now` is the Unix time in seconds."""
+    def head(self, message: StoredMessage, now: int, replay: str | None = None) -> bytes:
+        """Return the head of a message's request; `now` is the Unix time in seconds.
+
+        `replay` is the id of the replay that it is sent by; None: by none.
+        """
         lines = standard.sign(self._secrets, message.id, now, message.body)
         lines[TOPIC_HEADER] = message.topic
         lines["content-length"] = str(len(message.body))
         if message.content_type:
             lines["content-type"] = message.content_type
+        if replay is not None:
+            lines[REPLAY_HEADER] = replay
         lines |= _kept(message.meta, self._passed)
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if _is_safe(value))
         return self._begin + text.encode() + b"\r\n"

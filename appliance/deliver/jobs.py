@@ -17,8 +17,9 @@ class Job:
     """One message that is to be delivered.
 
     `attempts` were made before, the first at `first_at` (Unix time, 0: none). `due` is its row
-    where it is from there, `is_lane` says that it is from its topic's lane; else it is of the
-    window. A job that `is_probe` decides whether an open breaker closes.
+    where it is from there, `is_lane` says that it is from its topic's lane; else it is of a
+    window. `replay` is the id of the replay that it is of; None: it is a new one. A job that
+    `is_probe` decides whether an open breaker closes.
     """
 
     message: StoredMessage
@@ -27,6 +28,7 @@ class Job:
     due: DueRow | None = None
     is_lane: bool = False
     is_probe: bool = False
+    replay: str | None = None
 
 
 class JobWindow:

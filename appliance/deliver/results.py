@@ -70,7 +70,7 @@ class Results:
         message, state = job.message, GIVEN_UP if due_at is None else WAITING
         row = job.due or DueRow(
             0, self._id, message.seq, message.id, message.topic, state, 0, job.first_at, None,
-            None, "",
+            None, "", job.replay,
         )  # fmt: skip
         self._due.append(
             row._replace(
@@ -96,14 +96,15 @@ class Results:
         breaker: Breaker | None,
         *,
         all_of_it: bool,
+        has_more: bool = False,
     ) -> list[int] | None:
         """Add everything since the last call; return the due rows that it settles, 0 for a new one.
 
-        None where there is nothing. A cursor that only passed messages by can wait, unless
-        `all_of_it` is asked for.
+        None where there is nothing; `has_more` says that others have added something. A cursor
+        that only passed messages by can wait, unless `all_of_it` is asked for.
         """
         changed, now = list(lanes.changes()), time.monotonic()
-        is_news = self._attempts or self._due or self._done or changed or self.pause
+        is_news = has_more or self._attempts or self._due or self._done or changed or self.pause
         is_late = all_of_it or now > self._stored_at + _CURSOR_SECONDS
         if not is_news and not (is_late and cursor != self._stored_cursor):
             return None

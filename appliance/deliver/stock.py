@@ -1,7 +1,7 @@
 """The stock of a courier: where its next message comes from.
 
-From three places: rows of messages that failed and are due again, lanes of topics that wait, and
-the window of messages behind the cursor. Whatever is read is bounded in rows and bytes.
+From four places: rows of messages that failed and are due again, lanes of topics that wait, the
+window of messages behind the cursor, and replays. Whatever is read is bounded in rows and bytes.
 """
 
 from collections import deque
@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from appliance.deliver.delivery_plan import DeliveryPlan
 from appliance.deliver.jobs import Job, JobWindow
 from appliance.deliver.lanes import Lane, Lanes
+from appliance.deliver.replay_turns import ReplayTurns
 from appliance.machine.complaint import Complaint
 from appliance.store.endpoint_rows import DueRow, LaneRow
 from appliance.store.endpoints import Deliveries
@@ -70,6 +71,11 @@ class Stock:
     ) -> None:
         self.window = JobWindow(plan.outfit.row.cursor, ordered=plan.settings.ordered)
         self.lanes = Lanes(begin.lanes)
+        self.replays = ReplayTurns(
+            plan.outfit.row.id,
+            ordered=plan.settings.ordered,
+            concurrency=plan.settings.concurrency,
+        )
         #: messages of the endpoint that wait or were given up
         self.unfinished = begin.unfinished
         self._plan = plan
@@ -87,14 +93,16 @@ class Stock:
     @property
     def bytes(self) -> int:
         """Bytes of bodies in hand."""
-        return self.window.bytes + self._bodies
+        return self.window.bytes + self._bodies + self.replays.bytes
 
     @property
     def next_at(self) -> float:
         """Unix time before which there is no job; infinite where only others can tell."""
         if self._is_behind:
             return 0.0
-        return min(inf if self._is_due_full else self._next_due, self.lanes.next_at)
+        next_due = inf if self._is_due_full else self._next_due
+        replays = inf if self.unfinished >= MOST_UNFINISHED else self.replays.next_at
+        return min(next_due, self.lanes.next_at, replays)
 
     def look_for_due(self) -> None:
         """Look for due rows at the next call: others may have made some due."""
@@ -111,6 +119,10 @@ class Stock:
         self._crowded.works()
         window, desk = self.window, self._desk
         self._is_behind = False
+        if self.replays.is_turn(new_wait=window.has_next or window.read_to < desk.end):
+            job = await self.replays.next(now, desk)
+            if job is not None:
+                return job
         if not window.has_next and window.read_to < desk.end and len(window) < _MOST_OPEN:
             if not (room := desk.room()) and window.bytes:
                 return None
@@ -121,12 +133,14 @@ class Stock:
             window.add([row for row in rows if row.seq not in self._ahead], part.end)
             # Not all at once: a filter can want few of millions, and rows fall due meanwhile.
             self._is_behind = window.read_to < desk.end
-        return window.take() if window.has_next else None
+        return window.take() if window.has_next else await self.replays.next(now, desk)
 
     def let_go(self, job: Job) -> None:
         """Note that an attempt is over, whatever came of it."""
         if job.due is not None:
             self._busy -= 1
+        elif (flow := self.replays.of(job)) is not None:
+            flow.let_go()
         if job.due is not None or job.is_lane:
             self._bodies -= len(job.message.body)
 
@@ -135,6 +149,8 @@ class Stock:
         if job.due is not None:
             self._in_hand.discard(job.due.id)
             self._next_due = 0.0
+        elif (flow := self.replays.of(job)) is not None:
+            flow.put_back(job)
         elif job.is_lane:
             self.lanes.wait(job.message.topic, self.lanes.row(job.message.topic))
         else:
@@ -178,7 +194,9 @@ class Stock:
                 self.unfinished += 1  # its row stays
                 self._lose(row)
             else:
-                self._ready.append(Job(message, row.attempts, row.first_at, due=row))
+                self._ready.append(
+                    Job(message, row.attempts, row.first_at, due=row, replay=row.replay)
+                )
                 self._bodies += len(message.body)
 
     async def _of_lanes(self, now: float) -> Job | None:

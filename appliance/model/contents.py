@@ -114,6 +114,28 @@ class DueMessages:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayCopies:
+    """Copies of stored messages, which become rows together with their place in a replay.
+
+    `replay` stood at `after`; it stands at `reached` then, with `count` more copies and `gone` more
+    messages of which there is none any more. `envelope` is None where there is no copy. Where the
+    replay stands elsewhere by now, or was stopped, nothing is stored.
+
+    No delivery is one: the worker asks for it itself.
+    """
+
+    replay: str
+    after: int
+    reached: int
+    count: int
+    gone: int
+    envelope: Envelope | None
+    body: bytes = b""
+    received_at: str = ""
+    ledger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerReport:
     """A ledger entry without a message: `body` is the entry.
 
@@ -148,6 +170,7 @@ Content = (
     Envelope
     | DelayedEnvelope
     | DueMessages
+    | ReplayCopies
     | DeadLetter
     | DeadEnvelope
     | LedgerReport

@@ -33,6 +33,7 @@ _OURS: Final = frozenset({
     "host", "connection", "content-length", "transfer-encoding", "content-type",
     "content-encoding", "accept-encoding", "te", "trailer", "upgrade", "expect", "keep-alive",
     "user-agent", "webhook-id", "webhook-timestamp", "webhook-signature", "appliance-topic",
+    "appliance-replay",
 })  # fmt: skip
 _REFUSED_PREFIXES: Final = ("proxy-", "sec-", ":")
 

@@ -34,6 +34,7 @@ from appliance.store.deletion_rows import Counted, DeletionRow, Selection
 from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.proving import BackupProof
+from appliance.store.replays import Replays
 from appliance.store.rows import (
     PAGE_BYTES,
     Choice,
@@ -759,6 +760,10 @@ class Store(Protocol):
     @property
     def deliveries(self) -> Deliveries:
         """The store's part of delivering."""
+
+    @property
+    def replays(self) -> Replays:
+        """The store's replays."""
 
     @property
     def history(self) -> History:

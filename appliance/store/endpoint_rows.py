@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from appliance.store.access_rows import SigningSecret
+from appliance.store.replay_rows import ReplayStanding
 
 #: States of an endpoint.
 ACTIVE: Final = "active"
@@ -71,7 +72,10 @@ class EndpointBacklog(NamedTuple):
 
 
 class DueRow(NamedTuple):
-    """A message whose delivery failed so far. Times are Unix times; `due_at` is of WAITING."""
+    """A message whose delivery failed so far. Times are Unix times; `due_at` is of WAITING.
+
+    `replay` is the id of the replay that it belongs to; None: none.
+    """
 
     id: int
     endpoint: int
@@ -84,6 +88,7 @@ class DueRow(NamedTuple):
     due_at: float | None
     status: int | None
     error: str
+    replay: str | None = None
 
 
 class LaneRow(NamedTuple):
@@ -146,7 +151,8 @@ class DeliveryOutcome:
     """What came of some attempts, stored in one transaction.
 
     `standings` are by endpoint, `done` are ids of due rows that are delivered, `closed` are lanes
-    (endpoint and topic) that have caught up.
+    (endpoint and topic) that have caught up, `resolved` messages (endpoint and seq) that a replay
+    has delivered, whatever became of them before.
     """
 
     attempts: list[AttemptRow] = field(default_factory=list)
@@ -156,6 +162,8 @@ class DeliveryOutcome:
     lanes: list[LaneRow] = field(default_factory=list)
     closed: list[tuple[int, str]] = field(default_factory=list)
     pauses: list[Pause] = field(default_factory=list)
+    replays: list[ReplayStanding] = field(default_factory=list)
+    resolved: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from appliance.store.endpoint_rows import (
     Outfit,
 )
 from appliance.store.filters import MessageFilter
+from appliance.store.replay_rows import ReplayPart, ReplayWork
 from appliance.store.rows import Span, StoredMessage, Stretch
 
 
@@ -159,6 +160,12 @@ class Deliveries(Protocol):
 
     def lanes(self, endpoint: int) -> list[LaneRow]:
         """Return the lanes of an endpoint."""
+
+    def replays(self) -> list[ReplayWork]:
+        """Return the running replays to endpoints, the oldest first."""
+
+    def replay_part(self, work: ReplayWork, after: int, limit: int, max_bytes: int) -> ReplayPart:
+        """Return the next messages of a replay behind `after`, in a read that is short."""
 
     def store(self, outcome: DeliveryOutcome) -> None:
         """Store what came of attempts, in one transaction.

@@ -21,6 +21,7 @@ from appliance.model.contents import (
     DeletionMark,
     DueMessages,
     LedgerReport,
+    ReplayCopies,
 )
 from appliance.model.wire import Envelope
 from appliance.store.base import Writer
@@ -64,7 +65,7 @@ def _attempt(open_writer: Callable[[], Writer], content: Content) -> int:
 
 def _lesser_forms(content: Content, error: str) -> Iterator[Content]:
     """Yield other forms of a content that was refused, the one that loses least first."""
-    if isinstance(content, LedgerReport | DeletionMark | DueMessages):
+    if isinstance(content, LedgerReport | DeletionMark | DueMessages | ReplayCopies):
         return
     if content.ledger:
         yield _without_ledger(content)

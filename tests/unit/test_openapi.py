@@ -78,7 +78,8 @@ def test_every_address_is_described_and_every_description_has_an_address(app, de
     for rule in app.url_map.iter_rules():
         if rule.rule.startswith("/console"):
             continue  # pages for people
-        path = re.sub(r"<(?:int:)?(?:message_|letter_|deletion_)?(\w+)>", r"{\1}", rule.rule)
+        names = r"<(?:int:)?(?:message_|letter_|deletion_|replay_)?(\w+)>"
+        path = re.sub(names, r"{\1}", rule.rule)
         served |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert set(operations(description)) | ICON == served | PUBLISHING
 

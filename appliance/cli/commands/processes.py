@@ -166,6 +166,7 @@ def worker(config: Config) -> None:
     from appliance.machine.allowance import allowance
     from appliance.machine.pulse import Pulse
     from appliance.metrics import board, series
+    from appliance.replay_copier import ReplayCopier
     from appliance.schemas.foreign_fitter import ForeignFitter
     from appliance.store import open_store
     from appliance.worker import CONSUMING, STORING, Worker
@@ -177,9 +178,12 @@ def worker(config: Config) -> None:
             consumer, fitter = AmqpConsumer(config), ForeignFitter(store)
             deleter = Deleter(store.deletions.work)
             mover = DelayedMover(store.delayed, store.open_writer)
+            copier = ReplayCopier(
+                store.replays, store.open_writer, lambda: disk_space.lacking(config)
+            )
             working = Worker(
                 pulse, consumer, store.open_writer, allowance(config), fitter.fitted_all, deleter,
-                mover,
+                mover, copier,
             )  # fmt: skip
             with board.shown(
                 config, "worker", lambda: series.of_worker(store.tally, working.holding_seconds)

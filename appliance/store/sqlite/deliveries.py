@@ -30,11 +30,13 @@ from appliance.store.endpoint_rows import (
 )
 from appliance.store.filters import MessageFilter
 from appliance.store.paging import take
+from appliance.store.replay_rows import ReplayPart, ReplayWork
 from appliance.store.rows import StoredMessage, Stretch
-from appliance.store.sqlite import endpoint_tables, where_sql
+from appliance.store.sqlite import endpoint_tables, replay_table, where_sql
 from appliance.store.sqlite.connections import ThreadConnections
 from appliance.store.sqlite.database import sqlite3, store_error
 from appliance.store.sqlite.finder import COLUMNS
+from appliance.store.sqlite.replay_reads import replay_part
 from appliance.store.sqlite.short_write import writing
 
 #: Numbers that one read looks through, however few of them are wanted; and those where it looks at
@@ -61,8 +63,9 @@ _ADD_DUE: Final = f"""
     INSERT INTO deliveries_due ({", ".join(DueRow._fields[1:])})
     SELECT {", ".join(f":{name}" for name in DueRow._fields[1:])} {_STILL_THERE}
     ON CONFLICT (endpoint, seq) DO UPDATE SET
-        state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at,
-        status = excluded.status, error = excluded.error
+        state = excluded.state, attempts = excluded.attempts, first_at = excluded.first_at,
+        due_at = excluded.due_at, status = excluded.status, error = excluded.error,
+        replay = excluded.replay
 """
 #: One that was discarded while it was under way stays so.
 _CHANGE_DUE: Final = """
@@ -201,6 +204,16 @@ class SqliteDeliveries:
             query = f"SELECT {_LANE} FROM delivery_lanes WHERE endpoint = ?"
             return [LaneRow._make(row) for row in connection.execute(query, (endpoint,))]
 
+    def replays(self) -> list[ReplayWork]:
+        """Return the running replays to endpoints, the oldest first."""
+        with self._reading() as connection:
+            return replay_table.work(connection, to_topic=False)
+
+    def replay_part(self, work: ReplayWork, after: int, limit: int, max_bytes: int) -> ReplayPart:
+        """Return the next messages of a replay behind `after`, in a read that is short."""
+        with self._reading() as connection:
+            return replay_part(connection, work, after, limit, max_bytes)
+
     def store(self, outcome: DeliveryOutcome) -> None:
         """Store what came of attempts, in one transaction; a power cut can undo it."""
         marks = ", ".join("?" * (len(AttemptRow._fields) - 1))
@@ -221,6 +234,11 @@ class SqliteDeliveries:
             )
             connection.executemany(
                 _STAND, [_standing(number, each) for number, each in outcome.standings.items()]
+            )
+            replay_table.stand(connection, outcome.replays)
+            connection.executemany(
+                "DELETE FROM deliveries_due WHERE endpoint = ? AND seq = ? AND state = 'given-up'",
+                outcome.resolved,
             )
             connection.executemany(
                 "UPDATE endpoints SET state = 'paused', reason = ? WHERE id = ?",

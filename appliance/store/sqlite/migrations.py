@@ -623,6 +623,70 @@ def m016_endpoints(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m017_replays(db: "Database") -> None:
+    """Add what is sent again: to an endpoint, or to a topic.
+
+    Like a delivery, a replay is a place (`cursor`) and no row for each message. Only the numbers
+    that a query found are kept, because it might find others later.
+    """
+    for statement in (
+        """
+        CREATE TABLE replays (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            endpoint INTEGER,                       -- NULL: it goes to a topic
+            target TEXT NOT NULL,                   -- name of the endpoint, or the topic
+            selection TEXT NOT NULL,                -- JSON object
+            state TEXT NOT NULL,                    -- running, stopped, done or failed
+            reason TEXT NOT NULL,                   -- why it failed, for people
+            after INTEGER NOT NULL,                 -- what is selected lies behind this seq
+            until INTEGER NOT NULL,                 -- and up to this one
+            cursor INTEGER NOT NULL,                -- all up to here is dealt with
+            messages INTEGER,                       -- selected; NULL: not counted to the end
+            sent INTEGER NOT NULL DEFAULT 0,        -- delivered, or rows of the topic
+            gone INTEGER NOT NULL DEFAULT 0,        -- deleted before their turn
+            created_at TEXT NOT NULL,
+            changed_at TEXT NOT NULL,
+            ended_at TEXT,                          -- NULL: it is neither done nor failed
+            who TEXT NOT NULL,
+            address TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX replays_open ON replays (state, seq) WHERE ended_at IS NULL",
+        """
+        CREATE TABLE replay_parts (                 -- numbers that a query found, in parts
+            replay TEXT NOT NULL,
+            last INTEGER NOT NULL,                  -- the greatest one of the part
+            count INTEGER NOT NULL,
+            packed BLOB NOT NULL,                   -- all of them (see model.seq_parts)
+            PRIMARY KEY (replay, last)
+        )
+        """,
+        """
+        CREATE TRIGGER replays_ended AFTER UPDATE OF ended_at ON replays
+        WHEN new.ended_at IS NOT NULL BEGIN
+            DELETE FROM replay_parts WHERE replay = old.id;
+        END
+        """,
+        # Of a message that failed: the replay that it belongs to; NULL: none.
+        "ALTER TABLE deliveries_due ADD COLUMN replay TEXT",
+        """
+        CREATE INDEX deliveries_due_replay ON deliveries_due (replay, state)
+        WHERE replay IS NOT NULL
+        """,
+        """
+        CREATE TRIGGER endpoints_removed_replays AFTER DELETE ON endpoints BEGIN
+            UPDATE replays SET state = 'failed', reason = 'the endpoint was removed',
+                changed_at = strftime('%Y-%m-%dT%H:%M:%fZ'),
+                ended_at = strftime('%Y-%m-%dT%H:%M:%fZ')
+            WHERE endpoint = old.id AND ended_at IS NULL;
+        END
+        """,
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

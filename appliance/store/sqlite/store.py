@@ -32,6 +32,7 @@ from appliance.store.base import (
     Writer,
 )
 from appliance.store.endpoints import Deliveries, Endpoints
+from appliance.store.replays import Replays
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.reader import SqliteReader
@@ -141,6 +142,13 @@ class SqliteStore:
         from appliance.store.sqlite.deliveries import SqliteDeliveries
 
         return SqliteDeliveries(self.path)
+
+    @cached_property
+    def replays(self) -> Replays:
+        """The store's replays, read through its reader."""
+        from appliance.store.sqlite.replay_admin import SqliteReplays
+
+        return SqliteReplays(self.path, self.reader)
 
     @cached_property
     def history(self) -> History:

@@ -24,6 +24,7 @@ from appliance.model.contents import (
     DelayedEnvelope,
     DeletionMark,
     DueMessages,
+    ReplayCopies,
     dead_letter,
 )
 from appliance.model.ids import PREFIX_LENGTH
@@ -39,7 +40,7 @@ from appliance.model.wire import (
     mixed,
     unpack,
 )
-from appliance.store.sqlite import delayed_table, deletion_table, refusal
+from appliance.store.sqlite import delayed_table, deletion_table, refusal, replay_table
 from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.tables import (
     ADD_TO_TOPIC,
@@ -179,6 +180,8 @@ class Transaction:
             self._delay(content)
         elif isinstance(content, DueMessages):
             self._add_due(content)
+        elif isinstance(content, ReplayCopies):
+            self._add_copies(content)
 
     def _delay(self, content: DelayedEnvelope) -> None:
         """Put the messages aside until they are due; dead letters among them are due now."""
@@ -205,6 +208,16 @@ class Transaction:
             envelope = mixed(messages, size)
             self._parts[id(envelope)] = (content, 0)
             self._add(envelope)
+
+    def _add_copies(self, content: ReplayCopies) -> None:
+        """Make rows of copies, if their replay still stands where they begin."""
+        is_wanted = replay_table.advance(
+            self._connection, content.replay, content.after, content.reached, content.count,
+            content.gone,
+        )  # fmt: skip
+        if is_wanted and content.envelope is not None:
+            self._parts[id(content.envelope)] = (content, 0)
+            self._add(content.envelope)
 
     def _add(self, envelope: Envelope) -> None:
         kind, topic, at = envelope.kind, envelope.topic, envelope.received_at

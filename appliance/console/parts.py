@@ -12,6 +12,7 @@ from appliance.deletion import DeletionDesk
 from appliance.history.chronicle import Chronicler
 from appliance.operations.endpoint_desk import EndpointDesk
 from appliance.operations.operations import Operations
+from appliance.operations.replay_desk import ReplayDesk
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
 from appliance.store.base import Access, DeadLetters, Reader
@@ -61,6 +62,10 @@ class ConsoleParts(Protocol):
     @property
     def endpoint_desk(self) -> EndpointDesk:
         """Makes, changes and steers endpoints."""
+
+    @property
+    def replays(self) -> ReplayDesk:
+        """Sends stored messages again."""
 
     @property
     def interface(self) -> Callable[[str], dict[str, Any]]:

@@ -19,6 +19,8 @@ PAGES = {
     "alerts": "/console/alerts",
     "endpoints": "/console/endpoints",
     "endpoint": "/console/endpoints/{endpoint}",
+    "replays": "/console/replays",
+    "new replay": "/console/replays/new",
     "send": "/console/send?topic={topic}",
     "send again": "/console/send?from={webhook}",
     "system": "/console/system",

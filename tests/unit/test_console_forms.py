@@ -7,7 +7,10 @@ from console_client import OWN, ConsoleClient
 from appliance import config as configuration
 
 #: What stands for the names in an address.
-NAMES = {"topic": "orders", "name": "x", "deletion_id": "x", "message_id": "x", "seq": "1"}
+NAMES = {
+    "topic": "orders", "name": "x", "deletion_id": "x", "replay_id": "x", "message_id": "x",
+    "seq": "1",
+}  # fmt: skip
 
 
 def test_every_form_wants_its_token_and_a_page_of_ours(tmp_path):

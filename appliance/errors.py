@@ -37,6 +37,7 @@ ApplianceError
 │   └── BackupError        a copy of the database can't be made or used
 │       ├── BackupBusyError    another one is being made
 │       └── BackupRoomError    no room for it
+├── HandlerError           a handler can't be loaded, or has failed
 ├── BusyError              what is asked for is being done for others
 ├── MissingExtraError      what is asked for needs a package that is not installed
 ├── UndeliveredError       a webhook did not take what it was told
@@ -248,6 +249,10 @@ class BackupRoomError(BackupError):
     def public(self) -> str:
         """The message: it names no path, only sizes."""
         return str(self)
+
+
+class HandlerError(ApplianceError):
+    """A handler's function can't be loaded, or has failed with a message."""
 
 
 class BusyError(ApplianceError):

@@ -21,8 +21,8 @@ END: Final = "<!-- end of modules -->"
 #: the lines above its own, and itself.
 ORDER: Final = [
     ["errors"],
-    ["model"],
-    ["config"],
+    ["model", "handler"],
+    ["config", "split_handler"],
     ["machine", "logs"],
     ["credentials"],
     ["broker", "store"],
@@ -37,7 +37,7 @@ ORDER: Final = [
         "schemas",
     ],
     ["proofs"],
-    ["alerts", "history", "worker", "janitor", "deliver"],
+    ["alerts", "history", "worker", "janitor", "deliver", "handle"],
     ["supervision"],
     ["client"],
     ["operations", "canary"],

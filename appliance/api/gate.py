@@ -31,7 +31,7 @@ _READING: Final = frozenset({b"GET", b"HEAD"})
 #: what, and of the machine.
 _ADMINISTRATORS: Final = (
     "/v1/audit", "/v1/backup", "/v1/backups", "/v1/deletions", "/v1/doctor", "/v1/doors",
-    "/v1/endpoints",
+    "/v1/endpoints", "/v1/handlers",
     "/v1/inboxes", "/v1/logs", "/v1/processes", "/v1/replays", "/v1/settings", "/v1/tokens",
     "/v1/verify",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.signs import signs
 from appliance.metrics import board
-from appliance.model.timestamps import EPOCH, seconds_between
+from appliance.model.timestamps import EPOCH, now, seconds_between
 
 Values = dict[tuple[str, ...], float | list[float]]
 Samples = dict[str, Values]
@@ -29,7 +29,7 @@ def samples(services: Services) -> Samples:
         },
         "ready": {(): int(services.readiness().ready)},
     }
-    for part in (_board, _broker, _store, _quarantine, _disks, _processes):
+    for part in (_board, _broker, _store, _quarantine, _handlers, _disks, _processes):
         try:
             part(services, found)
         except StoreError:
@@ -75,6 +75,14 @@ def _quarantine(services: Services, found: Samples) -> None:
     totals = services.dead_letters.quarantine()
     found["quarantine_letters"] = {(): totals.letters}
     found["quarantine_size_bytes"] = {(): totals.bytes}
+
+
+def _handlers(services: Services, found: Samples) -> None:
+    backlog = services.handling.backlog()
+    found["handler_waiting_messages"] = {(): sum(each.waiting for each in backlog)}
+    oldest = min((each.oldest_at for each in backlog if each.oldest_at), default=None)
+    age = max(0.0, seconds_between(oldest, now())) if oldest is not None else 0.0
+    found["handler_waiting_age_seconds"] = {(): round(age, 3)}
 
 
 def _disks(services: Services, found: Samples) -> None:

@@ -33,6 +33,7 @@ from appliance.store.base import (
     Subscriptions,
 )
 from appliance.store.endpoints import Endpoints
+from appliance.store.handler_rows import Handling
 from appliance.supervision.state import ProcessState
 
 
@@ -45,6 +46,7 @@ class Services:
     dead_letters: DeadLetters
     redriver: Redriver
     delayed: Delayed
+    handling: Handling
     deletions: DeletionDesk
     #: Tokens, inbox addresses and the audit trail. After a change, call `refresher.refresh()`.
     access: Access

@@ -55,6 +55,7 @@ _SECTIONS: Final = {
         "ctl": ("ctl", "Control the processes that `run` started (supervisorctl)."),
         "status": ("status", "Show processes, broker, queue, store and disk."),
         "doctor": ("doctor", "Check disk, database, broker, ports and clock, with advice."),
+        "handler": ("handler", "Make and try functions that change messages on their way in."),
         "door": ("door", "List the ways in: where, whether open, and the promises of each."),
         "verify": ("verify", "Check that no accepted message is missing."),
         "drill": ("drill", "Kill a scratch appliance's processes under load, and count."),
@@ -77,6 +78,7 @@ _SECTIONS: Final = {
         "worker": ("processes", "Store the messages in the queue."),
         "janitor": ("processes", "Keep the database small, make scheduled backups."),
         "deliver": ("processes", "Send stored messages on to the endpoints."),
+        "handle": ("processes", "Run the functions of handlers."),
         "listener": ("processes", "Listen to supervisord's events."),
     },
 }

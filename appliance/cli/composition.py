@@ -67,6 +67,7 @@ def api_services(
             config, dead_letters, publish, store.access.record, recheck=rechecker.check
         ),
         delayed=store.delayed,
+        handling=store.handling,
         deletions=DeletionDesk(store.deletions, mark),
         access=store.access,
         schemas=store.schemas,

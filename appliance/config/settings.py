@@ -16,6 +16,7 @@ from appliance.config import parsers
 from appliance.config.parsers import Address, Network, PublicUrl
 from appliance.errors import ConfigError
 from appliance.model.expectations import Expectations, parse_expectations
+from appliance.model.handler_rules import HandlerRules, parse_handler_rules
 from appliance.model.retention import Rules, parse_rules
 
 PREFIX = "APPLIANCE_"
@@ -174,6 +175,37 @@ class Config:
         "30d", parsers.span(60, 3660 * 86400),
         "How long an attempt to deliver is kept at most, for example 30d",
     )  # fmt: skip
+    handlers: HandlerRules = _setting(
+        "", parse_handler_rules,
+        "Functions that get the messages of topics before they become rows, for example "
+        "orders=shop:check, logs.*=appliance.split_handler:split; empty: none",
+    )  # fmt: skip
+    handler_folder: Path | None = _setting(
+        "", parsers.optional_path,
+        "Folder with the Python modules of these functions; empty: the folder handlers in "
+        "APPLIANCE_DATA",
+    )  # fmt: skip
+    handler_processes: int = _setting(
+        "2", parsers.whole(0, 64),
+        "Number of processes that run these functions under supervisord, where there are any",
+    )  # fmt: skip
+    handler_timeout: float = _setting(
+        "10", parsers.seconds(0.1, 3600),
+        "How long a function can take for one message before it is killed, in seconds",
+    )  # fmt: skip
+    handler_memory: int = _setting(
+        "512MiB", parsers.size(64 * 2**20, 2**40),
+        "Address space that a process with such a function can have",
+    )  # fmt: skip
+    handler_attempts: int = _setting(
+        "3", parsers.whole(1, 100),
+        "How often a function gets a message with which it fails before that becomes a dead letter",
+    )  # fmt: skip
+    handled_age: int = _setting(
+        "30d", parsers.span(3600, 3660 * 86400),
+        "How long it is remembered that a message was handled, so that it is not handled again "
+        "where its sender repeats it, for example 30d; off: for ever",
+    )  # fmt: skip
     backups: Path | None = _setting(
         "", parsers.optional_path,
         "Folder for backups, best on another disk; empty: the folder backups in APPLIANCE_DATA",
@@ -238,6 +270,11 @@ class Config:
     def backup_folder(self) -> Path:
         """Folder for backups."""
         return self.backups or self.data / "backups"
+
+    @property
+    def handlers_home(self) -> Path:
+        """Folder with the modules of handlers."""
+        return self.handler_folder or self.data / "handlers"
 
     @property
     def own_url(self) -> str:

@@ -71,6 +71,10 @@ WORDS: Final = {
         "Another AMQP client published it under a type of the appliance's own programs.",
         "Send again to store its bytes as one message, or discard.",
     ),
+    "handler-failed": ReasonWords(
+        "The topic's handler, a function of yours, failed with it or rejected it.",
+        "Mend the function that the error names, then send again.",
+    ),
     "unstorable": ReasonWords(
         "The database refuses it: a trigger, a constraint or a unique index that someone added.",
         "Mend the cause that the error names, then send again.",

@@ -9,10 +9,10 @@ from appliance.broker.node import release, start
 from appliance.config import Address, Config
 from appliance.doctor import data_folder, network
 from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
-from appliance.errors import ApplianceError, HostError, NodeError
+from appliance.errors import ApplianceError, HostError, NodeError, StoreError
 from appliance.machine import allowance, memory, place
 from appliance.machine.pulse import TROUBLE
-from appliance.machine.signs import signs
+from appliance.machine.signs import HANDLER_TROUBLE, signs
 from appliance.store.base import Health, HealthCheck, Store
 from appliance.supervision import addresses
 
@@ -32,6 +32,7 @@ def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
     yield _of_store(store.health.engine())
     yield from map(_of_store, store.health.database())
     yield _storing(config)
+    yield _handlers(config, store)
     yield _broker(config)
     yield from _ports(config)
     yield network.http(config)
@@ -79,6 +80,31 @@ def _storing(config: Config) -> Diagnosis:
                 "`appliance status` and the worker's log say why; no accepted message is lost",
             )
     return ok("storing", "no worker complains")
+
+
+def _handlers(config: Config, store: Store) -> Diagnosis:
+    """Say what handler processes complain of, and messages that wait though none runs."""
+    living = [sign for sign in signs(config) if sign.process == "handle"]
+    for sign in living:
+        if trouble := sign.facts.get(HANDLER_TROUBLE):
+            return warning(
+                "handlers",
+                f"{trouble}: messages wait for it",
+                f"the log of the process handle says why; modules are in {config.handlers_home}",
+            )
+    try:
+        waiting = sum(each.waiting for each in store.handling.backlog())
+    except StoreError:  # the check of the database says so
+        return ok("handlers", "the database can't be asked")
+    if config.handlers and not living and waiting:
+        return warning(
+            "handlers",
+            f"{waiting:,} messages wait for a handler, and no process runs any",
+            "start `appliance handle` (appliance-handle@0.service)",
+        )
+    if not config.handlers:
+        return ok("handlers", "none")
+    return ok("handlers", f"{config.handlers}; {waiting:,} messages wait")
 
 
 def _broker(config: Config) -> Diagnosis:

@@ -16,6 +16,8 @@ from appliance.machine import locks, record_file
 
 #: A fact of the API's sign: true once a message sent to it would be stored.
 READY: Final = "ready"
+#: A fact of a handler process's sign: why it can't run functions now, in words; empty: it can.
+HANDLER_TROUBLE: Final = "handlers"
 #: Bytes of a sign's file.
 FILE_BYTES: Final = 2048
 

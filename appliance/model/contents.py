@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.errors import EnvelopeError
+from appliance.model.handler_outcomes import HandlerOutcomes, ReleasedMessages
 from appliance.model.wire import Envelope, Message, addressed, as_bytes
 
 #: The AMQP `type` of a ledger report.
@@ -175,4 +176,6 @@ Content = (
     | DeadEnvelope
     | LedgerReport
     | DeletionMark
+    | HandlerOutcomes
+    | ReleasedMessages
 )

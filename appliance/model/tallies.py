@@ -19,7 +19,7 @@ BOUNDS: Final = (
 DEAD_REASONS: Final = frozenset({
     "undecodable", "foreign-envelope", "conflict", "not-json", "bad-event", "no-signature",
     "bad-signature", "too-old", "too-new", "bad-form", "schema", "too-large", "empty", "bad-topic",
-    "unstorable",
+    "unstorable", "handler-failed",
     "broker-expired", "broker-rejected", "broker-delivery-limit", "broker-maxlen", "broker-unknown",
 })  # fmt: skip
 

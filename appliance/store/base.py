@@ -33,6 +33,7 @@ from appliance.store.delayed_rows import DelayedRow
 from appliance.store.deletion_rows import Counted, DeletionRow, Selection
 from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.filters import Found, MessageFilter
+from appliance.store.handler_rows import HandlerReply, Handling
 from appliance.store.proving import BackupProof
 from appliance.store.replays import Replays
 from appliance.store.rows import (
@@ -187,7 +188,10 @@ class Reader(Protocol):
 
 
 class Commits(Protocol):
-    """Answers questions of the event loop; the methods are called on the loop."""
+    """Answers questions of the event loop; the methods are called on the loop.
+
+    Where topics have handlers, a message that was handled counts as stored, whatever came of it.
+    """
 
     async def committed(self, message_id: str, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until a message is stored, for `timeout` seconds at most; return whether it is."""
@@ -197,6 +201,12 @@ class Commits(Protocol):
 
     async def with_prefix(self, prefix: str, limit: int) -> list[EarlierMessage]:
         """Return up to `limit` stored messages whose ids begin with `prefix`, in order."""
+
+    async def in_hand(self, prefix: str, limit: int) -> list[EarlierMessage]:
+        """Return the same of messages that wait for a handler, or were handled."""
+
+    async def reply(self, message_id: str) -> HandlerReply | None:
+        """Return what its handler said of a message; None where it has not said anything."""
 
     def close(self) -> None:
         """Stop, after the question under way."""
@@ -752,6 +762,10 @@ class Store(Protocol):
     @property
     def delayed(self) -> Delayed:
         """The store's delayed messages."""
+
+    @property
+    def handling(self) -> Handling:
+        """The store's messages that wait for a handler."""
 
     @property
     def endpoints(self) -> Endpoints:

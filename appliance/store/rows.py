@@ -29,11 +29,15 @@ class StoredMessage(NamedTuple):
 
 
 class EarlierMessage(NamedTuple):
-    """A stored message as a retry with the same idempotency key is compared with it."""
+    """A stored message as a retry with the same idempotency key is compared with it.
+
+    Of one that was handled there is the SHA-256 of its body, and no body.
+    """
 
     id: str
     received_at: str
-    body: str | bytes
+    body: str | bytes | None
+    digest: bytes | None = None
 
 
 class Topic(NamedTuple):

@@ -23,6 +23,7 @@ from appliance.model.contents import (
     LedgerReport,
     ReplayCopies,
 )
+from appliance.model.handler_outcomes import HandlerOutcomes, ReleasedMessages
 from appliance.model.wire import Envelope
 from appliance.store.base import Writer
 
@@ -65,7 +66,15 @@ def _attempt(open_writer: Callable[[], Writer], content: Content) -> int:
 
 def _lesser_forms(content: Content, error: str) -> Iterator[Content]:
     """Yield other forms of a content that was refused, the one that loses least first."""
-    if isinstance(content, LedgerReport | DeletionMark | DueMessages | ReplayCopies):
+    if isinstance(
+        content,
+        LedgerReport
+        | DeletionMark
+        | DueMessages
+        | HandlerOutcomes
+        | ReleasedMessages
+        | ReplayCopies,
+    ):
         return
     if content.ledger:
         yield _without_ledger(content)

@@ -104,6 +104,7 @@ def environment(config: Config) -> dict[str, str]:
         "APPLIANCE_DATA": str(config.data),
         "APPLIANCE_RUN": str(config.run_folder),
         "APPLIANCE_WORKERS": str(config.workers),
+        "APPLIANCE_HANDLER_PROCESSES": str(config.handler_processes if config.handlers else 0),
         "APPLIANCE_AMQP": str(addresses.choose_amqp(config)),
         # To each program its output is a pipe; only this process sees the terminal behind it.
         "APPLIANCE_LOG_FORMAT": config.log_format,

@@ -149,7 +149,7 @@ class Worker(Process):
         self._consumer = world.parts.consumer(world.config)
         self._deleter = Deleter(world.store.deletions.work)
         self._deleter._awake, self._deleter._stopping = (StrandEvent(world.clock) for _ in range(2))
-        self._mover = DelayedMover(world.store.delayed, self._open_writer)
+        self._mover = DelayedMover(world.store.delayed, self._open_writer, world.store.handling)
         self._mover._awake, self._mover._stopping = (StrandEvent(world.clock) for _ in range(2))
         self._worker = world.parts.worker(
             _Pulse(),

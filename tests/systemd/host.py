@@ -26,7 +26,7 @@ GROUPS = next(
 #: Seconds; an idle machine with two cores needs a tenth.
 PATIENCE = 120.0
 
-SERVICES = ("broker", "api", "worker@0", "worker@1", "janitor", "deliver")
+SERVICES = ("broker", "api", "worker@0", "worker@1", "janitor", "deliver", "handle@0")
 
 
 class Host:

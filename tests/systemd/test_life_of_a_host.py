@@ -137,7 +137,8 @@ def test_debians_own_broker_is_neither_used_nor_disturbed(host):
 
 
 @pytest.mark.parametrize(
-    "service", ["broker", "migrate", "api", "worker@0", "janitor", "deliver", "supervisord"]
+    "service",
+    ["broker", "migrate", "api", "worker@0", "janitor", "deliver", "handle@0", "supervisord"],
 )
 def test_a_unit_gives_its_program_next_to_no_rights(host, service):
     said = host.run("systemd-analyze", "security", "--no-pager", host.unit(service), check=False)

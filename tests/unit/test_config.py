@@ -14,6 +14,7 @@ from appliance.config import Address, load, settings
 from appliance.config.parsers import PublicUrl
 from appliance.errors import ConfigError
 from appliance.model.expectations import Expectation, Expectations
+from appliance.model.handler_rules import HandlerRules
 from appliance.model.retention import Rule, Rules
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
@@ -155,6 +156,31 @@ VALUES = {
             "a: age=1d; a: age=2d",
         ],
     ),
+    "HANDLERS": (
+        {
+            "": HandlerRules(),
+            "orders=shop:check": HandlerRules([("orders", "shop:check")]),
+            " a = m.n:f , logs.*=m:f,": HandlerRules([("a", "m.n:f"), ("logs.*", "m:f")]),
+        },
+        [
+            "orders",
+            "orders=shop",
+            "orders=shop:",
+            "orders=:check",
+            "orders=shop:check()",
+            "orders=../shop:check",
+            "Orders=shop:check",
+            "=shop:check",
+            "*=a:b, orders=a:c",
+            "orders=a:b, orders=a:c",
+        ],
+    ),
+    "HANDLER_FOLDER": ({"/a": Path("/a"), "": None}, ["~nobody-has-it/a"]),
+    "HANDLER_PROCESSES": ({"0": 0, "64": 64}, ["65", "-1", "two"]),
+    "HANDLER_TIMEOUT": ({"0.1": 0.1, "3600": 3600.0}, ["0", "3601", "5s"]),
+    "HANDLER_MEMORY": ({"64MiB": 2**26, "1g": 10**9}, ["63MiB", "0", "off"]),
+    "HANDLER_ATTEMPTS": ({"1": 1, "100": 100}, ["0", "101", "many"]),
+    "HANDLED_AGE": ({"1h": 3600, "30d": 2_592_000, "off": 0}, ["59m", "11y", "long"]),
     "EXPECT": (
         {
             "": Expectations(),

@@ -144,7 +144,7 @@ def test_every_command_answers_help(name):
 def test_every_command_that_people_call_has_help_with_examples():
     processes = {
         f"appliance {n}"
-        for n in ("broker", "migrate", "api", "worker", "janitor", "deliver", "listener")
+        for n in ("broker", "migrate", "api", "worker", "janitor", "deliver", "handle", "listener")
     }
     for name, command in commands():
         assert name in processes or "Example" in (command.help or ""), name

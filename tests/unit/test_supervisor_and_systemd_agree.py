@@ -56,7 +56,9 @@ def under_supervisord() -> dict[str, Program]:
         name = section.split(":")[1]
         assert re.fullmatch(rf"\d\d-{name}\.conf", path.name)
         values = parser[section]
-        count = values.get("numprocs", "1").replace("%(ENV_APPLIANCE_WORKERS)s", workers())
+        count = values.get("numprocs", "1")
+        for name_of_setting in ("APPLIANCE_WORKERS", "APPLIANCE_HANDLER_PROCESSES"):
+            count = count.replace(f"%(ENV_{name_of_setting})s", default(name_of_setting))
         programs[name] = Program(
             command=values["command"],
             count=int(count),
@@ -105,8 +107,8 @@ def service_of(unit: Path) -> dict[str, str]:
     return {n: v for path in (unit, COMMON) for s, n, v in directives(path) if s == "Service"}
 
 
-def workers() -> str:
-    return next(s.default for s in config.settings() if s.name == "APPLIANCE_WORKERS")
+def default(name: str) -> str:
+    return next(s.default for s in config.settings() if s.name == name)
 
 
 def units() -> list[Path]:

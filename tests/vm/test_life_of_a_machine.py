@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 #: Seconds that the guest is stopped with its time, and without; a watchdog's patience is 30.
 PAUSE_SECONDS, SWAPPED_SECONDS = 15, 35
-SERVICES = ("broker", "api", "worker@0", "worker@1", "janitor", "deliver")
+SERVICES = ("broker", "api", "worker@0", "worker@1", "janitor", "deliver", "handle@0")
 
 
 def show(guest, unit: str, name: str) -> str:

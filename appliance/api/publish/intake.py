@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Container
 from dataclasses import replace
 from typing import Final
@@ -18,16 +19,20 @@ from appliance.api.publish.unpacker import Unpacker
 from appliance.api.quarantine.door import QuarantineDoor
 from appliance.broker.base import Publisher
 from appliance.config import Config
-from appliance.errors import BodyError, KeyReusedError, MisfitError
+from appliance.errors import BodyError, KeyReusedError, MisfitError, StoreError
 from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Message, as_bytes, as_text, pack
 from appliance.schemas.book import SchemaBook
 from appliance.store.base import Commits
+from appliance.store.handler_rows import HandlerReply
 from appliance.store.rows import EarlierMessage
 
 #: Messages with something of their own that are put together on the event loop; each takes 10 us.
 _BUILT_AT_ONCE: Final = 256
+
+#: Messages with a handler of one request that are waited for.
+_HANDLED_AWAITED: Final = 1000
 
 Outcome = tuple[Receipt, asyncio.Future[None]]
 
@@ -114,12 +119,33 @@ class Intake:
                 return receipt._replace(is_stored=await self._all_stored(receipt, seconds))
         return receipt
 
-    async def _all_stored(self, receipt: Receipt, seconds: float) -> bool:
-        """Wait until every message is a row.
+    def is_handled(self, topic: str) -> bool:
+        """Whether messages of a topic go to a handler before they become rows."""
+        handlers = self._config.handlers
+        return bool(handlers) and handlers.of(topic) is not None
 
-        The last one says it for all, unless each has a key: some may have come before.
+    async def reply(self, receipt: Receipt) -> HandlerReply | None:
+        """Return what the handler said of a request's one message, once it is handled.
+
+        None where there are several, or that can't be known now.
         """
-        waiting = [self._commits.committed(i, seconds) for i in receipt.own_ids_of_rows]
+        if receipt.form in SINGLE and not receipt.bad:
+            with contextlib.suppress(StoreError):
+                return await self._commits.reply(receipt.first_id)
+        return None
+
+    async def _all_stored(self, receipt: Receipt, seconds: float) -> bool:
+        """Wait until every message is a row, or handled.
+
+        The last one says it for all, unless each has a key: some may have come before. Handlers
+        keep no order.
+        """
+        ids = receipt.own_ids_of_rows
+        if self.is_handled(receipt.topic) and not ids:
+            if receipt.message_count > _HANDLED_AWAITED:
+                return False
+            ids = receipt.ids_of_rows
+        waiting = [self._commits.committed(i, seconds) for i in ids]
         if not waiting:
             return await self._commits.committed(str(receipt.last_id), seconds)
         return all(await asyncio.gather(*waiting))
@@ -176,7 +202,12 @@ class Intake:
         self, options: PublishOptions, decoded: Decoded, meta: str | None, prefix: str
     ) -> Receipt:
         """Accept a request whose key this process does not remember; the store may."""
-        stored = await self._commits.with_prefix(prefix, self._config.max_batch_messages + 1)
+        most = self._config.max_batch_messages + 1
+        stored = await self._commits.with_prefix(prefix, most)
+        if self.is_handled(options.topic):  # its results can have its id, and not its body
+            earlier = {each.id: each for each in stored}
+            earlier |= {each.id: each for each in await self._commits.in_hand(prefix, most)}
+            stored = list(earlier.values())
         if not stored:
             return await self._publish(options, decoded, meta, prefix)
         if schema := self._book.of(options.topic):
@@ -187,8 +218,8 @@ class Intake:
             raise KeyReusedError("this Idempotency-Key came before with another body")
         first_id, count = prefix + "00000000", len(decoded.bodies) if is_same else len(stored)
         return Receipt(
-            options.topic, options.form, first_id, count, stored[0].received_at, True,
-            decoded.bad, is_repeat=True,
+            options.topic, options.form, first_id, count, stored[0].received_at,
+            not self.is_handled(options.topic), decoded.bad, is_repeat=True,
         )  # fmt: skip
 
 
@@ -204,9 +235,15 @@ def _are(stored: list[EarlierMessage], bodies: list[bytes], dead: Container[int]
 
     Such a dead letter is a row once it was redriven.
     """
-    rows = {int(row.id[PREFIX_LENGTH:], 16): row.body for row in stored}
+    rows = {int(row.id[PREFIX_LENGTH:], 16): row for row in stored}
     for place, body in enumerate(bodies):
         row = rows.pop(place, None)
-        if row != as_text(body) and not (row is None and place in dead):
+        if row is None:
+            is_same = place in dead
+        elif row.body is None:
+            is_same = row.digest == hashlib.sha256(body).digest()
+        else:
+            is_same = row.body == as_text(body)
+        if not is_same:
             return False
     return not rows

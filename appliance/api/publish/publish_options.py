@@ -43,6 +43,7 @@ class PublishOptions:
     same key is the same message all the same: the sender gave the key to an event, not to a body.
     `named` is how the sender wrote the topic, where that is not its name. `has_schema` is whether
     messages of the topic are checked. `due_at` is when the messages become rows; None: at once.
+    `waits_for_handler` is whether the answer can be what a handler says.
     """
 
     topic: str
@@ -54,6 +55,7 @@ class PublishOptions:
     named: str | None = None
     has_schema: bool = False
     due_at: str | None = None
+    waits_for_handler: bool = False
     #: None where a message takes more than to publish the body as it came; else the first bytes of
     #: a body that is read as its byte order mark says. Decided once for all requests of a head.
     plain_unless: frozenset[bytes] | None = field(init=False)
@@ -67,6 +69,7 @@ class PublishOptions:
             and self.key is None
             and not self.has_schema
             and self.due_at is None
+            and not self.waits_for_handler
         )
         marks = MARKED if self.plan.is_text else _NO_MARKS
         object.__setattr__(self, "plain_unless", marks if is_plain else None)
@@ -130,10 +133,11 @@ def read(head: Head, path_topic: str, principal: Principal, config: Config) -> P
     check_length(head, plan)
     key = _key(values) if plan.event is None else plan.event.key
     due_at = _due_at(asked)
+    wait = None if due_at else _wait(values)
     return PublishOptions(
-        topic, plan, key, None if due_at else _wait(values),
-        RequestMeta(head, principal, always=named is not None),
+        topic, plan, key, wait, RequestMeta(head, principal, always=named is not None),
         first_counts=plan.event is not None, named=named, due_at=due_at,
+        waits_for_handler=wait is not None and config.handlers.of(topic) is not None,
     )  # fmt: skip
 
 

@@ -53,6 +53,16 @@ class Receipt(NamedTuple):
         dead = {each.place for each in self.bad or ()}
         return [i for place, i in enumerate(self.own_ids or ()) if place not in dead]
 
+    @property
+    def ids_of_rows(self) -> list[str]:
+        """The ids of all messages that become rows."""
+        if self.own_ids is not None:
+            return self.own_ids_of_rows
+        ids = ids_from(self.first_id, self.message_count)
+        for each in reversed(self.bad or ()):
+            del ids[each.place]
+        return ids
+
     def answer(self, wait_seconds: float | None, prefix: str) -> tuple[int, bytes, bytes]:
         """Return the answer's status, headers (each ended by CRLF) and JSON body.
 
@@ -107,10 +117,5 @@ class Receipt(NamedTuple):
             if self.message_count <= _LISTED_IDS:
                 return ids_from(self.first_id, self.message_count)
             return [self.first_id, self.last_id or ""]
-        if self.own_ids is not None:
-            ids = self.own_ids_of_rows
-        else:
-            ids = ids_from(self.first_id, self.message_count)
-            for each in reversed(self.bad or ()):
-                del ids[each.place]
+        ids = self.ids_of_rows
         return ids if len(ids) <= _LISTED_IDS else [ids[0], ids[-1]]

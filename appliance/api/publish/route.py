@@ -14,6 +14,7 @@ from appliance.api.http.head import Head
 from appliance.api.http.problems import Problem
 from appliance.api.http.request import Admission, Request
 from appliance.api.publish import publish_options
+from appliance.api.publish.handler_answer import handler_answer
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
@@ -102,6 +103,16 @@ class PublishRoute:
         receipt = await self._intake.accept(wanted, body, _meta(request, wanted))
         del body
         receipt = await self._intake.stored(receipt, wanted.wait_seconds)
+        if wanted.waits_for_handler and receipt.is_stored:
+            reply = await self._intake.reply(receipt)
+            if reply is not None:
+                principal = request.admission.principal
+                request.respond(
+                    *handler_answer(
+                        receipt, reply, principal, wanted.wait_seconds or 0, request.prefix
+                    )
+                )
+                return
         request.respond(*receipt.answer(wanted.wait_seconds, request.prefix))
 
 

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, request
 
 from appliance.api.http import problems
 from appliance.api.services import Services
-from appliance.api.views import delayed, formats, parameters, searches, visible
+from appliance.api.views import delayed, formats, handlers, parameters, searches, visible
 from appliance.api.views.answers import body_answer, json_answer, problem_answer
 from appliance.errors import InputError
 from appliance.model.ids import is_id
@@ -26,6 +26,9 @@ def blueprint(services: Services) -> Blueprint:
             waiting = delayed.find(services, message_id)
             if waiting is not None:
                 return json_answer(delayed.shown(waiting))
+            in_hand = handlers.find(services, message_id)
+            if in_hand is not None:
+                return json_answer(in_hand)
             return _unknown(message_id)
         if isinstance(row, Letter):
             return json_answer(formats.letter(row) | {"status": "dead"})

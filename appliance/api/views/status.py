@@ -51,6 +51,7 @@ def blueprint(services: Services) -> Blueprint:
                 "broker": asdict(services.broker()),
                 "store": _store(services.reader),
                 "quarantine": _quarantine(services),
+                "handlers": _handlers(services),
                 "alerts": _alerts(services.config),
                 **_proofs(services.config),
                 "disk": _disk(services),
@@ -83,6 +84,7 @@ def _restricted(
         "broker": None,
         "store": store,
         "quarantine": None,
+        "handlers": None,
         "alerts": None,
         "backup_restorable_at": None,
         "backup_proof": None,
@@ -91,6 +93,21 @@ def _restricted(
         "streams": None,
         "refusals": None,
         services.reader.engine.name: services.reader.engine.version,
+    }
+
+
+def _handlers(services: Services) -> dict[str, object] | None:
+    """Return how many messages wait for their handler; None where no topic has one."""
+    try:
+        backlog = services.handling.backlog()
+    except StoreError:
+        return None
+    if not backlog and not services.config.handlers:
+        return None
+    return {
+        "waiting": sum(each.waiting for each in backlog),
+        "retrying": sum(each.retrying for each in backlog),
+        "oldest_at": min((each.oldest_at for each in backlog if each.oldest_at), default=None),
     }
 
 

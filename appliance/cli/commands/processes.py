@@ -177,7 +177,7 @@ def worker(config: Config) -> None:
         with Pulse(config, "worker", CONSUMING, STORING) as pulse:
             consumer, fitter = AmqpConsumer(config), ForeignFitter(store)
             deleter = Deleter(store.deletions.work)
-            mover = DelayedMover(store.delayed, store.open_writer)
+            mover = DelayedMover(store.delayed, store.open_writer, store.handling)
             copier = ReplayCopier(
                 store.replays, store.open_writer, lambda: disk_space.lacking(config)
             )
@@ -251,6 +251,20 @@ def deliver(config: Config) -> None:
     store = open_store(config)
     with store.in_use(), Pulse(config, "deliver") as pulse:
         delivering.run(config, store.deliveries, pulse)
+
+
+@click.command()
+@click.pass_obj
+def handle(config: Config) -> None:
+    """Run the handlers' functions: messages of their topics become rows as these say."""
+    from appliance.handle import handle as handling
+    from appliance.machine.pulse import Pulse
+    from appliance.store import open_store
+
+    setup.configure(config, "handle")
+    store = open_store(config)
+    with store.in_use(), Pulse(config, "handle") as pulse:
+        handling.run(config, store, pulse)
 
 
 @click.command()

@@ -33,6 +33,8 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
             rows.append(("dead", coloured(f"{counted(dead, 'dead letter')}", "yellow") + _DEAD))
     else:
         rows.append(("store", "can't be read"))
+    if (waits := status.get("handlers")) and waits["waiting"]:
+        rows.append(("handlers", _handlers(waits)))
     if (kept := status.get("quarantine")) and kept["letters"] + kept["pushed_out"]:
         rows.append(("quarantine", _quarantine(kept)))
     if disk := status["disk"]:
@@ -89,6 +91,14 @@ def _canary(book: dict[str, Any]) -> str:
         text += coloured(f"; failing since {book['failing_since'][:19]}Z: ", "yellow")
         text += str(book["reason"])
     return text
+
+
+def _handlers(waits: dict[str, Any]) -> str:
+    """Return how many messages wait for their handler, and since when."""
+    text = f"{counted(waits['waiting'], 'message')} {'waits' if waits['waiting'] == 1 else 'wait'}"
+    if waits["retrying"]:
+        text += coloured(f", {waits['retrying']:,} after a failure", "yellow")
+    return f"{text}; the oldest came {waits['oldest_at'][:19]}Z"
 
 
 def _quarantine(kept: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ _SAME: Final = {
     "messages": ("id", "topic", "body", "received_at", "content_type", "meta"),
     "dead_letters": ("id", "topic", "body", "reason", "received_at"),
     "delayed_messages": ("id", "topic", "body", "content_type", "meta", "accepted_at", "due_at"),
+    "handler_messages": ("id", "topic", "body", "received_at", "content_type", "meta"),
 }
 #: Rows of the present database that have changed for a reason.
 _LEFT_OUT: Final = {"delayed_messages": "p.cancelled_at IS NOT NULL"}
@@ -46,6 +47,7 @@ _NAMES: Final = {
     "messages": "message",
     "dead_letters": "dead letter",
     "delayed_messages": "delayed message",
+    "handler_messages": "message that waits for its handler",
 }
 
 
@@ -66,7 +68,7 @@ def compare(link: Any, rest: Callable[[float | None], None]) -> BackupComparison
     """
     found = BackupComparison()
     found.messages = _compare_rows(link, "messages", found.faults, rest)
-    for table in ("dead_letters", "delayed_messages"):
+    for table in ("dead_letters", "delayed_messages", "handler_messages"):
         _compare_rows(link, table, found.faults, lambda _share: rest(None))
     _compare_sources(link, found)
     return found

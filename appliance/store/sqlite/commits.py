@@ -23,8 +23,9 @@ import structlog
 from appliance.errors import StoreError
 from appliance.machine.bell import BellListener
 from appliance.machine.complaint import Complaint
+from appliance.store.handler_rows import HandlerReply
 from appliance.store.rows import EarlierMessage
-from appliance.store.sqlite import open_files, paths
+from appliance.store.sqlite import handler_tables, open_files, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
 #: Seconds between two looks while a request waits: where commits are told, and where they aren't.
@@ -44,6 +45,12 @@ _REMEMBERED: Final = 4096
 #: Ids asked for in one statement.
 _CHUNK: Final = 500
 
+_STORED: Final = "SELECT id FROM messages WHERE id IN ({marks})"
+_STORED_OR_HANDLED: Final = (
+    "SELECT id FROM messages WHERE id IN ({marks}) "
+    "UNION ALL SELECT id FROM handled_messages WHERE id IN ({marks})"
+)
+
 _T = TypeVar("_T")
 _log: Any = structlog.get_logger(__name__)
 
@@ -51,11 +58,13 @@ _log: Any = structlog.get_logger(__name__)
 class CommitWatch:
     """Watches for commits: told by the worker, and on one read-only connection in a thread.
 
-    `folder` is where the worker finds whom to tell.
+    `folder` is where the worker finds whom to tell. With `handlers`, a message that was handled is
+    looked for too.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, *, handlers: bool = False) -> None:
         self._path = path
+        self._query = _STORED_OR_HANDLED if handlers else _STORED
         self._folder = folder
         self._thread = ThreadPoolExecutor(1, "commit-watch")
         self._connection: Any = None
@@ -114,6 +123,14 @@ class CommitWatch:
             return [EarlierMessage(*row) for row in rows]
 
         return await self._ask(select)
+
+    async def in_hand(self, prefix: str, limit: int) -> list[EarlierMessage]:
+        """Return the same of messages that wait for a handler, or were handled."""
+        return await self._ask(lambda link: handler_tables.in_hand(link, prefix, limit))
+
+    async def reply(self, message_id: str) -> HandlerReply | None:
+        """Return what its handler said of a message; None where it has not said anything."""
+        return await self._ask(lambda link: handler_tables.reply(link, message_id))
 
     def close(self) -> None:
         """End the thread after the question under way."""
@@ -232,7 +249,8 @@ class CommitWatch:
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            rows = connection.execute(f"SELECT id FROM messages WHERE id IN ({marks})", chunk)  # noqa: S608  # only question marks
+            query = self._query.format(marks=marks)
+            rows = connection.execute(query, chunk * query.count("("))
             stored += [row[0] for row in rows]
         self._version = version
         return stored

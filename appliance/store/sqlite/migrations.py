@@ -687,6 +687,45 @@ def m017_replays(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m018_handlers(db: "Database") -> None:
+    """Add the messages that wait for a handler, and what became of those that were handled.
+
+    Both lie beside `messages`: a handler's results become rows there, and nothing else does.
+    """
+    for statement in (
+        """
+        CREATE TABLE handler_messages (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,                -- as the 202 gave it
+            topic TEXT NOT NULL,
+            body TEXT NOT NULL,                     -- TEXT or BLOB, as in messages
+            received_at TEXT NOT NULL,
+            content_type TEXT,
+            meta TEXT,
+            function TEXT NOT NULL,                 -- that gets it: MODULE:NAME
+            attempts INTEGER NOT NULL DEFAULT 0,    -- how often that failed
+            error TEXT NOT NULL DEFAULT '',         -- why it failed last, for people
+            holder TEXT NOT NULL DEFAULT '',        -- the process that has it; empty: none
+            due_at INTEGER NOT NULL DEFAULT 0       -- Unix time in ms: not before it
+        )
+        """,
+        "CREATE INDEX handler_messages_due ON handler_messages (function, holder, due_at, seq)",
+        """
+        CREATE TABLE handled_messages (             -- one that comes again is not handled again
+            id TEXT PRIMARY KEY,
+            topic TEXT NOT NULL,
+            digest BLOB NOT NULL,                   -- SHA-256 of the body
+            handled_at TEXT NOT NULL,
+            outcome TEXT NOT NULL,                  -- handled, dropped or dead
+            results INTEGER NOT NULL                -- how many
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX handled_messages_topic ON handled_messages (topic, handled_at)",
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

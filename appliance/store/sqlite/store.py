@@ -32,6 +32,7 @@ from appliance.store.base import (
     Writer,
 )
 from appliance.store.endpoints import Deliveries, Endpoints
+from appliance.store.handler_rows import Handling
 from appliance.store.replays import Replays
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
@@ -55,6 +56,7 @@ class SqliteStore:
         self.path = path
         self.tally = StoreTally()
         self._bell_folder = config.run_folder / "commits"
+        self._handlers_bell_folder = config.run_folder / "handlers"
 
     @property
     def location(self) -> str:
@@ -71,7 +73,8 @@ class SqliteStore:
         """The store's answers for the event loop."""
         from appliance.store.sqlite.commits import CommitWatch
 
-        return CommitWatch(self.path, self._bell_folder)
+        handlers = bool(self._config.handlers)
+        return CommitWatch(self.path, self._bell_folder, handlers=handlers)
 
     @cached_property
     def follower(self) -> Follower:
@@ -128,6 +131,13 @@ class SqliteStore:
         from appliance.store.sqlite.delayed import SqliteDelayed
 
         return SqliteDelayed(self.path, self.reader)
+
+    @cached_property
+    def handling(self) -> Handling:
+        """The store's messages that wait for a handler."""
+        from appliance.store.sqlite.handling import SqliteHandling
+
+        return SqliteHandling(self.path, self._config.handlers)
 
     @cached_property
     def endpoints(self) -> Endpoints:
@@ -197,10 +207,17 @@ class SqliteStore:
         """Open a connection that writes."""
         from appliance.store.sqlite.writer import SqliteWriter
 
-        return SqliteWriter(self.path, self.tally, Bell(self._bell_folder))
+        return SqliteWriter(
+            self.path,
+            self.tally,
+            Bell(self._bell_folder),
+            rules=self._config.handlers,
+            handlers_bell=Bell(self._handlers_bell_folder),
+        )
 
     def duties(self, rest: Rest) -> Sequence[Duty]:
         """Return the duties of checkpoints, of retention, of the quarantine and of the index."""
+        from appliance.store.sqlite.handled_memory import HandledMemory
         from appliance.store.sqlite.indexer import Indexer
         from appliance.store.sqlite.quarantine import QuarantineBounds
         from appliance.store.sqlite.upkeep import Upkeep
@@ -211,7 +228,8 @@ class SqliteStore:
             self.path, is_on=config.search_index, floor=config.min_free_bytes, rest=rest
         )
         upkeep = Upkeep(self.path, config.retention, rest)
-        return [*upkeep.duties(), bounds.duty(), indexer.duty()]
+        memory = HandledMemory(self.handling, config.handled_age, rest)
+        return [*upkeep.duties(), bounds.duty(), memory.duty(), indexer.duty()]
 
     def verify(self, *, quick: bool, alone: bool, progress: StepTimer) -> Verification:
         """Check the whole database; only reads."""

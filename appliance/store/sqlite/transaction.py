@@ -7,7 +7,7 @@ that is refused, the rows before it are in the transaction, and the same iterato
 
 import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import filterfalse
 from typing import Any, Final, NamedTuple
@@ -27,6 +27,8 @@ from appliance.model.contents import (
     ReplayCopies,
     dead_letter,
 )
+from appliance.model.handler_outcomes import HANDLER_FAILED, HandlerOutcomes, ReleasedMessages
+from appliance.model.handler_rules import HandlerRules
 from appliance.model.ids import PREFIX_LENGTH
 from appliance.model.timestamps import now
 from appliance.model.wire import (
@@ -40,8 +42,15 @@ from appliance.model.wire import (
     mixed,
     unpack,
 )
-from appliance.store.sqlite import delayed_table, deletion_table, refusal, replay_table
+from appliance.store.sqlite import (
+    delayed_table,
+    deletion_table,
+    handler_tables,
+    refusal,
+    replay_table,
+)
 from appliance.store.sqlite.database import sqlite3
+from appliance.store.sqlite.handler_tables import HandledTopics
 from appliance.store.sqlite.tables import (
     ADD_TO_TOPIC,
     COUNT_SINCE,
@@ -95,15 +104,21 @@ class Transaction:
 
     `known` are messages that the database refuses, each with the reason in its words: they are not
     offered to it again. `sure` says that the database does take rows, so that a refusal is the
-    fault of what is refused.
+    fault of what is refused. Messages of the topics in `handled` do not become rows now.
     """
 
     def __init__(
-        self, connection: Any, *, known: Mapping[str, str] | None = None, sure: bool = False
+        self,
+        connection: Any,
+        *,
+        known: Mapping[str, str] | None = None,
+        sure: bool = False,
+        handled: HandledTopics | None = None,
     ) -> None:
         self._connection = connection
         self._known = known or {}
         self._sure = sure
+        self._handled = handled
         self._rows: list[Row] = []
         self._inserted: list[list[Row]] = []
         self._is_listed = True  # `_inserted` are all rows that were inserted
@@ -119,6 +134,11 @@ class Transaction:
         self.due = 0
         #: messages that became rows, and that were rows already
         self.stored = self.duplicates = 0
+        #: messages that wait for a handler from now on, or go to another one
+        self.waiting = 0
+        #: ids of messages of which it is known now what their handler made of them
+        self.settled: list[str] = []
+        self._put_aside_already = 0
         self._unstored = 0  # messages that were to be rows, and are dead letters
         self._dead: list[_Dead] = []
         self._given_up: list[DeadEnvelope] = []
@@ -135,6 +155,9 @@ class Transaction:
         was stored beside those that were refused, RolledBackError where the transaction is gone.
         """
         entries: list[tuple[str | bytes, str]] = []
+        # Looked up once, so that it costs nothing without handlers. No member: it would keep this
+        # object, and all its rows, until Python looks for cycles.
+        add = self._add_or_put_aside if self._handled else self._add
         for content in contents:
             if content.ledger:
                 entries.append((content.ledger, content.received_at))
@@ -142,7 +165,7 @@ class Transaction:
                 self._set_aside(content)
                 continue
             try:
-                self._add(content)
+                add(content)
             except EnvelopeError as error:
                 self._dead.append(_Dead(content, 0, _dead(content, error.reason, str(error))))
         self._flush()
@@ -162,7 +185,7 @@ class Transaction:
         """Return the ids of all messages that have become rows; None where that takes a look."""
         if not self._is_listed or self._unsure:
             return None
-        return [row[0] for rows in self._inserted for row in rows]
+        return [row[0] for rows in self._inserted for row in rows] + self.settled
 
     @property
     def dead(self) -> Iterator[tuple[str, str | None]]:
@@ -182,6 +205,10 @@ class Transaction:
             self._add_due(content)
         elif isinstance(content, ReplayCopies):
             self._add_copies(content)
+        elif isinstance(content, HandlerOutcomes):
+            self._add_results(content)
+        elif isinstance(content, ReleasedMessages):
+            self._release(content)
 
     def _delay(self, content: DelayedEnvelope) -> None:
         """Put the messages aside until they are due; dead letters among them are due now."""
@@ -204,10 +231,85 @@ class Transaction:
         """Make rows of the messages that are due."""
         if messages := delayed_table.take_due(self._connection, content.at):
             self.due = len(messages)
-            size = sum(len(as_bytes(message.body)) for _, message in messages)
-            envelope = mixed(messages, size)
-            self._parts[id(envelope)] = (content, 0)
+            part = self._part(content, messages)
+            if self._handled:
+                self._add_or_put_aside(part)
+            else:
+                self._add(part)
+
+    def _part(self, content: Content, messages: list[Addressed]) -> Envelope:
+        """Return an envelope for messages that became known with a content."""
+        envelope = mixed(messages, sum(len(as_bytes(message.body)) for _, message in messages))
+        self._parts[id(envelope)] = (content, 0)
+        return envelope
+
+    def _add_or_put_aside(self, envelope: Envelope) -> None:
+        """Put messages of topics with a handler aside, and add the others as ever."""
+        assert self._handled is not None  # noqa: S101  # else this is not called
+        function_of = self._handled.of
+        if envelope.kind is not Kind.MIXED:
+            if function_of(envelope.topic) is None:
+                self._add(envelope)
+                return
+        elif (table := columns(envelope)) is not None and all(
+            function_of(topic) is None for topic in {*table.topics}
+        ):
+            self._add_columns(envelope, table)
+            return
+        self._put_aside(envelope, addressed(envelope), function_of)
+
+    def _put_aside(
+        self,
+        envelope: Envelope,
+        messages: list[Addressed],
+        function_of: Callable[[str], str | None],
+    ) -> None:
+        """Let messages wait for their handlers, each once, and add those that have none."""
+        others: list[Addressed] = []
+        for place, (topic, message) in enumerate(messages):
+            function = function_of(topic)
+            if function is None or message.dead:
+                others.append((topic, message))
+                continue
+            is_known = handler_tables.is_known(self._connection, topic, message)
+            if is_known is None and function:
+                handler_tables.add(self._connection, function, topic, message)
+                self.waiting += 1
+            elif is_known is None:
+                others.append((topic, message))
+            elif is_known:
+                self._put_aside_already += 1
+            else:
+                letter = dead_letter(topic, message, "conflict", _CONFLICT)
+                self._dead.append(_Dead(envelope, place, letter))
+        if len(others) == len(messages):
             self._add(envelope)
+        elif others:
+            part = self._part(self._parts.get(id(envelope), (envelope, 0))[0], others)
+            self._add_messages(part, others)
+
+    def _add_results(self, content: HandlerOutcomes) -> None:
+        """Make rows of what handlers returned, and dead letters where they failed for good."""
+        results: list[Addressed] = []
+        for place, outcome in enumerate(content.outcomes):
+            settled = handler_tables.settle(self._connection, content.holder, outcome)
+            if settled is None:
+                continue
+            self.settled.append(settled.id)
+            results += settled.results
+            if settled.dead is not None:
+                topic, message = settled.dead
+                letter = dead_letter(topic, message, HANDLER_FAILED, outcome.error)
+                self._dead.append(_Dead(content, place, letter))
+        if results:
+            self._add(self._part(content, results))
+
+    def _release(self, content: ReleasedMessages) -> None:
+        """Make rows of messages that wait for a handler that is none any more."""
+        rules = self._handled.rules if self._handled else HandlerRules()
+        if messages := handler_tables.take_strays(self._connection, rules):
+            self._add(self._part(content, messages))
+        self.waiting += 1
 
     def _add_copies(self, content: ReplayCopies) -> None:
         """Make rows of copies, if their replay still stands where they begin."""
@@ -217,7 +319,10 @@ class Transaction:
         )  # fmt: skip
         if is_wanted and content.envelope is not None:
             self._parts[id(content.envelope)] = (content, 0)
-            self._add(content.envelope)
+            if self._handled:
+                self._add_or_put_aside(content.envelope)
+            else:
+                self._add(content.envelope)
 
     def _add(self, envelope: Envelope) -> None:
         kind, topic, at = envelope.kind, envelope.topic, envelope.received_at
@@ -373,7 +478,10 @@ class Transaction:
         row = self._connection.execute(
             "SELECT topic, body FROM messages WHERE id = ?", (letter.id,)
         ).fetchone()
-        return bool(row == (letter.topic, as_text(letter.body)))
+        message = Message(letter.id, letter.received_at, as_text(letter.body))
+        return row == (letter.topic, message.body) or handler_tables.is_in_hand(
+            self._connection, letter.topic, message
+        )
 
     def _account_for_each(self) -> None:
         """Make dead letters of messages that are no rows, or came with another message's id.
@@ -425,6 +533,7 @@ class Transaction:
         if self._unsure:
             tried = self._added.messages
             self.duplicates = max(0, tried - self.stored - self._unstored)
+        self.duplicates += self._put_aside_already
         left = iter(sums)
         while True:
             try:

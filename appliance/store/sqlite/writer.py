@@ -9,11 +9,13 @@ import structlog
 from appliance.errors import EnvelopeError, StoreError, TablesError, UnstorableError
 from appliance.machine.bell import Bell
 from appliance.model.contents import Content, LedgerReport
+from appliance.model.handler_rules import HandlerRules
 from appliance.model.tallies import StoreTally
 from appliance.model.timestamps import now, seconds_between
 from appliance.model.wire import Envelope, Kind, addressed, as_bytes, mixed, pack
 from appliance.store.sqlite import migrations
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.handler_tables import HandledTopics, remembered_topics
 from appliance.store.sqlite.ledger_table import LedgerTable, accept_missing
 from appliance.store.sqlite.open_files import OpenFiles, forget_missing
 from appliance.store.sqlite.tables import check_tables, takes_a_row
@@ -33,7 +35,8 @@ _log: Any = structlog.get_logger(__name__)
 class SqliteWriter:
     """Writes on a connection of its own; used by one thread at a time.
 
-    It rings `bell` after each commit, where anybody waits, and closes it in the end.
+    It rings `bell` after each commit, where anybody waits, and closes it in the end; and
+    `handlers_bell` where messages wait for a handler, as `rules` say.
 
     Opening one raises StoreError where the database can't be opened, SchemaError where its schema
     is not this program's, TablesError where its tables were changed so that nothing can be stored,
@@ -41,10 +44,17 @@ class SqliteWriter:
     """
 
     def __init__(
-        self, path: Path, tally: StoreTally | None = None, bell: Bell | None = None
+        self,
+        path: Path,
+        tally: StoreTally | None = None,
+        bell: Bell | None = None,
+        *,
+        rules: HandlerRules | None = None,
+        handlers_bell: Bell | None = None,
     ) -> None:
         self._path = path
         self._bell = bell
+        self._handlers_bell = handlers_bell
         self._tally = tally or StoreTally()
         try:
             forget_missing(path)
@@ -53,10 +63,11 @@ class SqliteWriter:
             raise StoreError(f"{path}: {error.strerror}") from error
         try:
             migrations.check(self._connection, path)
-            self._check_tables()
+            remembered = self._check_tables()
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
             self._ledger = LedgerTable(self._connection)
+            self._handled = HandledTopics(rules or HandlerRules(), remembered)
             self._files = OpenFiles(path, self._connection)
         except OSError as error:
             self._connection.close()
@@ -68,8 +79,8 @@ class SqliteWriter:
             self._connection.close()
             raise
 
-    def _check_tables(self) -> None:
-        """Check the tables on another connection.
+    def _check_tables(self) -> list[str]:
+        """Check the tables on another connection; return the topics that had a handler.
 
         On one that has compiled these statements only to explain them, batches of lines were stored
         at 0.94 of the speed.
@@ -77,6 +88,7 @@ class SqliteWriter:
         other = connect(self._path, readonly=True)
         try:
             check_tables(other)
+            return remembered_topics(other)
         finally:
             other.close()
 
@@ -84,8 +96,9 @@ class SqliteWriter:
         """Close the connection."""
         self._connection.close()
         self._files.close()
-        if self._bell is not None:
-            self._bell.close()
+        for bell in (self._bell, self._handlers_bell):
+            if bell is not None:
+                bell.close()
 
     @property
     def is_awaited(self) -> bool:
@@ -153,13 +166,17 @@ class SqliteWriter:
         sure: bool = False,
     ) -> int:
         self._connection.execute("BEGIN IMMEDIATE")
-        transaction = Transaction(self._connection, known=known, sure=sure)
+        transaction = Transaction(
+            self._connection, known=known, sure=sure, handled=self._handled or None
+        )
         entries = transaction.store(contents)
         missing = self._record(entries) if account and entries else 0
         self._connection.execute("COMMIT")
         self._files.check()  # a log that was cut meanwhile lacks what was stored before, or now
         if self._bell is not None and self.is_awaited:
             self._bell.ring(transaction.ids())
+        if transaction.waiting and (bell := self._handlers_bell) and bell.is_awaited:
+            bell.ring(None)
         self._count(transaction, contents)
         if refused := transaction.refused:
             _log.error(

@@ -10,12 +10,12 @@ repeated redrive then makes no second row either.
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
-
-import orjson
 
 from appliance.config import Config
 from appliance.errors import RedriveError, RefusedError, TopicError
+from appliance.model import meta as metas
 from appliance.model.ids import ids_from, is_id, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.topics import check_topic, map_topic
@@ -144,6 +144,7 @@ class Redriver:
             found = as_it_is(letter, body)
         else:
             found = self._recheck(letter, body, topic)
+        found = found._replace(messages=[_lasting(each, force=force) for each in found.messages])
         for message in found.messages:
             if len(message.body) > self._max_message_bytes:
                 raise RedriveError(
@@ -160,14 +161,35 @@ def _sealed(letter: Letter, topic: str, found: Rechecked) -> Envelope:
         (only,) = found.messages
         if found.prefix == letter.id[:-8]:
             first = letter.id
-        return single(topic, first, received_at, as_bytes(only.body), only.content_type, only.meta)
+        envelope = single(
+            topic, first, received_at, as_bytes(only.body), only.content_type, only.meta
+        )
+        return replace(envelope, expires_at=metas.expires_at(only.meta))
     messages = [
         message._replace(id=message_id, received_at=received_at)
         for message_id, message in zip(
             ids_from(first, len(found.messages)), found.messages, strict=True
         )
     ]
-    return pack(topic, messages, sum(len(message.body) for message in messages))
+    envelope = pack(topic, messages, sum(len(message.body) for message in messages))
+    ends = [at for message in messages if (at := metas.expires_at(message.meta))]
+    return replace(envelope, expires_at=min(ends, default=None))
+
+
+def _lasting(message: Message, *, force: bool) -> Message:
+    """Return a message as it is stored now; by force, one that is over has no end any more.
+
+    Raises RedriveError where it is over.
+    """
+    at = metas.expires_at(message.meta)
+    if at is None or at > now():
+        return message
+    if not force:
+        raise RedriveError(
+            f"the message was over at {at}; discard the letter, or redrive it by force, which "
+            "stores the message without an end"
+        )
+    return message._replace(meta=metas.without(message.meta, metas.EXPIRES_AT))
 
 
 def as_it_is(letter: Letter, body: bytes) -> Rechecked:
@@ -177,16 +199,7 @@ def as_it_is(letter: Letter, body: bytes) -> Rechecked:
 
 def without_quarantine(meta: str | None) -> str | None:
     """Return a letter's meta as its message has it."""
-    if meta is None or '"quarantine"' not in meta:
-        return meta
-    try:
-        members = orjson.loads(meta)
-    except orjson.JSONDecodeError:  # someone wrote it by SQL
-        return None
-    if not isinstance(members, dict):
-        return None
-    members.pop("quarantine", None)
-    return orjson.dumps(members).decode() if members else None
+    return metas.without(meta, "quarantine")
 
 
 def _id(letter: Letter, body: bytes) -> str:

@@ -81,13 +81,13 @@ class Gate:
         """Remember a decision on a head that may come again: not one with a key or a signature.
 
         One of a principal that has a rate is made each time, and one that says when its message is
-        due: `delay=10m` is another time at each request.
+        due or over: `delay=10m` is another time at each request.
         """
         details = admission.details
         if admission.principal.rate is not None:
             return
         if isinstance(details, PublishOptions):
-            comes_again = details.key is None and details.due_at is None
+            comes_again = details.key is None and not details.is_timed
         else:
             comes_again = isinstance(details, InboxRequest) and details.comes_again
         if comes_again:

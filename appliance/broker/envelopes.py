@@ -180,9 +180,12 @@ def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
     due_at = headers.get("due_at")
     if due_at is not None and not (isinstance(due_at, str) and is_time(due_at)):
         raise EnvelopeError("undecodable", f"{kind.value}: the time when it is due is none")
+    expires_at = headers.get("expires_at")
+    if expires_at is not None and not (isinstance(expires_at, str) and is_time(expires_at)):
+        raise EnvelopeError("undecodable", f"{kind.value}: the time when it is over is none")
     return Envelope(
         topic, kind, message_id, received_at, count, size, body, _ledger(headers), media_type, meta,
-        due_at=due_at,
+        due_at=due_at, expires_at=expires_at,
     )  # fmt: skip
 
 

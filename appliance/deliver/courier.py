@@ -23,9 +23,10 @@ from appliance.deliver.results import Results
 from appliance.deliver.stock import CourierBegin, CourierDesk, Stock
 from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
-from appliance.model import retry_schedule
+from appliance.model import meta as metas
+from appliance.model import retry_schedule, timestamps
 from appliance.model.grants import Rate
-from appliance.store.endpoint_rows import DeliveryOutcome
+from appliance.store.endpoint_rows import GONE_REASON, DeliveryOutcome
 from appliance.store.replay_rows import ReplayWork
 
 #: Characters of words about an attempt.
@@ -176,6 +177,9 @@ class Courier:
             job = await self._stock.next(now)
             if job is None:
                 return min(self._stock.next_at - now, _CLOCK_SECONDS)
+            if _is_over(job, now):
+                self._pass_over(job)
+                continue
             self._bucket.take()
             job.is_probe = self._breaker.is_open
             task = asyncio.get_running_loop().create_task(self._attempt(job))
@@ -223,6 +227,22 @@ class Courier:
         else:
             self._succeed(job)
 
+    def _pass_over(self, job: Job) -> None:
+        """Let go of a message that is over: it was read before it was, and waited since."""
+        self._stock.let_go(job)
+        if job.due is not None:
+            self._results.lose(job.due)
+            self._stock.unfinished += 1
+            return
+        if (flow := self._stock.replays.of(job)) is not None:
+            flow.pass_over(job)
+            return
+        self._results.pass_over()
+        if job.is_lane:
+            self._stock.lanes.advance(job.message.topic, time.time())
+        else:
+            self._stock.window.finish(job)
+
     def _succeed(self, job: Job) -> None:
         if self._breaker.succeeds():
             self._failing.works()
@@ -243,7 +263,7 @@ class Courier:
         wish = retry_schedule.retry_after(answer.retry_after, now) if answer else None
         if status == _GONE:
             if not self._is_leaving:
-                self._results.pause = "it answered 410: it wants no messages any more"
+                self._results.pause = GONE_REASON
                 self._log.warning("endpoint paused", reason=self._results.pause)
             self._stock.put_back(job)
             self.leave()
@@ -282,6 +302,11 @@ class Courier:
             stock.window.leave_topic(job)
         else:
             stock.window.finish(job)
+
+
+def _is_over(job: Job, now: float) -> bool:
+    at = metas.expires_at(job.message.meta)
+    return at is not None and at <= timestamps.timestamp(now)
 
 
 class _Bucket:

@@ -101,6 +101,11 @@ class ReplayFlow:
         self._resolved.append(job.message.seq)
         self._window.finish(job)
 
+    def pass_over(self, job: Job) -> None:
+        """Note that a message was over before its turn."""
+        self._gone += 1
+        self._window.finish(job)
+
     def leave(self, job: Job) -> None:
         """Let go of a message that has a row of its own from now on."""
         self._window.finish(job)

@@ -60,10 +60,14 @@ class Results:
 
     def lose(self, row: DueRow) -> None:
         """Note that a message was deleted before it could be delivered."""
-        words = "the message was deleted before it could be delivered"
+        words = "the message was deleted, or over, before it could be delivered"
         self._due.append(row._replace(state=GONE, due_at=None, error=words))
         self._standing.gone += 1
         self._gone += 1
+
+    def pass_over(self) -> None:
+        """Note that a message was over before its first delivery."""
+        self._standing.gone += 1
 
     def wait(self, job: Job, status: int | None, words: str, due_at: float | None) -> None:
         """Let a message wait until a Unix time; None: give it up."""

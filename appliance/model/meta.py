@@ -15,6 +15,8 @@ It is an object of at most MAX_BYTES. Its members, each of which can be absent:
     their attempts in the body.
 `line`
     The number of the line in its request, or in the file that it is from.
+`accepted_at`, `expires_at`
+    When a delayed message was sent, and when one with an end is over.
 `charset`, `file`, `cloudevent`, `topic`
     What of a body or an address was changed or taken apart (see docs/bodies.md).
 `headers`
@@ -31,6 +33,10 @@ from typing import Any, Final
 
 import orjson
 
+from appliance.model.timestamps import is_time
+
+#: The member that says when a message is over.
+EXPIRES_AT: Final = "expires_at"
 #: Bytes of a message's meta.
 MAX_BYTES: Final = 8 * 1024
 #: Bytes of one header's value. A longer one is dropped: half a signature is none.
@@ -118,6 +124,20 @@ def without_headers(text: str | None) -> str | None:
     return orjson.dumps(whole).decode() if whole else None
 
 
+def without(text: str | None, name: str) -> str | None:
+    """Return a meta without a member; None where nothing is left, or someone broke it by SQL."""
+    if text is None or f'"{name}"' not in text:
+        return text
+    try:
+        members = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(members, dict):
+        return None
+    members.pop(name, None)
+    return orjson.dumps(members).decode() if members else None
+
+
 def is_sound(text: object) -> bool:
     """Whether a meta that came from outside is one: a JSON object that SQLite reads too."""
     if not isinstance(text, str) or not text.startswith("{"):
@@ -140,6 +160,18 @@ def is_of_event(text: str | None) -> bool:
     except orjson.JSONDecodeError:  # written by another program
         return False
     return isinstance(members, dict) and ("event_id" in members or "cloudevent" in members)
+
+
+def expires_at(text: str | None) -> str | None:
+    """Return when a message is over; None: never."""
+    if not text or f'"{EXPIRES_AT}":' not in text:
+        return None
+    try:
+        members = orjson.loads(text)
+    except orjson.JSONDecodeError:  # written by another program
+        return None
+    at = members.get(EXPIRES_AT) if isinstance(members, dict) else None
+    return at if isinstance(at, str) and is_time(at) else None
 
 
 def may_be_kept(name: str) -> bool:

@@ -29,10 +29,11 @@ def moment(name: str, text: str | None, now: float | None = None) -> str | None:
     return timestamps.timestamp(min(seconds, timestamps.LAST_SECOND))
 
 
-def ahead(name: str, text: str) -> str:
-    """Return the time that lies a span (`10m`) ahead. Raises InputError."""
+def ahead(name: str, text: str, begin: str | None = None) -> str:
+    """Return the time that lies a span (`10m`) after `begin` (None: now). Raises InputError."""
     try:
-        seconds = time.time() + quantities.span(text)
+        start = time.time() if begin is None else datetime.fromisoformat(begin).timestamp()
+        seconds = start + quantities.span(text)
     except ValueError as error:
         raise InputError(f"{name}: expected a span such as 30s, 10m, 2h, 1d or 1w") from error
     return timestamps.timestamp(min(seconds, timestamps.LAST_SECOND))

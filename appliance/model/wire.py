@@ -24,7 +24,8 @@ written, so that any program that binds a queue of its own to the exchange can r
     once. Whoever binds by topic leaves the other rows alone.
 
 An envelope of any type but the last can be a delayed one: the header `due_at` says when its
-messages become rows. Whoever binds a queue to the exchange gets it at once.
+messages become rows. Whoever binds a queue to the exchange gets it at once. One with the header
+`expires_at` holds messages that end at that time, which their meta says too.
 
 Three more types are no envelopes. `appliance.report` is a ledger report (`contents.LedgerReport`),
 `appliance.deletion` a deletion's mark (`contents.DeletionMark`), both in our own queue only. An
@@ -91,7 +92,8 @@ class Envelope:
     of others, and none in all kinds but one. `ledger` is the text of its ledger entry;
     empty where another program published it. `content_type` and `meta` are those of each message;
     in a pack, of each one whose row says nothing of its own. `due_at` is when the messages become
-    rows; None: as soon as they come.
+    rows; None: as soon as they come. `expires_at` is when they end, as the meta of each says too;
+    None: never.
     """
 
     topic: str
@@ -106,6 +108,7 @@ class Envelope:
     meta: str | None = None
     further_topics: tuple[str, ...] = ()
     due_at: str | None = None
+    expires_at: str | None = None
 
 
 def as_text(body: bytes) -> str | bytes:

@@ -9,6 +9,8 @@ from appliance.store.replay_rows import ReplayStanding
 #: States of an endpoint.
 ACTIVE: Final = "active"
 PAUSED: Final = "paused"
+#: Why an endpoint is paused that answered 410 (Standard Webhooks).
+GONE_REASON: Final = "it answered 410: it wants no messages any more"
 #: States of a message whose delivery failed: it is tried again; it is not, until it is redriven; it
 #: was deleted before it could be delivered.
 WAITING: Final = "waiting"

@@ -1,4 +1,4 @@
-"""Delayed messages through the real queue and real workers, which are killed as they are due."""
+"""Delayed messages, and those with an end, through the real queue and workers that are killed."""
 
 import json
 import time
@@ -7,6 +7,7 @@ import pytest
 from harness import wait_until
 
 MANY = 3000
+FAR = "2099-01-01T00:00:00.000Z"
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,56 @@ def test_the_commands_send_list_and_cancel_delayed_messages(running):
     assert (cancelled.returncode, cancelled.stderr) == (0, b"1 message cancelled\n")
     assert b"no message waits" in running.cli("delayed", "list").stderr
     assert running.cli("delayed", "cancel", name).returncode == 1
+
+
+def listed(stack, topic):
+    page = stack.get(f"/v1/topics/{topic}/messages").json()
+    return [each["body"] for each in page["messages"]]
+
+
+def test_a_message_is_read_until_it_is_over_and_not_found_after_that(running):
+    told = running.publish("codes", b"493117", {"ttl": "4s"}, Prefer="wait=20")
+    assert told.status_code == 201, told.text
+    running.publish("codes", b"lasting", Prefer="wait=20")
+    assert listed(running, "codes") == ["lasting", "493117"]
+    address = f"/v1/messages/{told.json()['id']}"
+    assert running.get(address).json()["meta"]["expires_at"] == told.json()["expires_at"]
+    wait_until(lambda: running.get(address).status_code == 404, "it is over", 20, running.logs)
+    assert listed(running, "codes") == ["lasting"]
+    assert running.get("/v1/messages?q=493117").json()["messages"] == []
+    exported = running.cli("export", "codes")
+    assert [json.loads(line)["body"] for line in exported.stdout.splitlines()] == ["lasting"]
+    assert running.cli("verify").returncode == 0
+
+
+def test_a_batch_and_a_delayed_message_say_when_they_are_over(running):
+    batch = running.publish("many", b"1\n2\n", {"split": "lines", "expires-at": FAR}).json()
+    later = running.publish("many", b"3", {"delay": "1h", "ttl": "1h"}).json()
+    assert batch["expires_at"] == FAR
+    assert later["due_at"] < later["expires_at"]
+    sent = running.cli("publish", "many", "4", "--ttl", "1h")
+    assert sent.returncode == 0, sent.stderr
+    running.wait_rows(3, "many")
+    rows = running.query(
+        "SELECT body, expires_at, meta ->> 'expires_at' FROM messages JOIN expirations USING (seq) "
+        "WHERE topic = 'many' ORDER BY body"
+    )
+    assert [row[0] for row in rows] == ["1", "2", "4"]
+    assert [row[1] for row in rows] == [FAR, FAR, rows[2][1]]
+    assert all(row[1] == row[2] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"ttl": "soon"}, "expected a span"),
+        ({"ttl": "0s"}, "over before it is due"),
+        ({"expires-at": "2020-01-01"}, "over before it is due"),
+        ({"delay": "2h", "expires-at": "2026-01-01"}, "over before it is due"),
+        ({"ttl": "10m", "expires-at": FAR}, "one of them"),
+    ],
+)
+def test_an_end_that_can_t_be_is_refused_with_words(running, asked, words):
+    answer = running.publish("odd", b"x", asked)
+    assert answer.status_code == 400
+    assert words in answer.json()["detail"]

@@ -297,6 +297,34 @@ def test_a_message_that_was_deleted_before_its_delivery_is_counted(out):
     until_said(out, "message gone before its delivery")
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_message_that_is_over_by_its_turn_is_passed_over(out, ordered):
+    """They were read before they were over, and waited in the process for the receiver."""
+    at = time.time() + 2.0
+    ends = timestamps.timestamp(at)
+
+    def answer(_):
+        return Reply(429, (("Retry-After", "1"),)) if time.time() < at + 0.2 else Reply(200)
+
+    with receiving(answer) as receiver:
+        out.endpoint(receiver.url, ordered=ordered)
+        meta = f'{{"expires_at":"{ends}"}}'
+        envelope = many([b"over %d" % number for number in range(30)], "t")
+        object.__setattr__(envelope, "meta", meta)
+        object.__setattr__(envelope, "expires_at", ends)
+        out.writer.store([envelope])
+        out.put(b"lasting")
+        wait_until(lambda: out.row().broken_at, "the breaker opens")
+        wait_until(lambda: time.time() > at, "the messages are over")
+        tried = len(receiver.journal)
+        if ordered:  # the topic's next attempt is half a minute away
+            out.hurry()
+        wait_until(lambda: out.row().broken_at is None, "the breaker closes")
+        out.hurry()
+        assert out.settled().delivered == 1
+        assert set(receiver.bodies[tried:]) == {b"lasting"}
+
+
 def _delete(out, seq):
     with pysqlite3.connect(out.store.location) as connection:
         connection.execute("DELETE FROM messages WHERE seq = ?", (seq,))

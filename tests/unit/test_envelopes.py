@@ -46,6 +46,8 @@ def test_an_envelope_of_ours_keeps_its_id_its_time_and_its_ledger_entry():
         {"received_at": "yesterday"},
         {"due_at": "tomorrow"},
         {"due_at": 7},
+        {"expires_at": "tomorrow"},
+        {"expires_at": 7},
     ],
 )
 def test_an_envelope_with_properties_that_are_not_ours_is_a_dead_letter(headers):

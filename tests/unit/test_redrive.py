@@ -1,5 +1,7 @@
 """Redrive: a dead letter's message is sent again, and is stored once."""
 
+from dataclasses import replace
+
 import pytest
 from store_contents import letter, one
 
@@ -131,3 +133,24 @@ def test_a_letter_of_another_systems_topic_goes_to_the_mapped_one_where_that_is_
     Redriver(config, letters, sent.append).redrive(find(letters))
     assert [envelope.topic for envelope in sent] == ["home.kitchen"]
     assert letters.count(Choice()) == 0
+
+
+def test_a_letter_whose_message_is_over_is_redriven_by_force_only_and_ends_no_more(
+    writer, letters, redriver
+):
+    meta = '{"via":"http","expires_at":"2026-01-01T00:00:00.000Z"}'
+    writer.store([replace(letter(b"one"), meta=meta)])
+    with pytest.raises(RedriveError, match="over at 2026-01-01"):
+        redriver.redrive(find(letters))
+    assert redriver.sent == []
+    redriver.redrive(find(letters), force=True)
+    (sent,) = redriver.sent
+    assert (sent.meta, sent.expires_at) == ('{"via":"http"}', None)
+
+
+def test_a_letter_whose_message_is_not_over_yet_keeps_its_end(writer, letters, redriver):
+    at = "2999-01-01T00:00:00.000Z"
+    writer.store([replace(letter(b"one"), meta=f'{{"expires_at":"{at}"}}')])
+    redriver.redrive(find(letters))
+    (sent,) = redriver.sent
+    assert (sent.meta, sent.expires_at) == (f'{{"expires_at":"{at}"}}', at)

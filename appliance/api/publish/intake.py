@@ -20,6 +20,7 @@ from appliance.api.quarantine.door import QuarantineDoor
 from appliance.broker.base import Publisher
 from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError, MisfitError, StoreError
+from appliance.model import meta as metas
 from appliance.model.ids import PREFIX_LENGTH, IdSource, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Message, as_bytes, as_text, pack
@@ -161,6 +162,8 @@ class Intake:
             size = sum(len(decoded.bodies[each.place]) for each in kept)
             self._door.admit(str(kept[0].quarantine), len(kept), size)
         prefix = prefix or self._ids.prefix()
+        if options.expires_at is not None:
+            meta = metas.extended(meta, {metas.EXPIRES_AT: options.expires_at})
         if decoded.parts is not None and len(decoded.parts) > _BUILT_AT_ONCE:
             built = await self._unpacker.run(assemble, options, decoded, meta, prefix)
         else:
@@ -187,9 +190,9 @@ class Intake:
     def _post(
         self, options: PublishOptions, receipt: Receipt, built: Message | Envelope | None
     ) -> Outcome:
-        if options.due_at is not None and built is not None:
-            receipt = receipt._replace(due_at=options.due_at)
-            built = _delayed(options, built)
+        if options.is_timed and built is not None:
+            receipt = receipt._replace(due_at=options.due_at, expires_at=options.expires_at)
+            built = _timed(options, built)
         if isinstance(built, Envelope):
             return receipt, self._publisher.post_envelope(built)
         if built is not None:
@@ -223,11 +226,11 @@ class Intake:
         )  # fmt: skip
 
 
-def _delayed(options: PublishOptions, built: Message | Envelope) -> Envelope:
-    """Return an envelope of its own: messages that become rows later share it with no others."""
+def _timed(options: PublishOptions, built: Message | Envelope) -> Envelope:
+    """Return an envelope of its own, which messages of other times have no part in."""
     if isinstance(built, Message):
         built = pack(options.topic, [built], len(as_bytes(built.body)))
-    return replace(built, due_at=options.due_at)
+    return replace(built, due_at=options.due_at, expires_at=options.expires_at)
 
 
 def _are(stored: list[EarlierMessage], bodies: list[bytes], dead: Container[int]) -> bool:

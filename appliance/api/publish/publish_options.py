@@ -24,7 +24,9 @@ _WAIT: Final = re.compile(rb"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE
 #: Seconds that `Prefer: wait` can ask for; beyond, it is this.
 _LONGEST_WAIT: Final = 60
 #: Parameters that a publishing request can have.
-_PARAMETERS: Final = frozenset({"delay", "deliver-at", "line", "map", "on-bad", "split"})
+_PARAMETERS: Final = frozenset(
+    {"delay", "deliver-at", "expires-at", "line", "map", "on-bad", "split", "ttl"}
+)
 #: The longest time for which a message can wait before it becomes a row.
 _LONGEST_DELAY: Final = timedelta(days=366)
 #: What can become of the bad lines of a batch.
@@ -43,7 +45,8 @@ class PublishOptions:
     same key is the same message all the same: the sender gave the key to an event, not to a body.
     `named` is how the sender wrote the topic, where that is not its name. `has_schema` is whether
     messages of the topic are checked. `due_at` is when the messages become rows; None: at once.
-    `waits_for_handler` is whether the answer can be what a handler says.
+    `waits_for_handler` is whether the answer can be what a handler says. `expires_at` is when they
+    are over; None: never.
     """
 
     topic: str
@@ -56,6 +59,7 @@ class PublishOptions:
     has_schema: bool = False
     due_at: str | None = None
     waits_for_handler: bool = False
+    expires_at: str | None = None
     #: None where a message takes more than to publish the body as it came; else the first bytes of
     #: a body that is read as its byte order mark says. Decided once for all requests of a head.
     plain_unless: frozenset[bytes] | None = field(init=False)
@@ -68,7 +72,7 @@ class PublishOptions:
             (self.plan.is_plain or says_utf8)
             and self.key is None
             and not self.has_schema
-            and self.due_at is None
+            and not self.is_timed
             and not self.waits_for_handler
         )
         marks = MARKED if self.plan.is_text else _NO_MARKS
@@ -88,8 +92,13 @@ class PublishOptions:
             and self.key is None
             and self.wait_seconds is None
             and not self.has_schema
-            and self.due_at is None
+            and not self.is_timed
         )
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the messages become rows later, or are over at some time."""
+        return self.due_at is not None or self.expires_at is not None
 
     @property
     def max_body_bytes(self) -> int:
@@ -134,10 +143,12 @@ def read(head: Head, path_topic: str, principal: Principal, config: Config) -> P
     key = _key(values) if plan.event is None else plan.event.key
     due_at = _due_at(asked)
     wait = None if due_at else _wait(values)
+    expires_at = _expires_at(asked, due_at)
     return PublishOptions(
         topic, plan, key, wait, RequestMeta(head, principal, always=named is not None),
         first_counts=plan.event is not None, named=named, due_at=due_at,
         waits_for_handler=wait is not None and config.handlers.of(topic) is not None,
+        expires_at=expires_at,
     )  # fmt: skip
 
 
@@ -200,6 +211,26 @@ def _due_at(asked: dict[str, str]) -> str | None:
     if timestamps.seconds_between(now, due_at) > _LONGEST_DELAY.total_seconds():
         raise InputError(f"a message can wait for {_LONGEST_DELAY.days} days at most")
     return due_at if due_at > now else None
+
+
+def _expires_at(asked: dict[str, str], due_at: str | None) -> str | None:
+    """Return when the messages are over; a span counts from when they become rows."""
+    span, at = asked.get("ttl"), asked.get("expires-at")
+    if span is not None and at is not None:
+        raise InputError("ttl and expires-at: expected one of them")
+    begin = due_at or timestamps.now()
+    if at is not None:
+        expires_at = moments.at_time("expires-at", at)
+    elif span is not None:
+        expires_at = moments.ahead("ttl", span, begin)
+    else:
+        return None
+    if expires_at <= begin:
+        raise InputError(
+            f"{'ttl' if at is None else 'expires-at'}: the message would be over before it is due; "
+            "expected a later time"
+        )
+    return expires_at
 
 
 def _key(values: dict[bytes, bytes]) -> str | None:

@@ -20,7 +20,7 @@ class Receipt(NamedTuple):
     `bad` are those of them that become dead letters; None where none can.
     `is_repeat` is whether the same request came before, and nothing more was kept. `own_ids` are
     the ids of messages that each have a key; of others the ids follow from the first. `due_at` is
-    when the messages become rows, where they are delayed.
+    when the messages become rows, where they are delayed; `expires_at` is when they are over.
     """
 
     topic: str
@@ -33,6 +33,7 @@ class Receipt(NamedTuple):
     is_repeat: bool = False
     own_ids: tuple[str, ...] | None = None
     due_at: str | None = None
+    expires_at: str | None = None
 
     @property
     def last_id(self) -> str | None:
@@ -109,6 +110,8 @@ class Receipt(NamedTuple):
                 members["dead"] = bad_lines.summary(self.bad)
         if self.due_at is not None:
             members["due_at"] = self.due_at
+        if self.expires_at is not None:
+            members["expires_at"] = self.expires_at
         return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)
 
     def _ids(self) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from appliance.api.stream import events
 from appliance.api.stream.events import Piece
+from appliance.model import meta as metas
 from appliance.store.base import Follower
 from appliance.store.rows import Followed
 
@@ -26,10 +27,14 @@ _T = TypeVar("_T")
 
 
 class EventBatch(NamedTuple):
-    """The events behind a place, and the place at which they end."""
+    """The events behind a place, and the place at which they end.
+
+    `may_be_kept` is false where a message has an end: it is not for those who come later.
+    """
 
     pieces: list[Piece]
     end: int
+    may_be_kept: bool = True
 
 
 class News(NamedTuple):
@@ -76,7 +81,8 @@ class StreamSource:
 
             def ask() -> EventBatch:
                 part = self._follower.part(followed, after, upto)
-                return EventBatch(events.pieces(part), part.end)
+                lasting = not any(metas.expires_at(row.meta) for row in part.rows)
+                return EventBatch(events.pieces(part), part.end, lasting)
 
             future = self._kept[key] = asyncio.ensure_future(self._ask(ask))
             future.add_done_callback(functools.partial(self._keep, key))
@@ -112,7 +118,7 @@ class StreamSource:
         """Keep what was read for others, within the bounds; forget what failed."""
         if self._kept.get(key) is not future:
             return
-        if future.cancelled() or future.exception():
+        if future.cancelled() or future.exception() or not future.result().may_be_kept:
             del self._kept[key]
             return
         self._kept_bytes += _size(future)

@@ -210,6 +210,8 @@ class AmqpPublisher:
                 headers["meta"] = envelope.meta
             if envelope.due_at is not None:
                 headers["due_at"] = envelope.due_at
+            if envelope.expires_at is not None:
+                headers["expires_at"] = envelope.expires_at
             if envelope.further_topics:
                 headers["CC"] = envelope.further_topics
             frames += self._frames.frames(

@@ -60,6 +60,10 @@ _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
     "--deliver-at", metavar="TIME", help="Make it a row at this time: ISO 8601 or a Unix time."
 )
 @click.option(
+    "--ttl", metavar="SPAN", help="Let it be over after this span as a row: hidden, then deleted."
+)
+@click.option("--expires-at", metavar="TIME", help="Let it be over at this time.")
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     default=60.0,
@@ -81,6 +85,8 @@ def publish(
     wait: bool,
     delay: str | None,
     deliver_at: str | None,
+    ttl: str | None,
+    expires_at: str | None,
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -99,6 +105,7 @@ def publish(
       appliance publish logs --file /var/log/dpkg.log
       appliance publish events --file events.ndjson --ndjson --on-bad dead-letter
       appliance publish reminders 'call back' --delay 2h
+      appliance publish codes 493117 --ttl 10m
       journalctl -f -o cat | appliance publish journal -
       appliance publish photos --whole --file cat.jpg
       APPLIANCE_URL=http://10.0.0.5:8080 APPLIANCE_TOKEN=... appliance publish orders hello
@@ -110,9 +117,13 @@ def publish(
         raise click.UsageError("--from-start is for the lines of --file")
     if delay and deliver_at:
         raise click.UsageError("give --delay or --deliver-at, not both")
+    if ttl and expires_at:
+        raise click.UsageError("give --ttl or --expires-at, not both")
     if wait and (delay or deliver_at):
         raise click.UsageError("--wait is for messages that become rows at once")
-    further = {"delay": delay, "deliver-at": deliver_at}
+    further = {
+        "delay": delay, "deliver-at": deliver_at, "ttl": ttl, "expires-at": expires_at,
+    }  # fmt: skip
     with Client.of(config) as client:
         sender = Sender(
             client,

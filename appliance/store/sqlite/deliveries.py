@@ -32,7 +32,7 @@ from appliance.store.filters import MessageFilter
 from appliance.store.paging import take
 from appliance.store.replay_rows import ReplayPart, ReplayWork
 from appliance.store.rows import StoredMessage, Stretch
-from appliance.store.sqlite import endpoint_tables, replay_table, where_sql
+from appliance.store.sqlite import endpoint_tables, expiry, replay_table, where_sql
 from appliance.store.sqlite.connections import ThreadConnections
 from appliance.store.sqlite.database import sqlite3, store_error
 from appliance.store.sqlite.finder import COLUMNS
@@ -144,6 +144,7 @@ class SqliteDeliveries:
                 if wanted.topics != ("*",):
                     where.append(where_sql.TOPIC)
                     values |= where_sql.topic_values(wanted)
+            where += expiry.hides(connection)
             values |= {"after": after, "upto": upto}
             cursor = connection.execute(
                 f"SELECT {COLUMNS} FROM {source} WHERE "
@@ -155,10 +156,11 @@ class SqliteDeliveries:
         return Stretch(page.rows, page.rows[-1].seq if page.more else upto)
 
     def messages(self, seqs: Sequence[int]) -> list[StoredMessage]:
-        """Return those of the messages that are still there."""
+        """Return those of the messages that are still there, and not over."""
         with self._reading() as connection:
+            where = ["seq IN (SELECT value FROM json_each(?))", *expiry.hides(connection)]
             rows = connection.execute(
-                f"SELECT {COLUMNS} FROM messages WHERE seq IN (SELECT value FROM json_each(?))",
+                f"SELECT {COLUMNS} FROM messages WHERE {' AND '.join(where)}",
                 (json.dumps(list(seqs)),),
             )
             return [StoredMessage._make(row) for row in rows]

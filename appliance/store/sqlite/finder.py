@@ -17,7 +17,7 @@ from appliance.errors import SlowReadError
 from appliance.model.search_words import SearchWords, searchable
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.rows import StoredMessage
-from appliance.store.sqlite import json_indexes, where_sql
+from appliance.store.sqlite import expiry, json_indexes, where_sql
 from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.search_index import IndexTrouble, Lookup, SearchIndex
 
@@ -110,7 +110,7 @@ class _Search:
         self._bounds = bounds
         self._newest = newest
         self._values: dict[str, Any] = where_sql.topic_values(wanted)
-        self._conditions = where_sql.of_filter(wanted, self._values)
+        self._conditions = where_sql.of_filter(wanted, self._values) + expiry.hides(connection)
         for name, sign in (("since", ">="), ("until", "<")):
             if (moment := getattr(wanted, name)) is not None:
                 self._conditions.append(f"received_at {sign} :{name}")

@@ -11,6 +11,7 @@ from typing import Any, Final
 from appliance.model.topics import CANARY_TOPIC
 from appliance.store.paging import take
 from appliance.store.rows import Followed, Glance, Preview, StoredMessage, Stretch
+from appliance.store.sqlite import expiry
 from appliance.store.sqlite.finder import COLUMNS
 from appliance.store.sqlite.marks import DISORDER, last_before
 from appliance.store.sqlite.reader import MATCHES, SqliteReader, pattern_text
@@ -80,7 +81,7 @@ class SqliteFollower:
         newest: list[Preview] = []
         with self._reader.reading() as connection:
             after, upto = _bounded(connection, after, upto, _COUNTED)
-            source, where, values = _conditions(followed, after, upto)
+            source, where, values = _conditions(connection, followed, after, upto)
             query = f"SELECT topic, count(*) FROM {source} WHERE {where} GROUP BY topic"  # noqa: S608
             counts = dict(connection.execute(query, values).fetchall())
             if counts:
@@ -108,7 +109,7 @@ def stretch(
     """
     if followed.topic is None:
         after, upto = _bounded(connection, after, upto, _SEARCHED)
-    source, where, values = _conditions(followed, after, upto)
+    source, where, values = _conditions(connection, followed, after, upto)
     query = (
         f"SELECT {COLUMNS} FROM {source} "  # noqa: S608  # ours
         f"WHERE {where} ORDER BY seq LIMIT :limit"
@@ -126,10 +127,12 @@ def _bounded(connection: Any, after: int, upto: int, most: int) -> tuple[int, in
     return after, min(upto, after + most)
 
 
-def _conditions(followed: Followed, after: int, upto: int) -> tuple[str, str, dict[str, Any]]:
+def _conditions(
+    connection: Any, followed: Followed, after: int, upto: int
+) -> tuple[str, str, dict[str, Any]]:
     """Return the table, the condition and its values for what is followed."""
     values: dict[str, Any] = {"after": after, "upto": upto}
-    where = ["seq > :after", "seq <= :upto"]
+    where = ["seq > :after", "seq <= :upto", *expiry.hides(connection)]
     source = "messages NOT INDEXED"
     if followed.topic is None:
         where.append("topic <> :canary")  # who wants those asks for their topic

@@ -726,6 +726,21 @@ def m018_handlers(db: "Database") -> None:
         db.execute(statement)
 
 
+@_migrations()
+def m019_expirations(db: "Database") -> None:
+    """Add the times at which messages with an end are over."""
+    for statement in (
+        """
+        CREATE TABLE expirations (
+            seq INTEGER PRIMARY KEY,                -- of the message
+            expires_at TEXT NOT NULL                -- as the message's meta says it
+        )
+        """,
+        "CREATE INDEX expirations_due ON expirations (expires_at)",
+    ):
+        db.execute(statement)
+
+
 @functools.cache
 def _count() -> int:
     return len(_migrations)

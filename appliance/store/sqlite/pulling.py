@@ -23,7 +23,7 @@ from typing import Any, Final
 from appliance.model import leases
 from appliance.model.leases import Standing
 from appliance.store.rows import Followed, StoredMessage
-from appliance.store.sqlite import lease_table, subscription_table
+from appliance.store.sqlite import expiry, lease_table, subscription_table
 from appliance.store.sqlite.finder import COLUMNS
 from appliance.store.sqlite.following import end_of, stretch
 from appliance.store.sqlite.reader import SqliteReader
@@ -266,6 +266,7 @@ def _followed(topics: tuple[str, ...]) -> Followed:
 
 
 def _message(connection: Any, seq: int) -> StoredMessage | None:
-    query = f"SELECT {COLUMNS} FROM messages WHERE seq = ?"  # noqa: S608  # ours
+    where = " AND ".join(["seq = ?", *expiry.hides(connection)])
+    query = f"SELECT {COLUMNS} FROM messages WHERE {where}"  # noqa: S608  # ours
     row = connection.execute(query, (seq,)).fetchone()
     return None if row is None else StoredMessage._make(row)

@@ -25,7 +25,7 @@ from appliance.store.rows import (
     Window,
 )
 from appliance.store.search_places import MOST, MOST_OF_ONE, SearchPlaces
-from appliance.store.sqlite import finder, migrations, paths, topic_list
+from appliance.store.sqlite import expiry, finder, migrations, paths, topic_list
 from appliance.store.sqlite.connections import ThreadConnections
 from appliance.store.sqlite.database import sqlite3, store_error
 from appliance.store.sqlite.marks import DISORDER, last_before
@@ -126,6 +126,7 @@ class SqliteReader:
             if window.after is not None:
                 where.append("seq > :after")
                 values["after"] = window.after
+            where += expiry.hides(connection)
             order = "DESC" if window.after is None else "ASC"
             query = (
                 f"SELECT {finder.COLUMNS} FROM messages INDEXED BY messages_topic "  # noqa: S608  # ours
@@ -206,7 +207,8 @@ class SqliteReader:
     def message(self, message_id: str) -> StoredMessage | None:
         """Return the stored message with this id, or None."""
         with self.reading() as connection:
-            query = f"SELECT {finder.COLUMNS} FROM messages WHERE id = ?"  # noqa: S608  # ours
+            where = " AND ".join(["id = ?", *expiry.hides(connection)])
+            query = f"SELECT {finder.COLUMNS} FROM messages WHERE {where}"  # noqa: S608  # ours
             row = connection.execute(query, (message_id,)).fetchone()
         return None if row is None else StoredMessage._make(row)
 

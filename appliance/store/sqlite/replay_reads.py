@@ -17,7 +17,7 @@ from appliance.store.filters import MessageFilter
 from appliance.store.paging import take
 from appliance.store.replay_rows import ReplayPart, ReplayWork
 from appliance.store.rows import StoredMessage
-from appliance.store.sqlite import where_sql
+from appliance.store.sqlite import expiry, where_sql
 from appliance.store.sqlite.finder import COLUMNS
 from appliance.store.sqlite.marks import DISORDER, last_before
 
@@ -101,7 +101,7 @@ def _source(
 ) -> _Source:
     """Return the next candidates: as many as one read looks at, and no gap step by step."""
     values: dict[str, Any] = {"after": after}
-    where = where_sql.of_filter(wanted, values)
+    where = [*where_sql.of_filter(wanted, values), *expiry.hides(connection)]
     most = most_bodies if where or wanted.words is not None else most
     for name, sign in (("since", ">="), ("until", "<")):
         if (moment := getattr(wanted, name)) is not None:
@@ -149,9 +149,9 @@ def _numbered(
     seqs = [seq for seq in seqs_of(row[0]) if after < seq <= work.until][:limit]
     if not seqs:
         return ReplayPart([], work.until)
+    where = ["seq IN (SELECT value FROM json_each(?))", *expiry.hides(connection)]
     cursor = connection.execute(
-        f"SELECT {COLUMNS} FROM messages "
-        "WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
+        f"SELECT {COLUMNS} FROM messages WHERE {' AND '.join(where)} ORDER BY seq",
         (json.dumps(seqs),),
     )
     page = take(cursor, StoredMessage._make, limit, max_bytes)

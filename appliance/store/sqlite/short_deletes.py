@@ -18,6 +18,9 @@ from appliance.store.base import Rest
 from appliance.store.sqlite import paths, refusal
 from appliance.store.sqlite.database import sqlite3
 
+#: Seconds for which a message is never deleted by itself: it can be delivered again, and would be
+#: stored again.
+FRESH_SECONDS: Final = 60.0
 #: Seconds for which a transaction should hold the writer at most.
 _HOLD: Final = 0.010
 #: Rows of one transaction: of the first one, at least (with fewer it is the disk's sync that takes

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from appliance.store.sqlite import expiry
 from appliance.store.sqlite.reader import MATCHES, pattern_text
 from appliance.store.subscription_rows import MOST_COUNTED, SubscriptionCounts, SubscriptionRow
 
@@ -11,7 +12,7 @@ _COLUMNS: Final = "name, topics, lease_seconds, most_attempts, created_at, ackno
 _TOPICS: Final = f"SELECT topic FROM topics WHERE {MATCHES} ORDER BY topic"  # noqa: S608  # ours
 _LAG: Final = """
     SELECT count(*) FROM (
-        SELECT 1 FROM messages INDEXED BY messages_topic WHERE topic = ? AND seq > ? LIMIT ?
+        SELECT 1 FROM messages INDEXED BY messages_topic WHERE {} LIMIT ?
     )
 """
 #: A message whose last lease is over is dead, though nobody has written it yet.
@@ -85,9 +86,10 @@ def counts(connection: Any, found: NumberedSubscription, now: int) -> Subscripti
     """Return how many messages are where; the lag is counted up to a bound."""
     lag = 0
     patterns = pattern_text(found.row.topics)
+    lagging = _LAG.format(" AND ".join(["topic = ?", "seq > ?", *expiry.hides(connection)]))
     for (topic,) in connection.execute(_TOPICS, {"patterns": patterns}).fetchall():
         values = (topic, found.cursor, MOST_COUNTED + 1 - lag)
-        lag += connection.execute(_LAG, values).fetchone()[0]
+        lag += connection.execute(lagging, values).fetchone()[0]
         if lag > MOST_COUNTED:
             break
     states = {"number": found.number, "now": now, "most": found.row.most_attempts}

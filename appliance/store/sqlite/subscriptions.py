@@ -12,7 +12,7 @@ from appliance.model.leases import Standing
 from appliance.store.access_rows import Deed
 from appliance.store.paging import take
 from appliance.store.rows import PAGE_BYTES, Page, StoredMessage
-from appliance.store.sqlite import audit_table, lease_table, subscription_table
+from appliance.store.sqlite import audit_table, expiry, lease_table, subscription_table
 from appliance.store.sqlite.following import end_of
 from appliance.store.sqlite.marks import DISORDER, last_before
 from appliance.store.sqlite.reader import SqliteReader
@@ -37,7 +37,7 @@ _DEAD: Final = f"""
         seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB), content_type, meta,
         attempt, until, reason, state
     FROM leases JOIN messages USING (seq)
-    WHERE {_IS_DEAD} AND seq > :after ORDER BY seq LIMIT :limit
+    WHERE {_IS_DEAD} AND seq > :after AND {{}} ORDER BY seq LIMIT :limit
 """  # noqa: S608  # ours
 _REMOVE_SOME: Final = f"""
     DELETE FROM leases WHERE subscription = :number AND seq IN (
@@ -125,7 +125,8 @@ class SqliteSubscriptions:
                 "number": found.number, "after": after, "now": _now(),
                 "most": found.row.most_attempts, "limit": limit + 1,
             }  # fmt: skip
-            return take(connection.execute(_DEAD, values), _dead_message, limit, PAGE_BYTES)
+            query = _DEAD.format(" AND ".join(["1", *expiry.hides(connection)]))
+            return take(connection.execute(query, values), _dead_message, limit, PAGE_BYTES)
 
     def redrive(self, name: str, ids: Sequence[str] | None, deed: Deed) -> int:
         """Hand messages that were given up out again; return how many they were."""

@@ -19,11 +19,8 @@ from appliance.model import timestamps
 from appliance.model.retention import Rule, Rules
 from appliance.store.base import Rest
 from appliance.store.sqlite.database import connect, sqlite3, store_error
-from appliance.store.sqlite.short_deletes import Deletable, ShortDeletes, within
+from appliance.store.sqlite.short_deletes import FRESH_SECONDS, Deletable, ShortDeletes, within
 
-#: Seconds for which a message is never deleted: it can be delivered again, and would be stored
-#: again.
-_FRESH: Final = 60.0
 #: Rows of a topic that are looked at first: where none is too old, most rules are kept.
 _PEEK: Final = 100
 #: Rows of one topic that triggers may refuse to delete in one sweep.
@@ -75,7 +72,7 @@ class _Excess:
     def __init__(self, rule: Rule, count: int, size: int, now: float) -> None:
         self._rows = 0 if rule.rows is None else count - rule.rows
         self._bytes = 0 if rule.bytes is None else size - rule.bytes
-        self._fresh = timestamps.timestamp(now - _FRESH)
+        self._fresh = timestamps.timestamp(now - FRESH_SECONDS)
         self._old = "" if rule.age is None else timestamps.timestamp(now - rule.age)
 
     @property

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from appliance.errors import TablesError
 from appliance.model.timestamps import now
-from appliance.store.sqlite import handler_tables, ledger_table, refusal
+from appliance.store.sqlite import expiry, handler_tables, ledger_table, refusal
 from appliance.store.sqlite.database import sqlite3
 
 #: Most messages have no content type and no meta. Python's sqlite3 looks for an adapter each time
@@ -45,8 +45,8 @@ COUNT_SINCE: Final = """
 """
 #: What storing needs of the tables.
 _STATEMENTS: Final = (
-    INSERT, INSERT_LINES, INSERT_DEAD, ADD_TO_TOPIC, COUNT_SINCE, *ledger_table.STATEMENTS,
-    *handler_tables.STATEMENTS,
+    INSERT, INSERT_LINES, INSERT_DEAD, ADD_TO_TOPIC, COUNT_SINCE, expiry.ADD,
+    *ledger_table.STATEMENTS, *handler_tables.STATEMENTS,
 )  # fmt: skip
 #: Newest rows, and topics, with which the database is tried.
 _NEWEST: Final = 3

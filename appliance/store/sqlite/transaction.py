@@ -45,6 +45,7 @@ from appliance.model.wire import (
 from appliance.store.sqlite import (
     delayed_table,
     deletion_table,
+    expiry,
     handler_tables,
     refusal,
     replay_table,
@@ -143,6 +144,7 @@ class Transaction:
         self._dead: list[_Dead] = []
         self._given_up: list[DeadEnvelope] = []
         self._marks: list[DeletionMark] = []
+        self._any_ends = False  # a message has an end
         last = connection.execute(
             "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
         ).fetchone()
@@ -172,6 +174,8 @@ class Transaction:
         if self._unsure:
             self._account_for_each()
         self._count_in_topics()
+        if self._any_ends:
+            self._connection.execute(expiry.ADD, (self._last_seq,))
         for given_up in self._given_up:
             letters = filterfalse(self._is_stored, given_up.letters())
             self._dead += [_Dead(given_up, place, each) for place, each in enumerate(letters)]
@@ -240,6 +244,7 @@ class Transaction:
     def _part(self, content: Content, messages: list[Addressed]) -> Envelope:
         """Return an envelope for messages that became known with a content."""
         envelope = mixed(messages, sum(len(as_bytes(message.body)) for _, message in messages))
+        self._any_ends |= any(metas.expires_at(message.meta) for _, message in messages)
         self._parts[id(envelope)] = (content, 0)
         return envelope
 
@@ -318,6 +323,8 @@ class Transaction:
             content.gone,
         )  # fmt: skip
         if is_wanted and content.envelope is not None:
+            copies = addressed(content.envelope)
+            self._any_ends |= any(metas.expires_at(message.meta) for _, message in copies)
             self._parts[id(content.envelope)] = (content, 0)
             if self._handled:
                 self._add_or_put_aside(content.envelope)
@@ -326,6 +333,8 @@ class Transaction:
 
     def _add(self, envelope: Envelope) -> None:
         kind, topic, at = envelope.kind, envelope.topic, envelope.received_at
+        if envelope.expires_at is not None:
+            self._any_ends = True
         if kind is Kind.MESSAGE:  # most are: no list of one message is made
             body, meta = as_text(envelope.body), envelope.meta or ""
             self._rows.append((envelope.id, topic, body, at, envelope.content_type or "", meta))

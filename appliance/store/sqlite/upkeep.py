@@ -13,8 +13,9 @@ from appliance.model.retention import Rules
 from appliance.store.base import Duty, Rest
 from appliance.store.sqlite import paths, wal_index
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.expirer import Expirer
 from appliance.store.sqlite.recount import recount
-from appliance.store.sqlite.sweeper import Sweeper
+from appliance.store.sqlite.sweeper import Sweeper, Swept
 
 #: Seconds between two looks at the WAL.
 _WAL_EVERY: Final = 30.0
@@ -44,6 +45,7 @@ class Upkeep:
     def __init__(self, path: Path, rules: Rules, rest: Rest) -> None:
         self._path = path
         self._rest = rest
+        self._expirer = Expirer(path, rest)
         self._sweeper = Sweeper(path, rules, rest) if rules else None
         self._reported_bytes = 0  # of the WAL that could not be emptied
 
@@ -59,6 +61,11 @@ class Upkeep:
                 self.recount,
                 _RECOUNT_EVERY,
                 Complaint(_log, "recount failed", "recount works again"),
+            ),
+            Duty(
+                self.expire,
+                _SWEEP_EVERY,
+                Complaint(_log, "expiry failed", "expiry works again"),
             ),
         ]
         if self._sweeper is not None:
@@ -105,6 +112,16 @@ class Upkeep:
             )
         return max(_RECOUNT_EVERY, _RECOUNT_PART * seconds)
 
+    def expire(self) -> float:
+        """Delete the messages that are over; return the seconds until the next look.
+
+        Raises StoreError.
+        """
+        swept = self._expirer.sweep()
+        if swept.rows:
+            _log.info("expired messages deleted", **_numbers(swept))
+        return _SWEEP_EVERY
+
     def sweep(self) -> float:
         """Delete the messages that the rules don't keep; return the seconds until the next look.
 
@@ -114,15 +131,19 @@ class Upkeep:
             return _SWEEP_EVERY
         swept = self._sweeper.sweep()
         if swept.rows or swept.pages:
-            _log.info(
-                "messages deleted",
-                messages=swept.rows,
-                bytes=swept.bytes,
-                pages_freed=swept.pages,
-                seconds=round(swept.seconds, 1),
-                longest_transaction=round(swept.longest_hold, 3),
-            )
+            _log.info("messages deleted", **_numbers(swept))
         return _SWEEP_EVERY
+
+
+def _numbers(swept: Swept) -> dict[str, float]:
+    """Return what was deleted as fields of the log."""
+    return {
+        "messages": swept.rows,
+        "bytes": swept.bytes,
+        "pages_freed": swept.pages,
+        "seconds": round(swept.seconds, 1),
+        "longest_transaction": round(swept.longest_hold, 3),
+    }
 
 
 class Checkpoint(NamedTuple):

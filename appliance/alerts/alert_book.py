@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from appliance.alerts.alert_conditions import AlertCondition
+from appliance.alerts.alert_condition import AlertCondition
 from appliance.config import Config
 from appliance.machine import files
 from appliance.model.timestamps import timestamp

@@ -6,9 +6,16 @@ must last before it is worth an alert.
 
 import time
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from typing import Final
 
+from appliance.alerts.alert_condition import AlertCondition
+from appliance.alerts.endpoint_conditions import (
+    DELIVER,
+    ENDPOINT,
+    SILENT_SECONDS,
+    EndpointConditions,
+    deliverer,
+)
 from appliance.broker.base import PROBE_FACT, ProbeState
 from appliance.config import Config
 from appliance.errors import StoreError
@@ -22,6 +29,7 @@ from appliance.model.timestamps import EPOCH, seconds_between
 from appliance.proofs import proof_book
 from appliance.proofs.canary_book import canary_trouble
 from appliance.store.base import Reader
+from appliance.store.endpoints import Endpoints
 
 #: Kinds of alerts.
 SILENCE: Final = "silence"
@@ -32,16 +40,11 @@ HEARTBEAT: Final = "heartbeat"
 BROKER: Final = "broker"
 BACKUP: Final = "backup"
 CANARY: Final = "canary"
-ENDPOINT: Final = "endpoint"
 KINDS: Final = (SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP, CANARY, ENDPOINT)
 
 #: Seconds that a message may wait in the queue, or in a worker's hand.
 _LAG_SECONDS: Final = 300.0
 _HOLDING_SECONDS: Final = 60.0
-#: Seconds for which an endpoint may take no messages: most restarts take less.
-_FAILING_SECONDS: Final = 600.0
-#: Seconds without a sign of life; a process that is restarted is away for less.
-_SILENT_PROCESS_SECONDS: Final = 30.0
 #: Seconds without a new dead letter after which the alert is over.
 _DEAD_SECONDS: Final = 900.0
 #: Seconds that a condition lasts which a restart causes too.
@@ -54,31 +57,23 @@ _PROCESSES: Final = ("api", "worker")
 _LONGEST: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class AlertCondition:
-    """Something that is wrong now."""
-
-    kind: str
-    subject: str
-    text: str
-    patience: float = 0.0
-
-    @property
-    def key(self) -> str:
-        """Name of its alert."""
-        return f"{self.kind}:{self.subject}" if self.subject else self.kind
-
-
 class AlertConditions:
     """Looks at everything; remembers how many dead letters there were.
 
     `raised` holds the keys of the alerts that a look before a restart has raised.
     """
 
-    def __init__(self, config: Config, reader: Reader, raised: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reader: Reader,
+        raised: Container[str] = (),
+        endpoints: Endpoints | None = None,
+    ) -> None:
         self._config = config
         self._reader = reader
         self._raised = raised
+        self._endpoints = None if endpoints is None else EndpointConditions(endpoints)
         self._began = time.time()
         self._dead: float | None = None
         self._died_at = time.monotonic() if DEAD_LETTERS in raised else 0.0
@@ -91,7 +86,8 @@ class AlertConditions:
             found.append(AlertCondition(BACKUP, "", text[:_LONGEST]))
         if text := canary_trouble(self._config):
             found.append(AlertCondition(CANARY, "", text[:_LONGEST]))
-        for part in (self._silences, self._disks, self._counted):
+        parts = (self._silences, self._disks, self._counted, lambda: self._deliveries(living))
+        for part in parts:
             try:
                 found += part()
             except StoreError:
@@ -119,6 +115,14 @@ class AlertConditions:
             return [AlertCondition(SILENCE, "", f"{len(silent)} topics are silent")]
         return silent
 
+    def _deliveries(self, living: list[Sign]) -> list[AlertCondition]:
+        if self._endpoints is None:
+            return []
+        found = self._endpoints.now()
+        if self._endpoints.has_active() and (text := deliverer(living)):
+            found.append(AlertCondition(HEARTBEAT, DELIVER, text, _PATIENCE))
+        return found
+
     def _disks(self) -> Iterator[AlertCondition]:
         for disk in disk_space.disks(self._config):
             if disk.free < 2 * disk.floor:
@@ -136,10 +140,6 @@ class AlertConditions:
         if holding > _HOLDING_SECONDS:
             text = f"a worker has tried to store for {span_words(holding)}"
             yield AlertCondition(LAG, "store", text)
-        failing = totals.gauges.get("endpoint_failing_age_seconds", 0.0)
-        if failing > _FAILING_SECONDS:
-            text = f"an endpoint has taken no messages for {span_words(failing)}"
-            yield AlertCondition(ENDPOINT, "", f"{text}: appliance endpoint list")
         yield from self._dead_letters(totals)
 
     def _dead_letters(self, totals: BoardTotals) -> Iterator[AlertCondition]:
@@ -168,7 +168,7 @@ def _heartbeats(living: list[Sign]) -> Iterator[AlertCondition]:
         ages = [sign.seconds_ago for sign in living if sign.process == process]
         if not ages:
             yield AlertCondition(HEARTBEAT, process, f"no {process} runs", _PATIENCE)
-        elif min(ages) > _SILENT_PROCESS_SECONDS:
+        elif min(ages) > SILENT_SECONDS:
             text = f"the {process} gave no sign of life for {span_words(min(ages))}"
             yield AlertCondition(HEARTBEAT, process, text)
 

@@ -21,6 +21,7 @@ from appliance.errors import UndeliveredError
 from appliance.machine.complaint import Complaint
 from appliance.metrics.board import Numbers
 from appliance.store.base import Reader
+from appliance.store.endpoints import Endpoints
 
 #: Seconds between two looks, and before the first.
 LOOK_SECONDS: Final = 10.0
@@ -41,11 +42,12 @@ class AlertWatch:
         config: Config,
         reader: Reader,
         send: Callable[[str, AlertNews, str], None] = webhook.send,
+        endpoints: Endpoints | None = None,
     ) -> None:
         self._url = config.alert_url
         self._send = send
         self._book = AlertBook(config)
-        self._conditions = AlertConditions(config, reader, self._book.raised)
+        self._conditions = AlertConditions(config, reader, self._book.raised, endpoints)
         self._pause, self._again_at = _FIRST, 0.0
         self._delivering = Complaint(_log, "alert not delivered", "alerts delivered again")
 
@@ -91,9 +93,10 @@ class AlertWatch:
 
 
 @contextlib.contextmanager
-def watching(config: Config, reader: Reader) -> Iterator[AlertWatch]:
+def watching(config: Config, reader: Reader, endpoints: Endpoints) -> Iterator[AlertWatch]:
     """Look for the time of the block."""
-    watch, stop = AlertWatch(config, reader), threading.Event()
+    watch = AlertWatch(config, reader, endpoints=endpoints)
+    stop = threading.Event()
 
     def run() -> None:
         while not stop.wait(LOOK_SECONDS):
@@ -110,6 +113,9 @@ def watching(config: Config, reader: Reader) -> Iterator[AlertWatch]:
     finally:
         stop.set()
         thread.join(2.0)
+        if not thread.is_alive():
+            # One left open would keep the last writer from removing the write-ahead log.
+            reader.close()
 
 
 def _tell(news: AlertNews) -> None:

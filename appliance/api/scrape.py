@@ -12,11 +12,17 @@ from appliance.errors import StoreError
 from appliance.machine import disk_space
 from appliance.machine.signs import signs
 from appliance.metrics import board
-from appliance.model.timestamps import EPOCH, now, seconds_between
+from appliance.model import timestamps
+from appliance.model.timestamps import EPOCH, seconds_between
+from appliance.store.endpoint_rows import ACTIVE
 
 Values = dict[tuple[str, ...], float | list[float]]
 Samples = dict[str, Values]
 
+#: Subscriptions that have metrics, and messages of one that are counted as its lag: the numbers are
+#: asked for four times a minute.
+_MOST_SUBSCRIPTIONS: Final = 100
+_MOST_LAG: Final = 10_000
 #: Words of the disks' names that tell them apart: "the data's disk".
 _DISKS: Final = {"the data's disk": "data", "the broker's disk": "broker"}
 
@@ -29,7 +35,7 @@ def samples(services: Services) -> Samples:
         },
         "ready": {(): int(services.readiness().ready)},
     }
-    for part in (_board, _broker, _store, _quarantine, _handlers, _disks, _processes):
+    for part in _PARTS:
         try:
             part(services, found)
         except StoreError:
@@ -81,8 +87,48 @@ def _handlers(services: Services, found: Samples) -> None:
     backlog = services.handling.backlog()
     found["handler_waiting_messages"] = {(): sum(each.waiting for each in backlog)}
     oldest = min((each.oldest_at for each in backlog if each.oldest_at), default=None)
-    age = max(0.0, seconds_between(oldest, now())) if oldest is not None else 0.0
+    age = 0.0
+    if oldest is not None:
+        age = max(0.0, seconds_between(oldest, timestamps.now()))
     found["handler_waiting_age_seconds"] = {(): round(age, 3)}
+
+
+def _endpoints(services: Services, found: Samples) -> None:
+    for row in services.endpoints.all():
+        label, backlog = (row.name,), services.endpoints.backlog(row)
+        lag = 0.0
+        if backlog.oldest_at is not None:
+            lag = max(0.0, seconds_between(backlog.oldest_at, timestamps.now()))
+        for name, value in (
+            ("lag_messages", backlog.behind),
+            ("lag_seconds", round(lag, 1)),
+            ("waiting_messages", backlog.waiting),
+            ("given_up_messages", backlog.given_up),
+            ("breaker_open", int(row.state == ACTIVE and row.broken_at is not None)),
+            ("paused", int(row.state != ACTIVE)),
+        ):
+            found.setdefault(f"endpoint_{name}", {})[label] = value
+
+
+def _subscriptions(services: Services, found: Samples) -> None:
+    for row in services.subscriptions.all()[:_MOST_SUBSCRIPTIONS]:
+        label, counts = (row.name,), services.subscriptions.counts(row.name, _MOST_LAG)
+        for name, value in (
+            ("lag_messages", counts.lag),
+            ("leased_messages", counts.leased),
+            ("waiting_messages", counts.waiting),
+            ("dead_messages", counts.dead),
+            ("redelivered_total", row.redelivered),
+        ):
+            found.setdefault(f"subscription_{name}", {})[label] = value
+
+
+def _delayed(services: Services, found: Samples) -> None:
+    waiting = services.delayed.waiting()
+    found["delayed_messages"] = {(): waiting.messages}
+    if waiting.next_due_at is not None:
+        due = seconds_between(EPOCH, waiting.next_due_at)
+        found["delayed_next_due_timestamp_seconds"] = {(): due}
 
 
 def _disks(services: Services, found: Samples) -> None:
@@ -108,3 +154,9 @@ def _processes(services: Services, found: Samples) -> None:
         label = (sign.process,)
         ages[label] = max(ages.get(label, 0.0), round(sign.seconds_ago, 1))
     found["heartbeat_age_seconds"] = dict(ages)
+
+
+_PARTS: Final = (
+    _board, _broker, _store, _quarantine, _endpoints, _subscriptions, _delayed, _handlers, _disks,
+    _processes,
+)  # fmt: skip

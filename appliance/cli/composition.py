@@ -83,6 +83,7 @@ def api_services(
             store.endpoints,
             lambda: reader.find(MessageFilter(), Span(), 1).newest,
             config.deliver_allow,
+            store.access.record,
         ),
         replays=ReplayDesk(store.replays, store.endpoints),
         sign_in=SignIn(store.access, authorizer, refresher),

@@ -15,7 +15,7 @@ from appliance.operations.operations import Operations
 from appliance.operations.replay_desk import ReplayDesk
 from appliance.readiness import Readiness
 from appliance.redrive import Redriver
-from appliance.store.base import Access, DeadLetters, Reader
+from appliance.store.base import Access, DeadLetters, Delayed, Reader, Subscriptions
 from appliance.store.endpoints import Endpoints
 from appliance.supervision.state import ProcessState
 
@@ -58,6 +58,14 @@ class ConsoleParts(Protocol):
     @property
     def endpoints(self) -> Endpoints:
         """The store's endpoints, and what is undelivered."""
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """The store's subscriptions."""
+
+    @property
+    def delayed(self) -> Delayed:
+        """The store's messages that wait for their time."""
 
     @property
     def endpoint_desk(self) -> EndpointDesk:

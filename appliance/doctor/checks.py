@@ -7,7 +7,7 @@ from typing import Final
 
 from appliance.broker.node import release, start
 from appliance.config import Address, Config
-from appliance.doctor import data_folder, network
+from appliance.doctor import data_folder, deliverer, network
 from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError, StoreError
 from appliance.machine import allowance, memory, place
@@ -33,6 +33,7 @@ def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
     yield from map(_of_store, store.health.database())
     yield _storing(config)
     yield _handlers(config, store)
+    yield deliverer.delivers(config, store.endpoints)
     yield _broker(config)
     yield from _ports(config)
     yield network.http(config)

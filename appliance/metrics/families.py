@@ -94,6 +94,38 @@ FAMILIES: Final = (
     _gauge("endpoint_failing_age_seconds", "For how long the one of them has that is longest so"),
     _gauge("delivery_lag_messages", "Messages stored behind the place of the slowest endpoint"),
     _gauge("delivery_lag_seconds", "Since when an endpoint has not been up to date, the longest"),
+    _gauge(
+        "endpoint_lag_messages", "Messages of any topic stored behind an endpoint's place",
+        "endpoint",
+    ),
+    _gauge("endpoint_lag_seconds", "How long ago the oldest of them was received", "endpoint"),
+    _gauge(
+        "endpoint_waiting_messages", "Messages whose delivery failed and is tried again",
+        "endpoint",
+    ),
+    _gauge(
+        "endpoint_given_up_messages", "Messages that were given up, until someone decides",
+        "endpoint",
+    ),
+    _gauge("endpoint_breaker_open", "1 while its messages wait because it fails", "endpoint"),
+    _gauge("endpoint_paused", "1 while it is paused", "endpoint"),
+    _gauge(
+        "subscription_lag_messages", "Messages never handed out, counted up to 10,000",
+        "subscription",
+    ),
+    _gauge("subscription_leased_messages", "Messages that consumers have now", "subscription"),
+    _gauge(
+        "subscription_waiting_messages", "Messages that wait for another attempt", "subscription"
+    ),
+    _gauge("subscription_dead_messages", "Messages that were given up", "subscription"),
+    _counter(
+        "subscription_redelivered_total", "Messages handed out once more", "subscription"
+    ),
+    _gauge("delayed_messages", "Messages that wait for their time"),
+    _gauge(
+        "delayed_next_due_timestamp_seconds",
+        "When the first of them is due, Unix time; absent if none waits",
+    ),
     # --- below
     _gauge("disk_free_bytes", "Free space", "disk"),
     _gauge("disk_size_bytes", "Size of the disk", "disk"),

@@ -16,6 +16,7 @@ from appliance.machine import names, outward
 from appliance.machine.outward import Network
 from appliance.model import endpoint_settings, grants, timestamps
 from appliance.model.endpoint_url import EndpointUrl
+from appliance.operations.endpoint_trial import EndpointTrial, EndpointTried
 from appliance.store.access_rows import Actor, Deed
 from appliance.store.endpoint_rows import EndpointRow
 from appliance.store.endpoints import Endpoints
@@ -43,13 +44,19 @@ class EndpointDesk:
     """Used by any thread.
 
     `newest` returns the greatest `seq` that is stored. `listed` are the networks that may be
-    reached although they are private. Methods raise InputError for a malformed value, ExistsError,
-    LimitError and StoreError as the store does.
+    reached although they are private. `record` adds an entry to the audit trail. Methods raise
+    InputError for a malformed value, ExistsError, LimitError and StoreError as the store does.
     """
 
     def __init__(
-        self, endpoints: Endpoints, newest: Callable[[], int], listed: Sequence[Network]
+        self,
+        endpoints: Endpoints,
+        newest: Callable[[], int],
+        listed: Sequence[Network],
+        record: Callable[[Deed], None] = lambda _: None,
     ) -> None:
+        self._record = record
+        self._trial = EndpointTrial(listed)
         self._endpoints = endpoints
         self._newest = newest
         self._listed = listed
@@ -85,6 +92,17 @@ class EndpointDesk:
         headers = None if given is None else endpoint_settings.own_headers(given)
         deed = Deed(by, "endpoint-update", changed.name, _words(changed))
         return self._endpoints.update(changed, headers, deed)
+
+    def test(self, name: str, by: Actor) -> EndpointTried | None:
+        """Send a test message now, paused or not; return how it was answered; None: no endpoint.
+
+        Raises BusyError where other tests are under way.
+        """
+        outfit = self._endpoints.outfit(name)
+        if outfit is None:
+            return None
+        self._record(Deed(by, "endpoint-test", name))
+        return self._trial.send(outfit)
 
     def pause(self, name: str, reason: str, by: Actor) -> bool:
         """Let an endpoint get nothing until it is resumed; return whether it is there."""

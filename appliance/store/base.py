@@ -29,7 +29,7 @@ from appliance.store.access_rows import (
     SessionRow,
     TokenRow,
 )
-from appliance.store.delayed_rows import DelayedRow
+from appliance.store.delayed_rows import DelayedRow, DelayedWaiting
 from appliance.store.deletion_rows import Counted, DeletionRow, Selection
 from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.filters import Found, MessageFilter
@@ -56,6 +56,7 @@ from appliance.store.rows import (
     Window,
 )
 from appliance.store.subscription_rows import (
+    MOST_COUNTED,
     DeadMessage,
     PullOrder,
     PullOutcome,
@@ -387,8 +388,11 @@ class Subscriptions(Protocol):
     def find(self, name: str) -> SubscriptionRow | None:
         """Return the subscription with this name, or None."""
 
-    def counts(self, name: str) -> SubscriptionCounts:
-        """Return how many of its messages are where; nothing is there where it is gone."""
+    def counts(self, name: str, most: int = MOST_COUNTED) -> SubscriptionCounts:
+        """Return how many of its messages are where; nothing is there where it is gone.
+
+        The lag is counted up to `most`.
+        """
 
     def create(self, row: SubscriptionRow, since: str | None, deed: Deed) -> None:
         """Add a subscription of the messages that are stored from now on.
@@ -504,6 +508,9 @@ class Delayed(Protocol):
 
     def find(self, message_id: str) -> DelayedRow | None:
         """Return the message with this id, if it waits."""
+
+    def waiting(self, patterns: Sequence[str] | None = None) -> DelayedWaiting:
+        """Return how many messages wait, and when the first one is due; `patterns` as above."""
 
     def count(self) -> int:
         """Return how many messages wait."""

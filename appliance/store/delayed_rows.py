@@ -3,6 +3,13 @@
 from typing import NamedTuple
 
 
+class DelayedWaiting(NamedTuple):
+    """How many messages wait for their time, and when the first one is due; None: none waits."""
+
+    messages: int
+    next_due_at: str | None
+
+
 class DelayedRow(NamedTuple):
     """A message that becomes a row of `messages` at `due_at`; `bytes` are those of its body."""
 

@@ -36,6 +36,9 @@ class Endpoints(Protocol):
     def find(self, name: str) -> EndpointRow | None:
         """Return the endpoint with this name, or None."""
 
+    def outfit(self, name: str) -> Outfit | None:
+        """Return the endpoint with this name and the secrets of its requests, or None."""
+
     def backlog(self, endpoint: EndpointRow) -> EndpointBacklog:
         """Return what an endpoint has before it."""
 

@@ -22,6 +22,8 @@ class SubscriptionRow(NamedTuple):
     acknowledged: int = 0
     #: Messages that were deleted before they were acknowledged, and had been handed out.
     gone: int = 0
+    #: Times that a message was handed out once more.
+    redelivered: int = 0
 
 
 class SubscriptionCounts(NamedTuple):

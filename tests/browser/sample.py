@@ -21,6 +21,8 @@ PAGES = {
     "endpoint": "/console/endpoints/{endpoint}",
     "replays": "/console/replays",
     "new replay": "/console/replays/new",
+    "subscriptions": "/console/subscriptions",
+    "for later": "/console/delayed",
     "send": "/console/send?topic={topic}",
     "send again": "/console/send?from={webhook}",
     "system": "/console/system",
@@ -107,6 +109,9 @@ def fill(inbox: Appliance) -> dict[str, str]:
             f"{each} is stored",
         )
     _add_endpoint(inbox)
+    wish = {"name": "jobs", "topics": ["readings"], "from": "beginning"}
+    assert inbox.client.post("/v1/subscriptions", json=wish).status_code == 201
+    inbox.client.post("/v1/topics/readings/messages?delay=1d", content=b"later").raise_for_status()
     deletion = inbox.client.delete("/v1/topics/emptied/messages").json()["id"]
     path = f"/v1/deletions/{deletion}"
     wait_until(lambda: inbox.client.get(path).json()["status"] == "done", "a topic is emptied")

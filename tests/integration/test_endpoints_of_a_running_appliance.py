@@ -157,3 +157,21 @@ def test_a_secret_that_was_shown_is_in_no_answer_no_log_and_no_audit_trail(appli
         trail = appliance.client.get("/v1/audit").text
         assert "endpoint-create" in trail
         assert bare not in trail
+
+
+def test_a_test_message_is_sent_at_once_and_its_answer_is_shown(appliance):
+    with receiving() as receiver, endpoint(appliance, receiver.url, "erp", "--topic", "none"):
+        run(appliance, "pause", "erp")
+        assert run(appliance, "test", "erp").startswith("answered 204, after ")
+        (got,) = receiver.journal
+        assert (got.topic, json.loads(got.body)["endpoint"]) == ("appliance.test", "erp")
+        receiver.answering = lambda _: Reply(500, body=b"\x1b[31mno")
+        told = appliance.cli("endpoint", "test", "erp")
+        assert told.returncode == 1
+        assert b"failed: answered 500" in told.stdout
+        assert b"\x1b" not in told.stdout
+    assert deliveries_of_status(appliance)["endpoints"] == 0
+
+
+def deliveries_of_status(stack):
+    return stack.get("/v1/status").json()["deliveries"]

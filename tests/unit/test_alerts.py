@@ -12,7 +12,7 @@ from harness import wait_until
 from appliance import config as configuration
 from appliance.alerts import webhook
 from appliance.alerts.alert_book import AlertBook, raised
-from appliance.alerts.alert_conditions import AlertCondition
+from appliance.alerts.alert_condition import AlertCondition
 from appliance.alerts.alert_watch import AlertWatch
 from appliance.config.parsers import webhook_url
 from appliance.errors import UndeliveredError
@@ -23,7 +23,11 @@ from appliance.model.expectations import parse_expectations
 from appliance.model.ids import key_prefix
 from appliance.model.timestamps import timestamp
 from appliance.model.wire import Envelope, Kind
+from appliance.operations.endpoint_desk import EndpointDesk
 from appliance.store import open_store
+from appliance.store.access_rows import Actor
+from appliance.store.endpoint_rows import GONE_REASON
+from appliance.store.sqlite.database import connect
 
 
 @pytest.fixture
@@ -52,11 +56,14 @@ def living(make):
 def watch(make, living):
     """Returns a watch whose news are in its list `sent`."""
 
-    def start(**settings):
+    def start(*, endpoints=False, **settings):
         config = make(alert_url="http://127.0.0.1:1/", **settings)
         store = open_store(config)
         store.migrate()
-        made = AlertWatch(config, store.reader, lambda _url, news, _version: sent.append(news))
+        made = AlertWatch(
+            config, store.reader, lambda _url, news, _version: sent.append(news),
+            store.endpoints if endpoints else None,
+        )  # fmt: skip
         made.store, made.sent = store, sent
         return made
 
@@ -204,20 +211,70 @@ def test_lag_and_dead_letters_are_seen_on_the_board(watch, make):
     assert told(one)[-1] == ("dead-letters", "", "over")
 
 
-def test_an_endpoint_that_fails_for_long_raises_an_alert(watch, make):
-    one, gauges = watch(), {"endpoint_failing_age_seconds": 599.0}
-    with board.shown(make(), "deliver", lambda: Numbers(gauges=dict(gauges))):
-        one.look(time.time())
-        assert told(one) == []
-        gauges["endpoint_failing_age_seconds"] = 721.0
-        wait_until(lambda: board.totals(make()).gauges == gauges, "the board shows it")
-        one.look(time.time())
-        assert told(one) == [("endpoint", "", "raised")]
+def endpoints_of(store, *names):
+    """Make endpoints; return a function that changes the row of one by SQL."""
+    desk = EndpointDesk(store.endpoints, lambda: 0, ())
+    for name in names:
+        desk.create(name, {"url": "https://example.com/"}, Actor("administrator", "127.0.0.1"))
+
+    def change(name, **values):
+        link = connect(store.path, readonly=False)
+        for column, value in values.items():
+            link.execute(f"UPDATE endpoints SET {column} = ? WHERE name = ?", (value, name))
+        link.close()
+
+    return change
+
+
+def test_an_endpoint_that_fails_for_long_raises_an_alert_under_its_name(watch, make):
+    one = watch(endpoints=True)
+    change, now = endpoints_of(one.store, "erp", "shop"), time.time()
+    with Pulse(make(), "deliver", environ={}):
+        change("erp", broken_at=now - 599)
+        change("shop", broken_at=now - 721, trouble="it answered 500")
+        one.look(now)
+        assert told(one) == [("endpoint", "shop", "raised")]
         assert one.sent[0].alert.text == (
-            "an endpoint has taken no messages for 12 min: appliance endpoint list"
+            "it has taken no messages for 12 min (it answered 500): appliance endpoint show shop"
         )
-    one.look(time.time())
-    assert told(one)[1:] == [("endpoint", "", "over")]
+        change("shop", broken_at=None)
+        one.look(now + 10)
+        assert told(one)[1:] == [("endpoint", "shop", "over")]
+
+
+def test_messages_given_up_and_an_endpoint_that_answered_410_raise_an_alert(watch, make):
+    one = watch(endpoints=True)
+    change, now = endpoints_of(one.store, "erp", "shop"), time.time()
+    change("erp", given_up=3)  # before the first look
+    with Pulse(make(), "deliver", environ={}):
+        one.look(now)
+        assert told(one) == []
+        change("erp", given_up=4)
+        change("shop", state="paused", reason=GONE_REASON)
+        one.look(now + 10)
+        assert sorted(told(one)) == [("endpoint", "erp", "raised"), ("endpoint", "shop", "raised")]
+
+
+def test_many_endpoints_that_fail_are_one_alert(watch, make):
+    one = watch(endpoints=True)
+    names = [f"e{number}" for number in range(21)]
+    change, now = endpoints_of(one.store, *names), time.time()
+    for name in names:
+        change(name, broken_at=now - 700)
+    with Pulse(make(), "deliver", environ={}):
+        one.look(now)
+    assert told(one) == [("endpoint", "", "raised")]
+
+
+def test_an_active_endpoint_without_a_process_that_delivers_raises_an_alert_after_a_minute(watch):
+    one = watch(endpoints=True)
+    change = endpoints_of(one.store, "erp")
+    one.look(1000.0)
+    one.look(1061.0)
+    assert told(one) == [("heartbeat", "deliver", "raised")]
+    change("erp", state="paused")
+    one.look(1070.0)
+    assert told(one)[1:] == [("heartbeat", "deliver", "over")]
 
 
 def test_quarantined_letters_which_strangers_can_make_raise_nothing(watch, make):

@@ -9,6 +9,7 @@ from store_contents import one
 
 from appliance import config as configuration
 from appliance.auth.signatures import standard
+from appliance.operations.endpoint_trial import EndpointTried
 from appliance.store.access_rows import Actor
 from appliance.store.endpoint_rows import DeliveryOutcome, EndpointStanding, LaneRow
 from appliance.store.rows import Span
@@ -55,7 +56,8 @@ def test_pages_of_endpoints_are_for_administrators(client):
     assert f'href="{PAGE}"' not in client.get("/console/").text
     for path in ("", "/erp"):
         assert client.get(PAGE + path).status_code == 403
-    for action in ("", "/erp/pause", "/erp/resume", "/erp/rotate", "/erp/remove", "/erp/redrive"):
+    for action in ("", "/erp/pause", "/erp/resume", "/erp/rotate", "/erp/remove", "/erp/redrive",
+                   "/erp/change", "/erp/test"):  # fmt: skip
         assert send(client, action, name="x", url=URL, typed="erp").status_code == 403
     assert client.services.endpoints.find("erp").state == "active"
 
@@ -239,3 +241,48 @@ def test_the_page_of_a_message_says_to_an_administrator_where_it_went(client):
     page = client.get(f"/console/messages/{row.id}").text
     assert "orders" in page
     assert "✓ 200" not in page
+
+
+def test_an_endpoint_is_changed_by_a_form_that_says_how_it_is(client):
+    number = made(client)
+    page = client.get(f"{PAGE}/erp").text
+    assert f'name="url" type="url" value="{URL}"' in page
+    assert '<details class="card">' in page
+    fields = {"url": "https://example.com/new", "topics": "a.* b", "where": "x>1", "rate": "5/s"}
+    assert send(client, "/erp/change", **fields, lifetime="1d").status_code == 303
+    row = client.services.endpoints.find("erp")
+    assert (row.id, row.url, row.topics, row.where) == (
+        number, "https://example.com/new", ("a.*", "b"), ("x>1",),
+    )  # fmt: skip
+    assert send(client, "/erp/change", url=URL, authorization="Bearer s3cret").status_code == 303
+    row = client.services.endpoints.find("erp")
+    assert (row.topics, row.where, row.settings) == (("*",), (), {"ordered": False})
+    assert row.own_headers == ("authorization",)
+    assert send(client, "/erp/change", url=URL).status_code == 303
+    assert client.services.endpoints.find("erp").own_headers == ("authorization",)
+
+
+def test_a_change_that_can_not_be_is_refused_in_words_and_the_form_stays(client):
+    made(client)
+    page = send(client, "/erp/change", url="http://127.0.0.1/", rate="7/s").text
+    assert "APPLIANCE_DELIVER_ALLOW" in re.search(r'role="alert">([^<]+)<', page)[1]
+    assert 'value="7/s"' in page
+    assert '<details class="card" open>' in page
+    assert client.services.endpoints.find("erp").url == URL
+
+
+def test_other_headers_of_an_endpoint_are_not_lost_by_the_form(client):
+    wish = {"url": URL, "own_headers": {"x-key": "1"}}
+    client.services.endpoint_desk.create("erp", wish, Actor("test", ""))
+    page = send(client, "/erp/change", url=URL, authorization="Bearer s3cret").text
+    assert "own_headers" in re.search(r'role="alert">([^<]+)<', page)[1]
+    assert client.services.endpoints.find("erp").own_headers == ("x-key",)
+
+
+def test_a_test_of_an_endpoint_shows_the_answer_as_text(client, monkeypatch):
+    made(client)
+    tried = EndpointTried("an-id", 500, "answered 500", HOSTILE, 41)
+    monkeypatch.setattr(client.services.endpoint_desk, "test", lambda *_: tried)
+    page = send(client, "/erp/test").text
+    assert "answered 500" in page
+    assert "<script>alert" not in page

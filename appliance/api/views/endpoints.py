@@ -84,6 +84,15 @@ def _serve_state(views: Blueprint, services: Services) -> None:
         read_object({})
         return steer(name, lambda: desk.resume(name, actor()))
 
+    @views.post("/v1/endpoints/<name>/test")
+    def test_endpoint(name: str) -> Response:
+        parameters.read(request.args.to_dict(flat=False), ())
+        read_object({})
+        tried = desk.test(name, actor())
+        if tried is None:
+            return unknown(name)
+        return json_answer({"ok": not tried.error, **tried._asdict(), "error": tried.error or None})
+
     @views.post("/v1/endpoints/<name>/rotate")
     def rotate_endpoint(name: str) -> Response:
         parameters.read(request.args.to_dict(flat=False), ())

@@ -6,6 +6,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, request
 
 from appliance.alerts import alert_book
+from appliance.alerts.endpoint_conditions import deliverer
 from appliance.api.services import Services
 from appliance.api.views import parameters, visible
 from appliance.api.views.answers import json_answer
@@ -18,6 +19,7 @@ from appliance.model import timestamps
 from appliance.proofs import canary_book, proof_book
 from appliance.readiness import Readiness
 from appliance.store.base import Reader
+from appliance.store.endpoint_rows import ACTIVE
 
 #: Members of `store` that speak of all topics together.
 _OF_ALL: Final = ("database_bytes",)
@@ -54,6 +56,8 @@ def blueprint(services: Services) -> Blueprint:
                 "handlers": _handlers(services),
                 "alerts": _alerts(services.config),
                 **_proofs(services.config),
+                "deliveries": _deliveries(services, living),
+                "delayed": _delayed(services),
                 "disk": _disk(services),
                 "streams": {"open": services.streams.open, "most": services.config.max_streams},
                 "refusals": {word: services.refusals.totals[word] for word in _REFUSALS},
@@ -89,6 +93,8 @@ def _restricted(
         "backup_restorable_at": None,
         "backup_proof": None,
         "canary": None,
+        "deliveries": None,
+        "delayed": None,
         "disk": None,
         "streams": None,
         "refusals": None,
@@ -157,6 +163,28 @@ def _proofs(config: Config) -> dict[str, object]:
         "backup_proof": book.state(),
         "canary": canary_book.state(config),
     }
+
+
+def _deliveries(services: Services, living: list[Sign]) -> dict[str, object] | None:
+    """Return how many endpoints are how, and what is wrong with the process that delivers."""
+    try:
+        rows = services.endpoints.all()
+    except StoreError:
+        return None
+    active = [row for row in rows if row.state == ACTIVE]
+    return {
+        "endpoints": len(rows),
+        "active": len(active),
+        "failing": sum(row.broken_at is not None for row in active),
+        "trouble": deliverer(living) if active else "",
+    }
+
+
+def _delayed(services: Services) -> dict[str, object] | None:
+    try:
+        return services.delayed.waiting()._asdict()
+    except StoreError:
+        return None
 
 
 def _disk(services: Services) -> dict[str, object] | None:

@@ -10,8 +10,8 @@ from appliance.api.views import pages, parameters, visible
 from appliance.api.views.actors import actor
 from appliance.api.views.answers import json_answer, problem_answer
 from appliance.api.views.json_body import read_object
-from appliance.errors import InputError
-from appliance.model import grants, leases, timestamps
+from appliance.model import leases
+from appliance.operations.subscription_wish import wished
 from appliance.store.access_rows import Deed
 from appliance.store.subscription_rows import SubscriptionRow
 
@@ -39,7 +39,7 @@ def blueprint(services: Services) -> Blueprint:
     @views.post("/v1/subscriptions")
     def create_subscription() -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        row, since = _asked(read_object(MEMBERS))
+        row, since = wished(read_object(MEMBERS))
         details = f"topics {' '.join(row.topics)}"
         subscriptions.create(row, since, Deed(actor(), "subscription-create", row.name, details))
         answer = json_answer(_shown(services, row), 201)
@@ -60,28 +60,6 @@ def blueprint(services: Services) -> Blueprint:
         return Response(status=204)
 
     return views
-
-
-def _asked(asked: dict[str, Any]) -> tuple[SubscriptionRow, str | None]:
-    """Return the subscription that is asked for, and since when messages belong to it."""
-    row = SubscriptionRow(
-        grants.check_name(asked.get("name", "")),
-        grants.check_patterns(asked.get("topics", ()), ()),
-        _whole(asked, "lease_seconds", leases.DEFAULT_SECONDS, leases.MAX_SECONDS),
-        _whole(asked, "max_attempts", leases.DEFAULT_ATTEMPTS, leases.MAX_ATTEMPTS),
-        timestamps.now(),
-    )
-    begin = asked.get("from", "now")
-    if begin == "now":
-        return row, None
-    return row, "" if begin == "beginning" else parameters.moment("from", begin)
-
-
-def _whole(asked: dict[str, Any], name: str, default: int, most: int) -> int:
-    value = asked.get(name, default)
-    if isinstance(value, bool) or not 1 <= value <= most:
-        raise InputError(f"{name}: expected a whole number from 1 to {most}")
-    return int(value)
 
 
 def readable(services: Services, name: str) -> SubscriptionRow | Response:
@@ -107,4 +85,5 @@ def _shown(services: Services, row: SubscriptionRow) -> dict[str, Any]:
         **counts._asdict(),
         "acknowledged": row.acknowledged,
         "gone": row.gone,
+        "redelivered": row.redelivered,
     }

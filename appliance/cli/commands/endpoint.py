@@ -155,6 +155,26 @@ def change(
     _print(about(config, "PATCH", name, "", wish).json(), as_json)
 
 
+@endpoint.command("test")
+@click.argument("name")
+@options.AS_JSON
+@click.pass_obj
+def send_test(config: Config, *, name: str, as_json: bool) -> None:
+    r"""Send an endpoint one signed test message now, and show its receiver's answer.
+
+    It has the topic appliance.test and is stored nowhere. Exit status 1: the receiver did not take
+    it.
+
+    \b
+    Example:
+      appliance endpoint test erp
+    """
+    tried = about(config, "POST", name, "/test").json()
+    click.echo(json.dumps(tried) if as_json else endpoint_text.tried(tried))
+    if not tried["ok"]:
+        raise click.exceptions.Exit(1)
+
+
 @endpoint.command()
 @click.argument("name")
 @click.option("--reason", help="Why; it is shown until the endpoint is resumed.")

@@ -11,6 +11,15 @@ _ATTEMPT: Final = "{:<24}  {:>7}  {:>6}  {:>7}  {:<36}  {}"
 _UNDELIVERED: Final = "{:>8}  {:<8}  {:>8}  {:<24}  {:<36}  {}"
 
 
+def tried(answer: dict[str, Any]) -> str:
+    """Return the line of a test message, and below it how the answer's body began."""
+    words = f"answered {answer['status']}" if answer["ok"] else f"failed: {answer['error']}"
+    lines = [f"{words}, after {answer['took_ms']:,} ms (webhook-id {answer['id']})"]
+    if answer["answer"].strip():
+        lines.append(printable(answer["answer"]))
+    return "\n".join(lines)
+
+
 def table(endpoints: Sequence[dict[str, Any]]) -> str:
     """Return a line for each endpoint, under a line of heads."""
     rows = [_HEADS, *(_row(endpoint) for endpoint in endpoints)]

@@ -44,6 +44,7 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
             text += f", on {full_at[:16].replace('T', ' at ')} UTC at the last day's rate"
         rows.append(("disk", text))
     rows += _proofs(status)
+    rows += _outwards(status)
     rows += [("alert", coloured(_alert(each), "yellow")) for each in status.get("alerts") or ()]
     lines += _table(rows)
     if processes:
@@ -66,6 +67,22 @@ def _proofs(status: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("backup", _backup(proof)))
     if canary := status.get("canary"):
         rows.append(("canary", _canary(canary)))
+    return rows
+
+
+def _outwards(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of endpoints and of delayed messages, where there are any."""
+    rows = []
+    if (out := status.get("deliveries")) and out["endpoints"]:
+        text = f"{counted(out['endpoints'], 'endpoint')}, {out['active']} active"
+        if out["failing"]:
+            text += coloured(f", {out['failing']} failing: appliance endpoint list", "yellow")
+        if out["trouble"]:
+            text += coloured(f"; {out['trouble']}", "red")
+        rows.append(("deliveries", text))
+    if (later := status.get("delayed")) and later["messages"]:
+        waiting = f"{counted(later['messages'], 'message')} for later"
+        rows.append(("delayed", f"{waiting}, the next one at {later['next_due_at'][:19]}Z"))
     return rows
 
 

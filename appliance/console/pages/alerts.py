@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from flask import Blueprint, render_template
 
-from appliance.alerts import alert_book, alert_conditions
+from appliance.alerts import alert_book, alert_conditions, endpoint_conditions
 from appliance.config import Config
 from appliance.console.page_errors import PageError
 from appliance.console.parts import ConsoleParts
@@ -51,7 +51,7 @@ ADVICE: Final = {
         "The newest backup can't be relied on",
         "Make another one on the page of backups; it is proven within a minute. Look at its disk.",
     ),
-    alert_conditions.ENDPOINT: (
+    endpoint_conditions.ENDPOINT: (
         "An endpoint takes no messages",
         "Its messages wait, unless retention deletes them. See why; resume it once it is well.",
     ),

@@ -10,12 +10,14 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.auth.principal import Right
 from appliance.console.acting import acting
+from appliance.console.outward_tabs import OUTWARD_TABS
 from appliance.console.page_errors import PageError
 from appliance.console.parts import ConsoleParts
 from appliance.console.rights import needs
-from appliance.errors import InputError
+from appliance.errors import BusyError, InputError
 from appliance.model import timestamps
 from appliance.operations.endpoint_desk import MOST_IDS
+from appliance.operations.endpoint_trial import EndpointTried
 from appliance.store.endpoint_rows import GIVEN_UP, GONE, WAITING, EndpointRow
 from appliance.store.rows import Span
 
@@ -54,6 +56,7 @@ def add(views: Blueprint, parts: ConsoleParts) -> None:
         return _page(parts, _found(parts, name))
 
     _serve_changes(views, parts)
+    _serve_form(views, parts)
     _serve_undelivered(views, parts)
 
 
@@ -100,6 +103,33 @@ def _serve_changes(views: Blueprint, parts: ConsoleParts) -> None:
         return redirect(url_for("console.show_endpoints"), 303)
 
 
+def _serve_form(views: Blueprint, parts: ConsoleParts) -> None:
+    """Serve the form that changes an endpoint, and the button that tests it."""
+    desk = parts.endpoint_desk
+
+    @views.post("/endpoints/<name>/change")
+    @needs(Right.ADMIN)
+    def change_endpoint(name: str) -> AnyResponse | str:
+        endpoint = _found(parts, name)
+        try:
+            changed = desk.change(endpoint, _changes(endpoint, request.form), acting())
+        except InputError as error:
+            return _page(parts, endpoint, wrong=error.public, form=request.form)
+        if changed is None:
+            raise NotFound
+        return _back(name)
+
+    @views.post("/endpoints/<name>/test")
+    @needs(Right.ADMIN)
+    def test_endpoint(name: str) -> str:
+        endpoint = _found(parts, name)
+        try:
+            answered = desk.test(name, acting())
+        except (InputError, BusyError) as error:
+            return _page(parts, endpoint, wrong=error.public)
+        return _page(parts, endpoint, answered=answered)
+
+
 def _serve_undelivered(views: Blueprint, parts: ConsoleParts) -> None:
     desk = parts.endpoint_desk
 
@@ -141,6 +171,7 @@ def _list(
     rows = parts.endpoints.all()
     return render_template(
         "console/endpoints.html",
+        tabs=OUTWARD_TABS,
         endpoints=[(row, parts.endpoints.backlog(row)) for row in rows],
         made=made,
         secret=secret,
@@ -150,7 +181,13 @@ def _list(
 
 
 def _page(
-    parts: ConsoleParts, endpoint: EndpointRow, *, wrong: str = "", rotated: Any = None
+    parts: ConsoleParts,
+    endpoint: EndpointRow,
+    *,
+    wrong: str = "",
+    rotated: Any = None,
+    answered: EndpointTried | None = None,
+    form: Mapping[str, str] | None = None,
 ) -> str:
     query, name = request.args, endpoint.name
     state = query.get("state") if query.get("state") in STATE_WORDS else None
@@ -175,6 +212,9 @@ def _page(
         discarded=_number(query.get("discarded"), 0),
         wrong=wrong,
         rotated=rotated,
+        answered=answered,
+        form=_form(endpoint) if form is None else form,
+        is_changing=form is not None,
     )
 
 
@@ -206,6 +246,33 @@ def _wish(form: Mapping[str, str]) -> dict[str, Any]:
     if authorization := form.get("authorization", "").strip():
         wish["own_headers"] = {"authorization": authorization}
     return wish
+
+
+def _changes(endpoint: EndpointRow, form: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the form changes; an empty setting gets its default. Raises InputError."""
+    wish = _wish(form)
+    del wish["from"]  # it goes on where it was
+    wish["settings"] = {"rate": None, "lifetime": None, **wish["settings"]}
+    if "own_headers" in wish and set(endpoint.own_headers) - {"authorization"}:
+        raise InputError(
+            "own_headers: it has others too, and all are replaced at once; "
+            "`appliance endpoint change` does that"
+        )
+    return wish
+
+
+def _form(endpoint: EndpointRow) -> dict[str, str]:
+    """Return the form that would change nothing of an endpoint."""
+    settings = endpoint.settings
+    lifetime = settings.get("lifetime")
+    return {
+        "url": endpoint.url,
+        "topics": "" if endpoint.topics == ("*",) else " ".join(endpoint.topics),
+        "where": "\n".join(endpoint.where),
+        "ordered": "true" if settings.get("ordered") else "",
+        "rate": str(settings.get("rate") or ""),
+        "lifetime": f"{lifetime}s" if isinstance(lifetime, int) else str(lifetime or ""),
+    }
 
 
 def _marked() -> list[int] | None:

@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from appliance.auth.principal import Right
 from appliance.console.acting import acting
+from appliance.console.outward_tabs import OUTWARD_TABS
 from appliance.console.parts import ConsoleParts
 from appliance.console.refresh import again_while
 from appliance.console.rights import needs
@@ -71,7 +72,10 @@ def _steer(parts: ConsoleParts, act: Callable[[], ReplayRow | None]) -> AnyRespo
 def _list(parts: ConsoleParts, wrong: str = "") -> Response:
     rows = parts.replays.newest()
     page = render_template(
-        "console/replays.html", replays=[(row, _share(row)) for row in rows], wrong=wrong
+        "console/replays.html",
+        replays=[(row, _share(row)) for row in rows],
+        tabs=OUTWARD_TABS,
+        wrong=wrong,
     )
     return again_while(page, not wrong and any(row.state == RUNNING for row in rows))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.store.access_rows import Deed
-from appliance.store.delayed_rows import DelayedRow
+from appliance.store.delayed_rows import DelayedRow, DelayedWaiting
 from appliance.store.sqlite import audit_table, delayed_table
 from appliance.store.sqlite.connections import ThreadConnections
 from appliance.store.sqlite.database import sqlite3, store_error
@@ -63,11 +63,19 @@ class SqliteDelayed:
             ).fetchone()
         return None if row is None else DelayedRow._make(row)
 
+    def waiting(self, patterns: Sequence[str] | None = None) -> DelayedWaiting:
+        """Return how many messages wait, and when the first one is due."""
+        with self._reader.reading() as connection:
+            row = connection.execute(
+                "SELECT count(*), min(due_at) FROM delayed_messages "  # noqa: S608  # ours
+                f"WHERE cancelled_at IS NULL AND {MATCHES}",
+                {"patterns": pattern_text(patterns)},
+            ).fetchone()
+        return DelayedWaiting._make(row)
+
     def count(self) -> int:
         """Return how many messages wait."""
-        with self._reader.reading() as connection:
-            query = "SELECT count(*) FROM delayed_messages WHERE cancelled_at IS NULL"
-            return int(connection.execute(query).fetchone()[0])
+        return self.waiting().messages
 
     def cancel(self, message_id: str, deed: Deed) -> bool:
         """Let a message never become a row; return whether it waited."""

@@ -21,6 +21,7 @@ from appliance.store.endpoint_rows import (
     DueRow,
     EndpointBacklog,
     EndpointRow,
+    Outfit,
 )
 from appliance.store.rows import Span
 from appliance.store.sqlite import audit_table, endpoint_tables
@@ -51,6 +52,12 @@ class SqliteEndpoints:
         """Return the endpoint with this name, or None."""
         with self._reader.reading() as connection:
             return _find(connection, name)
+
+    def outfit(self, name: str) -> Outfit | None:
+        """Return the endpoint with this name and the secrets of its requests, or None."""
+        with self._reader.reading() as connection:
+            found = endpoint_tables.outfits(connection, "name = ?", (name,))
+        return found[0] if found else None
 
     def backlog(self, endpoint: EndpointRow) -> EndpointBacklog:
         """Return what an endpoint has before it."""

@@ -728,7 +728,7 @@ def m018_handlers(db: "Database") -> None:
 
 @_migrations()
 def m019_expirations(db: "Database") -> None:
-    """Add the times at which messages with an end are over."""
+    """Add the times at which messages with an end are over, and a count of redeliveries."""
     for statement in (
         """
         CREATE TABLE expirations (
@@ -737,6 +737,12 @@ def m019_expirations(db: "Database") -> None:
         )
         """,
         "CREATE INDEX expirations_due ON expirations (expires_at)",
+        """
+        CREATE INDEX delayed_messages_waiting ON delayed_messages (due_at, topic)
+        WHERE cancelled_at IS NULL                  -- counted without a look at the rows
+        """,
+        # how often a subscription has handed a message out once more
+        "ALTER TABLE subscriptions ADD COLUMN redelivered INTEGER NOT NULL DEFAULT 0",
     ):
         db.execute(statement)
 

@@ -206,12 +206,15 @@ def _look(connection: Any, view: _View, order: Receive, now: int) -> Received:
 def _write_view(connection: Any, view: _View) -> None:
     """Write what was chosen and still stands as it was read; the rest is lost to another."""
     number = view.number
+    redelivered = 0
     for seq, before, after in view.again:
         if not lease_table.change(connection, number, seq, before, after):
             view.lost.add(seq)
+        elif after.state == "leased":
+            redelivered += 1
     gone = lease_table.remove(connection, number, view.gone) if view.gone else 0
-    if gone:
-        subscription_table.count(connection, number, gone=gone)
+    if gone or redelivered:
+        subscription_table.count(connection, number, gone=gone, redelivered=redelivered)
     if view.place > view.found.cursor:
         if subscription_table.move(connection, number, view.found.cursor, view.place):
             lease_table.add(connection, number, view.fresh)

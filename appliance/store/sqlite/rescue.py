@@ -13,8 +13,9 @@ from typing import Any, Final
 from appliance.errors import BackupError
 from appliance.store.base import Progress
 from appliance.store.rows import Rescued
-from appliance.store.sqlite import migrations, paths, recount
+from appliance.store.sqlite import expiry, migrations, paths, recount
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.rescued_leases import mend_leases
 
 #: Seconds to wait for another process.
 _BUSY: Final = 5.0
@@ -43,6 +44,7 @@ def rescue(source: Path, draft: Path, progress: Progress) -> Rescued:
     migrations.migrate(draft)
     paths.with_suffix(draft, ".migrate").unlink(missing_ok=True)
     result = Rescued(draft)
+    reached: dict[str, int] = {}
     new = connect(draft, readonly=False)
     old = sqlite3.connect(
         f"{source.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY
@@ -57,8 +59,15 @@ def rescue(source: Path, draft: Path, progress: Progress) -> Rescued:
         new.execute("PRAGMA journal_mode = DELETE")  # one file, like every backup
         for table in _tables(new):
             new.execute("BEGIN")
-            _Table(old, new, table, result, progress).copy()
+            copied = _Table(old, new, table, result, progress)
+            copied.copy()
+            reached[table] = copied.reached
             new.execute("COMMIT")
+        if _is_lacking(result, "leases") and mend_leases(old, new, reached["leases"]):
+            result.lost.pop("leases", None)
+            result.unknown = [table for table in result.unknown if table != "leases"]
+        if _is_lacking(result, "expirations"):
+            new.execute(expiry.ADD, (-_LAST,))  # the messages' own meta says them too
         _go_on_numbering(old, new)
     except sqlite3.Error as error:
         raise store_error(error, source) from error
@@ -74,6 +83,10 @@ def rescue(source: Path, draft: Path, progress: Progress) -> Rescued:
 def _tables(new: Any) -> list[str]:
     rows = new.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     return [name for (name,) in rows if name not in _OWN]
+
+
+def _is_lacking(result: Rescued, table: str) -> bool:
+    return table in result.unknown or table in result.lost
 
 
 def _go_on_numbering(old: Any, new: Any) -> None:
@@ -93,6 +106,8 @@ class _Table:
         self._table = table
         self._result = result
         self._progress = progress
+        #: the last number that was read from the beginning without a fault
+        self.reached = 0
         columns = new.execute("SELECT name, pk FROM pragma_table_info(?)", (table,)).fetchall()
         self._names = ", ".join(name for name, _ in columns)
         self._key = next((name for name, place in columns if place == 1), "rowid")
@@ -208,6 +223,8 @@ class _Table:
                 )
                 while row := cursor.fetchone():
                     rows.append(row)
+            if order == "ORDER BY 1" and rows and isinstance(rows[-1][0], int):
+                self.reached = rows[-1][0]
             self._new.executemany(f"INSERT OR IGNORE {self._into}", rows)
 
     def _after(self, number: int, most: int) -> list[Any]:

@@ -6,9 +6,11 @@ from typing import Any, Final, NamedTuple
 
 from appliance.store.sqlite import expiry
 from appliance.store.sqlite.reader import MATCHES, pattern_text
-from appliance.store.subscription_rows import MOST_COUNTED, SubscriptionCounts, SubscriptionRow
+from appliance.store.subscription_rows import SubscriptionCounts, SubscriptionRow
 
-_COLUMNS: Final = "name, topics, lease_seconds, most_attempts, created_at, acknowledged, gone"
+_COLUMNS: Final = (
+    "name, topics, lease_seconds, most_attempts, created_at, acknowledged, gone, redelivered"
+)
 _TOPICS: Final = f"SELECT topic FROM topics WHERE {MATCHES} ORDER BY topic"  # noqa: S608  # ours
 _LAG: Final = """
     SELECT count(*) FROM (
@@ -73,29 +75,31 @@ def move(connection: Any, number: int, before: int, after: int) -> bool:
     )
 
 
-def count(connection: Any, number: int, *, acknowledged: int = 0, gone: int = 0) -> None:
-    """Count messages that are acknowledged, or gone before they were."""
+def count(
+    connection: Any, number: int, *, acknowledged: int = 0, gone: int = 0, redelivered: int = 0
+) -> None:
+    """Count messages that are acknowledged, gone before they were, or handed out once more."""
     connection.execute(
-        "UPDATE subscriptions SET acknowledged = acknowledged + ?, gone = gone + ? "
-        "WHERE number = ?",
-        (acknowledged, gone, number),
+        "UPDATE subscriptions SET acknowledged = acknowledged + ?, gone = gone + ?, "
+        "redelivered = redelivered + ? WHERE number = ?",
+        (acknowledged, gone, redelivered, number),
     )
 
 
-def counts(connection: Any, found: NumberedSubscription, now: int) -> SubscriptionCounts:
+def counts(connection: Any, found: NumberedSubscription, now: int, most: int) -> SubscriptionCounts:
     """Return how many messages are where; the lag is counted up to a bound."""
     lag = 0
     patterns = pattern_text(found.row.topics)
     lagging = _LAG.format(" AND ".join(["topic = ?", "seq > ?", *expiry.hides(connection)]))
     for (topic,) in connection.execute(_TOPICS, {"patterns": patterns}).fetchall():
-        values = (topic, found.cursor, MOST_COUNTED + 1 - lag)
+        values = (topic, found.cursor, most + 1 - lag)
         lag += connection.execute(lagging, values).fetchone()[0]
-        if lag > MOST_COUNTED:
+        if lag > most:
             break
     states = {"number": found.number, "now": now, "most": found.row.most_attempts}
     leased, waiting, dead = connection.execute(_STATES, states).fetchone()
-    is_more = lag > MOST_COUNTED
-    return SubscriptionCounts(min(lag, MOST_COUNTED), is_more, leased, waiting, dead)
+    is_more = lag > most
+    return SubscriptionCounts(min(lag, most), is_more, leased, waiting, dead)
 
 
 def _row(values: Sequence[Any]) -> SubscriptionRow:

@@ -17,7 +17,12 @@ from appliance.store.sqlite.following import end_of
 from appliance.store.sqlite.marks import DISORDER, last_before
 from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.short_write import writing
-from appliance.store.subscription_rows import DeadMessage, SubscriptionCounts, SubscriptionRow
+from appliance.store.subscription_rows import (
+    MOST_COUNTED,
+    DeadMessage,
+    SubscriptionCounts,
+    SubscriptionRow,
+)
 
 #: Subscriptions that there can be: each is looked at while somebody waits for its messages.
 MAX_SUBSCRIPTIONS: Final = 1000
@@ -64,13 +69,13 @@ class SqliteSubscriptions:
             found = subscription_table.numbered(connection, name)
         return None if found is None else found.row
 
-    def counts(self, name: str) -> SubscriptionCounts:
+    def counts(self, name: str, most: int = MOST_COUNTED) -> SubscriptionCounts:
         """Return how many of its messages are where; nothing is there where it is gone."""
         with self._reader.reading() as connection:
             found = subscription_table.numbered(connection, name)
-            return (
-                _NOTHING if found is None else subscription_table.counts(connection, found, _now())
-            )
+            if found is None:
+                return _NOTHING
+            return subscription_table.counts(connection, found, _now(), most)
 
     def create(self, row: SubscriptionRow, since: str | None, deed: Deed) -> None:
         """Add a subscription; with `since`, also of what came since then. Empty: of all.

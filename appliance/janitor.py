@@ -9,6 +9,7 @@ waits for it.
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
@@ -38,9 +39,15 @@ def told_to_stop() -> threading.Event:
     return stop
 
 
-def run(config: Config, store: Store, pulse: Pulse, stop: threading.Event) -> None:
-    """Look after the database until `stop` is set."""
-    janitor = Janitor(config, store, pulse, stop)
+def run(
+    config: Config,
+    store: Store,
+    pulse: Pulse,
+    stop: threading.Event,
+    further: Sequence[Duty] = (),
+) -> None:
+    """Look after the database, and do the further duties, until `stop` is set."""
+    janitor = Janitor(config, store, pulse, stop, further)
     pulse.ready()
     janitor.run()
     pulse.stopping()
@@ -49,10 +56,18 @@ def run(config: Config, store: Store, pulse: Pulse, stop: threading.Event) -> No
 class Janitor:
     """Runs every duty when it is due."""
 
-    def __init__(self, config: Config, store: Store, pulse: Pulse, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        pulse: Pulse,
+        stop: threading.Event,
+        further: Sequence[Duty] = (),
+    ) -> None:
         self._pulse = pulse
         self._stop = stop
         self.duties: list[Duty] = [*store.duties(self.rest)]
+        self.duties += further
         if config.backup_every:
             backups = _ScheduledBackups(config, store.backup, self)
             complaint = Complaint(_log, "scheduled backup failed", "scheduled backup works again")

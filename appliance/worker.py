@@ -200,6 +200,9 @@ class Worker:
             self._holding_since = 0.0
             if writer is None:
                 break
+            if self._consumer.drains:
+                loop.call_soon_threadsafe(self._consumer.acknowledge_drained, group)
+                group = [delivery for delivery in group if not delivery.is_drained]
             latest = group[-1] if group else latest
             if account and latest is not None:
                 loop.call_soon_threadsafe(acknowledge, latest)

@@ -23,6 +23,7 @@ MINIMUM_PYTHON = (3, 11)
 NEEDS = {
     "broker": {"/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server": "rabbitmq-server"},
     "test": {
+        "amqp-publish": "amqp-tools",
         "bindfs": "bindfs",
         "curl": "curl",
         "git": "git",

@@ -9,7 +9,7 @@ ledger; they share nothing but the broker.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -24,8 +24,14 @@ EXCHANGE: Final = "appliance"
 QUEUE: Final = "appliance.store"
 #: An exchange, and the queue bound to it: dead letters of QUEUE, which the broker gave up on.
 DEAD: Final = "appliance.dead"
+#: The topic exchange that stored messages are published to, one by one, for subscribers of our own
+#: node; and the headers exchange that is bound to it.
+STORED: Final = "appliance.stored"
+MATCH: Final = "appliance.stored.match"
 #: How the names of queues begin that users of our own node may declare: the user's name follows.
 SUBSCRIBERS: Final = "appliance.sub."
+#: How the names of our own queues begin that belong to a drained queue: its name follows.
+DRAINS: Final = "appliance.drain."
 #: User name on our own node; its password is made at the first start.
 USER: Final = "appliance"
 
@@ -130,6 +136,10 @@ class Delivery(Protocol):
     def content(self) -> Content:
         """The envelope; a dead letter, where it can't be read; a ledger report; a mark."""
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether it came from a queue of others."""
+
 
 class Consumer(Protocol):
     """Consumes the queue of all messages. All methods are called on the event loop."""
@@ -144,8 +154,15 @@ class Consumer(Protocol):
     def is_current(self, delivery: Delivery) -> bool:
         """Whether the delivery can still be acknowledged; else it comes again. Any thread."""
 
+    @property
+    def drains(self) -> bool:
+        """Whether messages of queues of others are among the deliveries."""
+
     def acknowledge(self, delivery: Delivery) -> None:
         """Acknowledge this delivery and all before it; nothing where it is not current."""
+
+    def acknowledge_drained(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge those of these that came from queues of others."""
 
     async def stop(self) -> None:
         """Disconnect once the acknowledgements are written."""

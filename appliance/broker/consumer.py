@@ -1,22 +1,23 @@
 """Consumes the queue: deliveries in, acknowledgements out, reconnecting for ever."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pika.exceptions
 import structlog
 
 from appliance.broker import pika_patches, topology
 from appliance.broker.base import DEAD, QUEUE, Delivery
-from appliance.broker.envelopes import EnvelopeReader, given_up
+from appliance.broker.drain import DrainedDelivery, QueueDrain
+from appliance.broker.envelopes import EnvelopeReader, given_up, sent_past_exchange
 from appliance.broker.link import Link
 from appliance.broker.trust import Trust
 from appliance.config import Config
 from appliance.errors import BrokerError
 from appliance.machine.allowance import allowance
-from appliance.model.contents import Content
+from appliance.model.contents import Content, ForeignMessage
 
 #: Seconds until the queue of dead letters is looked for again, after an error.
 _RETRY: Final = 1.0
@@ -32,6 +33,7 @@ class AmqpDelivery:
     turn: int
     tag: int
     content: Content
+    is_drained: ClassVar[bool] = False
 
 
 class AmqpConsumer:
@@ -51,6 +53,12 @@ class AmqpConsumer:
             most, self._trust.is_ours_among_the_dead, map_topics=mapped
         )
         self._turn = 0
+        self._drains = [QueueDrain(config, each) for each in config.drain]
+
+    @property
+    def drains(self) -> bool:
+        """Whether messages of queues of others are among the deliveries."""
+        return bool(self._drains)
 
     @property
     def consuming(self) -> bool:
@@ -60,15 +68,27 @@ class AmqpConsumer:
     async def run(self, on_delivery: Callable[[Delivery], None]) -> None:
         """Hand each delivery to `on_delivery`, until `stop`."""
         self._on_delivery = on_delivery
+        draining = [asyncio.create_task(each.run(on_delivery)) for each in self._drains]
         try:
             await self._link.run()
         finally:
+            for each in draining:
+                each.cancel()
             if self._seeking is not None:
                 self._seeking.cancel()
 
     def is_current(self, delivery: Delivery) -> bool:
         """Whether the delivery's connection is still open, as far as is known. Any thread."""
+        if isinstance(delivery, DrainedDelivery):
+            return delivery.is_current
         return isinstance(delivery, AmqpDelivery) and delivery.turn == self._turn
+
+    @staticmethod
+    def acknowledge_drained(deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge those of these that came from queues of others."""
+        for each in deliveries:
+            if isinstance(each, DrainedDelivery):
+                each.note_stored()
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Acknowledge this delivery and all before it; nothing where its connection is lost."""
@@ -88,7 +108,7 @@ class AmqpConsumer:
                 await self._link.call(self._channel.queue_declare, queue=QUEUE, passive=True)
             except BrokerError as error:
                 _log.debug("acknowledgements may be lost", reason=str(error))
-        await self._link.close()
+        await asyncio.gather(self._link.close(), *(each.stop() for each in self._drains))
 
     async def _opened(self, link: Link) -> None:
         await topology.wait_until_exists(link, self._config, QUEUE)
@@ -104,6 +124,8 @@ class AmqpConsumer:
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
             content = self._reader.read(method.routing_key, properties, body, method.redelivered)
+            if not method.exchange and isinstance(content, ForeignMessage):
+                content = sent_past_exchange(content)
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
         def died(_: Any, method: Any, properties: Any, body: bytes) -> None:

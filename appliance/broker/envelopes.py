@@ -1,5 +1,6 @@
 """Reads envelopes from AMQP messages: ours, and those that any other AMQP client published."""
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,6 +88,47 @@ class EnvelopeReader:
             # A delivery that is left out would be acknowledged with the one after it, and lost.
             _log.exception("delivery unreadable")
             return DeadLetter(topic, self._ids.new(), now(), body, "undecodable", repr(error))
+
+    def read_drained(
+        self,
+        topic: str,
+        message_id: str,
+        properties: Any,
+        body: bytes,
+        origin: tuple[str, str | bytes, str | bytes],
+        *,
+        redelivered: bool,
+    ) -> ForeignMessage | DeadLetter:
+        """Return a message of another's queue, or the dead letter where it can't be kept.
+
+        It has the id `message_id`, unless it names one of its own. `origin` is the queue, and the
+        exchange and the routing key by which it came there.
+        """
+        meta = foreign.meta(properties)
+        queue, exchange, key = map(_text, origin)
+        with contextlib.suppress(ValueError):  # its properties fill it
+            named = {"exchange": exchange or None, "routing_key": None if key == queue else key}
+            meta = extended(meta, {"queue": queue} | named)
+        own = _text(properties.message_id)
+        if _FOREIGN_KEY.fullmatch(own):
+            message_id = key_prefix(topic, own) + "00000000"
+        media_type, moment = content_type(_text(properties.content_type)), now()
+        reason = error = ""
+        if properties.type in _OUR_TYPES:
+            reason = "foreign-envelope"
+            error = f"{properties.type} is only for the appliance's own programs"
+        elif len(body) > self._max_message_bytes:
+            reason, error = "too-large", f"{len(body)} bytes, over the limit for a message"
+        elif not body:
+            reason, error = "empty", "a message without a body"
+        if reason:
+            return DeadLetter(
+                topic, message_id, moment, body, reason, error, "", media_type, meta
+            )  # fmt: skip
+        return ForeignMessage(
+            topic, Kind.MESSAGE, message_id, moment, 1, len(body), body, "", media_type, meta,
+            redelivered=redelivered,
+        )  # fmt: skip
 
     def _foreign(
         self, topic: str, properties: Any, body: bytes, redelivered: bool
@@ -187,6 +229,15 @@ def _ours(topic: str, kind: Kind, properties: Any, body: bytes) -> Envelope:
         topic, kind, message_id, received_at, count, size, body, _ledger(headers), media_type, meta,
         due_at=due_at, expires_at=expires_at,
     )  # fmt: skip
+
+
+def sent_past_exchange(message: ForeignMessage) -> DeadEnvelope:
+    """Return the dead letter of a message that its client sent straight to our own queue."""
+    return DeadEnvelope(
+        message,
+        "foreign-envelope",
+        "it was sent to the appliance's own queue; publish to the exchange appliance instead",
+    )
 
 
 def given_up(content: Content, properties: Any) -> Content:

@@ -14,7 +14,7 @@ may make its queue: there each process waits once, and again whenever the queue 
 import asyncio
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -131,25 +131,38 @@ async def exists(link: Link, queue: str) -> bool:
 
 
 async def waiting(link: Link, queue: str) -> int | None:
-    """Return how many messages of a queue no consumer has yet; None where there is no such queue.
+    """Return how many messages of a queue no consumer has yet; None where there is no queue."""
+    found = await look(link, queue)
+    return None if found is None else found.waiting
+
+
+class QueueState(NamedTuple):
+    """What a look at a queue shows."""
+
+    #: messages that no consumer has yet
+    waiting: int
+    consumers: int
+
+
+async def look(link: Link, queue: str) -> QueueState | None:
+    """Return the state of a queue; None where there is no such queue.
 
     Asked on a channel of its own: a "no" closes the channel.
     """
     channel: Any = await link.open_channel()
-    answer: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+    answer: asyncio.Future[QueueState | None] = asyncio.get_running_loop().create_future()
 
-    def settle(count: int | None) -> None:
+    def settle(frame: Any) -> None:
         if not answer.done():
-            answer.set_result(count)
+            method = frame and frame.method
+            answer.set_result(method and QueueState(method.message_count, method.consumer_count))
 
     channel.add_on_close_callback(lambda *_: settle(None))
-    channel.queue_declare(
-        queue=queue, passive=True, callback=lambda frame: settle(frame.method.message_count)
-    )
-    count: int | None = await link.wait(answer)
-    if count is not None:
+    channel.queue_declare(queue=queue, passive=True, callback=settle)
+    found: QueueState | None = await link.wait(answer)
+    if found is not None:
         channel.close()
-    return count
+    return found
 
 
 def _sync_node(home: Path) -> None:

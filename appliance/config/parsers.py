@@ -74,6 +74,11 @@ def address(value: str) -> Address:
     return Address(match[1] or match[2], int(match[3]))
 
 
+def optional_address(value: str) -> Address | None:
+    """Return the address, or None for an empty text."""
+    return address(value) if value else None
+
+
 def url(*schemes: str) -> Callable[[str], str]:
     """Return a parser of URLs with one of `schemes`, or an empty text."""
 

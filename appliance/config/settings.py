@@ -15,6 +15,7 @@ from typing import Any
 from appliance.config import parsers
 from appliance.config.parsers import Address, Network, PublicUrl
 from appliance.errors import ConfigError
+from appliance.model.drains import DrainedQueue, parse_drains
 from appliance.model.expectations import Expectations, parse_expectations
 from appliance.model.handler_rules import HandlerRules, parse_handler_rules
 from appliance.model.retention import Rules, parse_rules
@@ -66,6 +67,19 @@ class Config:
     amqp: Address = _setting(
         "127.0.0.1:5672", parsers.address, "Address that our own broker listens on, HOST:PORT"
     )
+    amqps: Address | None = _setting(
+        "", parsers.optional_address,
+        "Address at which our own broker takes AMQP clients over TLS, HOST:PORT; empty: none",
+    )  # fmt: skip
+    broker_tls_cert: Path | None = _setting(
+        "", parsers.optional_path,
+        "PEM file with the certificate, and those between it and its authority, of our own "
+        "broker; empty: those of APPLIANCE_TLS_CERT",
+    )  # fmt: skip
+    broker_tls_key: Path | None = _setting(
+        "", parsers.optional_path,
+        "PEM file with the key of the broker's certificate; empty: that of APPLIANCE_TLS_KEY",
+    )  # fmt: skip
     broker_url: str = _setting(
         "", parsers.urls("amqp", "amqps"),
         "URL of a broker to use instead of our own, amqp:// or amqps://; of a cluster several, "
@@ -76,6 +90,11 @@ class Config:
         "", parsers.names,
         "Users of that other broker whose envelopes are the appliance's own, separated by commas; "
         "empty: those of every user",
+    )  # fmt: skip
+    drain: tuple[DrainedQueue, ...] = _setting(
+        "", parse_drains,
+        "Queues of the broker, made by others, whose messages are taken in, separated by commas; "
+        "QUEUE=TOPIC for another topic than the queue's name",
     )  # fmt: skip
     workers: int = _setting(
         "2", parsers.whole(1, 16), "Number of workers; one is active, the others stand by"
@@ -242,6 +261,13 @@ class Config:
         return parsers.split_urls(self.broker_url)
 
     @property
+    def broker_certificate(self) -> tuple[Path, Path] | None:
+        """Files of the certificate that our own broker serves, and of its key; None: no TLS."""
+        if self.broker_tls_cert and self.broker_tls_key:
+            return self.broker_tls_cert, self.broker_tls_key
+        return (self.tls_cert, self.tls_key) if self.tls_cert and self.tls_key else None
+
+    @property
     def broker_home(self) -> Path:
         """Folder of our own broker's files."""
         return self.data / "broker"
@@ -336,11 +362,17 @@ def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
             f"{PREFIX}MAX_MESSAGE_BYTES: {config.max_message_bytes} is more than "
             f"{PREFIX}MAX_REQUEST_BYTES ({config.max_request_bytes})"
         )
-    if bool(config.tls_cert) is not bool(config.tls_key):
-        lacking = "KEY" if config.tls_cert else "CERT"
+    _check_pair("TLS", config.tls_cert, config.tls_key)
+    _check_pair("BROKER_TLS", config.broker_tls_cert, config.broker_tls_key)
+    if config.amqps and not config.broker_certificate:
         raise ConfigError(
-            f"{PREFIX}TLS_{lacking}: expected too, where the other of {PREFIX}TLS_CERT and "
-            f"{PREFIX}TLS_KEY is set"
+            f"{PREFIX}AMQPS: needs a certificate; set {PREFIX}BROKER_TLS_CERT and "
+            f"{PREFIX}BROKER_TLS_KEY, or {PREFIX}TLS_CERT and {PREFIX}TLS_KEY"
+        )
+    if config.amqps and config.broker_url:
+        raise ConfigError(
+            f"{PREFIX}AMQPS: only a broker of the appliance's own listens there, and "
+            f"{PREFIX}BROKER_URL names another"
         )
     if config.max_request_bytes > config.max_bodies_bytes:
         raise ConfigError(
@@ -348,6 +380,15 @@ def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
             f"have, {PREFIX}MAX_REQUEST_BYTES ({config.max_request_bytes})"
         )
     return config
+
+
+def _check_pair(name: str, certificate: Path | None, key: Path | None) -> None:
+    if bool(certificate) is not bool(key):
+        lacking = "KEY" if certificate else "CERT"
+        raise ConfigError(
+            f"{PREFIX}{name}_{lacking}: expected too, where the other of {PREFIX}{name}_CERT and "
+            f"{PREFIX}{name}_KEY is set"
+        )
 
 
 def _read(setting: Setting, environ: Mapping[str, str]) -> tuple[str, str]:

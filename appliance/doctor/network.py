@@ -23,14 +23,16 @@ def http(config: Config) -> Diagnosis:
 
 
 def amqp(config: Config) -> Diagnosis:
-    """Check that the own broker is for this machine only: it speaks no TLS."""
+    """Check that others reach the own broker over TLS only."""
     check = "AMQP network"
     if config.broker_url:
         return ok(check, "an outside broker is used (APPLIANCE_BROKER_URL)")
-    if not is_open_to_others(config.amqp):
-        return ok(check, f"{config.amqp}, for this machine only")
-    return warning(
-        check,
-        f"others can reach {config.amqp}, where the password and all messages are plain text",
-        "set APPLIANCE_AMQP to an address of 127.0.0.1, or let only a private network reach it",
-    )
+    if is_open_to_others(config.amqp):
+        return warning(
+            check,
+            f"others can reach {config.amqp}, where passwords and all messages are plain text",
+            "set APPLIANCE_AMQP to an address of 127.0.0.1, and APPLIANCE_AMQPS to the one at "
+            "which others are served over TLS",
+        )
+    also = f"; {config.amqps}, encrypted" if config.amqps else ""
+    return ok(check, f"{config.amqp}, for this machine only{also}")

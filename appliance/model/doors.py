@@ -50,4 +50,14 @@ DOORS: Final = (
         "without confirms can be lost without notice; one that is not mandatory, while the queue "
         "is made anew.",
     ),
+    Door(
+        "drain",
+        "A publisher confirm of a durable queue: RabbitMQ keeps a persistent message as it keeps "
+        "any of that queue's. It is acknowledged to its queue once it is a row.",
+        "A line without a message_id, if its producer sends it twice, or if the broker itself ends "
+        "between its row and its acknowledgement; not by a crash of the appliance's other "
+        "processes.",
+        "What the broker loses before it is a row: when it ends, all of a queue that is not "
+        "durable, and messages that are not persistent or were not confirmed.",
+    ),
 )

@@ -26,6 +26,8 @@ def choose_amqp(config: Config) -> Address:
     """
     if config.broker_url:
         return config.amqp
+    if config.amqps:
+        refuse_taken("APPLIANCE_AMQPS", config.amqps)
     if config.sources.get("APPLIANCE_AMQP") != "default":
         _refuse_pair_taken(config.amqp)
         return config.amqp

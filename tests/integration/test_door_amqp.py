@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 
 import pika
 import pytest
-from harness import wait_until
+from harness import Process, wait_until
 
 from appliance.broker import base
 
@@ -15,11 +17,14 @@ SUB = base.SUBSCRIBERS + "reports."
 @pytest.fixture(scope="module")
 def running(module_stack):
     made = module_stack(workers=1, log_level="info")
+    made.janitor = Process("janitor", made.env, made.folder)
+    made.janitor.start()
     made.passwords = {
         "till": create(made, "till"),
         "reports": create(made, "reports", "--subscribe"),
     }
-    return made
+    yield made
+    made.janitor.kill()
 
 
 def create(stack, name, *options):
@@ -80,6 +85,10 @@ SUBSCRIBER_MAY_NOT = PUBLISHER_MAY_NOT | {
     "send our envelopes back": lambda c: c.queue_declare(
         SUB + "loop", arguments={"x-dead-letter-exchange": base.EXCHANGE}
     ),
+    "bind to what is published": lambda c: (
+        c.queue_declare(SUB + "early") and c.queue_bind(SUB + "early", base.EXCHANGE, "#")
+    ),
+    "publish as if it were stored": lambda c: c.basic_publish(base.STORED, "x", b"x"),
     "send them to our queue": lambda c: c.queue_declare(
         SUB + "loop",
         arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": base.QUEUE},
@@ -97,25 +106,167 @@ def test_subscriber_may_not(running, what):
     assert refused(running, "reports", SUBSCRIBER_MAY_NOT[what])
 
 
-def test_subscriber_gets_what_is_published_in_queues_of_its_own_that_are_bounded(running):
+#: The consumer of RabbitMQ's first tutorial, but for the address and the names.
+CONSUMER = """
+import pika, sys
+
+def main():
+    connection = pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
+    channel = connection.channel()
+
+    channel.queue_declare(queue=sys.argv[2])
+    channel.queue_bind(queue=sys.argv[2], exchange='appliance.stored', routing_key='tutorial.#')
+
+    def callback(ch, method, properties, body):
+        print(f" [x] Received {body}", flush=True)
+
+    channel.basic_consume(queue=sys.argv[2], on_message_callback=callback, auto_ack=True)
+
+    print(' [*] Waiting for messages. To exit press CTRL+C', flush=True)
+    channel.start_consuming()
+
+main()
+"""
+
+
+def url_of(stack, name):
+    host, port = stack.config.amqp
+    return f"amqp://{name}:{stack.passwords[name]}@{host}:{port}"
+
+
+def test_textbook_consumer_gets_each_line_of_a_batch_by_itself(running):
+    command = [sys.executable, "-c", CONSUMER, url_of(running, "reports"), SUB + "tutorial"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as consumer:
+        try:
+            assert "Waiting" in consumer.stdout.readline()
+            path = "/v1/topics/tutorial.lines/messages?split=lines"
+            running.client.post(path, content=b"one\ntwo\nthree").raise_for_status()
+            got = [consumer.stdout.readline().strip() for _ in range(3)]
+        finally:
+            consumer.kill()
+    assert got == [f"[x] Received b'{each}'" for each in ("one", "two", "three")]
+
+
+def test_subscriber_gets_by_headers_what_it_asks_for_with_the_original_body(running):
     with channel_of(running, "reports") as channel:
-        for kind in ("classic", "quorum"):
-            queue = SUB + kind
-            channel.queue_declare(queue, durable=True, arguments={"x-queue-type": kind})
-            channel.queue_bind(queue, base.EXCHANGE, "wanted.#")
-        assert running.publish("wanted.one", b"x", Prefer="wait=60").status_code == 201
-        for kind in ("classic", "quorum"):
-            _, properties, body = wait_until(
-                lambda k=kind: next(iter(channel.consume(SUB + k, inactivity_timeout=5))), "it"
-            )
-            channel.cancel()
-            assert (properties.type, body) == ("appliance.message", b"x")
-        large = b"x" * 2**20
-        for _ in range(40):
-            assert running.publish("wanted.large", large).status_code == 202
-        for kind in ("classic", "quorum"):
-            count = channel.queue_declare(SUB + kind, passive=True).method.message_count
-            assert 20 < count < 34, kind
+        channel.queue_declare(SUB + "pushes", durable=True)
+        channel.queue_bind(
+            SUB + "pushes", base.MATCH, "",
+            {"x-match": "all-with-x", "x-github-event": "push", "topic": "matched"},
+        )  # fmt: skip
+        for event, body in (("push", b"\xff1"), ("star", b"2"), ("push", b"3")):
+            headers = {"X-GitHub-Event": event, "Content-Type": "application/octet-stream"}
+            running.publish("matched", body, **headers).raise_for_status()
+        got = take(channel, SUB + "pushes", 2)
+    assert [body for _, body in got] == [b"\xff1", b"3"]
+    properties, _ = got[0]
+    (row, *_) = running.rows("matched")
+    assert (properties.message_id, properties.content_type) == (row["id"], row["content_type"])
+    assert properties.headers["seq"] == row["seq"]
+    assert properties.type is None
+
+
+def test_subscriber_misses_nothing_of_what_is_stored_while_its_feed_is_killed(running):
+    with channel_of(running, "reports") as channel:
+        channel.queue_declare(SUB + "all", durable=True)
+        channel.queue_bind(SUB + "all", base.STORED, "counted")
+        for number in range(60):
+            if number % 20 == 10:
+                running.janitor.kill()
+                running.janitor.start()
+            running.publish("counted", str(number)).raise_for_status()
+        seen = []
+        wait_until(
+            lambda: seen.extend(take(channel, SUB + "all", 1)) or seen[-1][1] == b"59", "all", 60
+        )
+    bodies = [body for _, body in seen]
+    assert list(dict.fromkeys(bodies)) == [str(number).encode() for number in range(60)]
+
+
+def test_amqp_tools_publish_and_consume(running):
+    queue = SUB + "tools"
+    with channel_of(running, "reports") as channel:
+        channel.queue_declare(queue, durable=True)
+        channel.queue_bind(queue, base.STORED, "tools.*")
+    publish = ["amqp-publish", f"--url={url_of(running, 'till')}", "-e", base.EXCHANGE]
+    subprocess.run([*publish, "-r", "tools.one", "-C", "text/plain", "-b", "hello"], check=True)
+    (row,) = running.wait_rows(1, "tools.one")
+    assert (row["body"], row["content_type"]) == ("hello", "text/plain")
+    consume = ["amqp-consume", f"--url={url_of(running, 'reports')}", "-q", queue, "-c", "1", "cat"]
+    done = subprocess.run(consume, check=True, capture_output=True, timeout=60)
+    assert done.stdout == b"hello"
+
+
+def take(channel, queue, count):
+    """Return the properties and bodies of the next messages of a queue."""
+
+    def one():
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
+        return None if method is None else (properties, body)
+
+    return [wait_until(one, "a message", 60) for _ in range(count)]
+
+
+def test_queue_that_refuses_more_refuses_no_message_to_its_sender(running):
+    with channel_of(running, "reports") as channel:
+        channel.queue_declare(
+            SUB + "sulky", arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+        )
+        channel.queue_bind(SUB + "sulky", base.STORED, "#")
+        for number in range(5):
+            answer = running.publish("sulked", str(number), Prefer="wait=60")
+            assert answer.status_code == 201
+        channel.queue_delete(SUB + "sulky")
+
+
+GREEDY = {
+    "classic": {"x-max-length-bytes": 10**12, "x-message-ttl": 10**9},
+    "v2": {"x-queue-version": 2},
+    "quorum": {"x-queue-type": "quorum", "x-max-length": 10**9},
+    "stream": {
+        "x-queue-type": "stream", "x-max-length-bytes": 10**12, "x-max-age": "10Y",
+        "x-stream-max-segment-size-bytes": 10**9,
+    },
+}  # fmt: skip
+
+
+def test_queue_of_no_type_holds_more_than_its_bound_whatever_it_asks_for(running):
+    with channel_of(running, "reports") as channel:
+        for kind, arguments in GREEDY.items():
+            channel.queue_declare(SUB + kind, durable=True, arguments=arguments)
+            channel.queue_bind(SUB + kind, base.STORED, "greedy")
+    with pika.BlockingConnection(pika.URLParameters(running.broker.url)) as link:
+        ours = link.channel()
+        ours.confirm_delivery()
+        for _ in range(90):
+            ours.basic_publish(base.STORED, "greedy", b"x" * 2**20)
+
+        def held(queue):
+            return ours.queue_declare(queue, passive=True).method.message_count
+
+        for kind in GREEDY:
+            wait_until(lambda queue=SUB + kind: held(queue) > 16, f"{kind} is filled", 60)
+            assert held(SUB + kind) < 48, kind
+            ours.queue_delete(SUB + kind)
+
+
+def test_queues_of_all_subscribers_together_are_bounded(running):
+    made = []
+
+    def declare_many():
+        with channel_of(running, "reports") as channel:
+            for number in range(100):
+                channel.queue_declare(f"{SUB}n{number}")
+                made.append(f"{SUB}n{number}")
+
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as refusal:
+        declare_many()
+    assert refusal.value.reply_code == 406
+    assert 20 < len(made) < 64
+    assert running.publish("beside", b"x", Prefer="wait=60").status_code == 201
+    with channel_of(running, "reports") as channel:
+        for queue in made:
+            channel.queue_delete(queue)
 
 
 def test_user_is_there_after_a_restart_and_gone_for_good_once_it_is_removed(running):

@@ -247,6 +247,7 @@ class Broker:
                     channel.delivered += 1
                     channel.unacknowledged[channel.delivered] = (queue, uid)
                     method = SimpleNamespace(
+                        exchange=EXCHANGE,  # what has none is of our own types
                         routing_key=message.key,
                         delivery_tag=channel.delivered,
                         redelivered=message.delivered,

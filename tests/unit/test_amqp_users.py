@@ -61,7 +61,10 @@ def test_file_that_is_not_ours_is_told(tmp_path):
         (False, "read", [""], ["appliance", "appliance.store"]),
         (True, "write", ["appliance.sub.a.x"], ["appliance", "appliance.sub.ab.x", "amq.default"]),
         (True, "configure", ["appliance.sub.a.x"], ["appliance.sub.a", "appliance.store"]),
-        (True, "read", ["appliance", "appliance.sub.a.x"], ["appliance.store", "appliance.dead"]),
+        (
+            *(True, "read", ["appliance.stored", "appliance.stored.match", "appliance.sub.a.x"]),
+            ["appliance", "appliance.store", "appliance.dead"],
+        ),
     ],
 )
 def test_rights_of_a_user_are_for_its_own_names_only(tmp_path, subscribes, right, may, may_not):
@@ -69,6 +72,30 @@ def test_rights_of_a_user_are_for_its_own_names_only(tmp_path, subscribes, right
     (rights,) = users.imported([made])["permissions"]
     assert all(re.search(rights[right], name) for name in may)
     assert not any(re.search(rights[right], name) for name in may_not)
+
+
+def test_user_of_queues_may_declare_them_and_publish_by_the_default_exchange(tmp_path):
+    made, _ = users.create(tmp_path, "old", subscribes=False, queues=["hello", "a.b"])
+    (rights,) = users.imported([made])["permissions"]
+    assert re.search(rights["write"], "amq.default")
+    for name in ("hello", "a.b"):
+        assert re.search(rights["configure"], name)
+    for name in ("axb", "hello2", "appliance", "appliance.store", "appliance.sub.a.x"):
+        assert not re.search(rights["configure"], name)
+        assert not re.search(rights["write"], name)
+    assert rights["read"] == "^$"
+    assert users.read(tmp_path) == [made]
+
+
+@pytest.mark.parametrize("queue", ["", "appliance.store", "amq.x", "a b", "a|b", "a" * 201])
+def test_queue_of_the_appliances_own_is_nobodys(tmp_path, queue):
+    with pytest.raises(InputError):
+        users.create(tmp_path, "old", subscribes=False, queues=[queue])
+
+
+def test_file_of_a_user_without_queues_is_one_that_an_earlier_version_reads(tmp_path):
+    users.create(tmp_path, "till", subscribes=False)
+    assert "queues" not in (tmp_path / "amqp-users.json").read_text()
 
 
 def test_users_are_made_where_the_appliances_own_node_runs_and_nowhere_else(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from appliance.broker import base
 from appliance.broker.consumer import AmqpConsumer, AmqpDelivery
+from appliance.broker.drain import DrainedDelivery
 from appliance.broker.publish.publisher import AmqpPublisher
 
 PACKAGE = Path(__file__).parents[2] / "appliance"
@@ -48,7 +49,8 @@ def test_the_concrete_classes_have_all_that_the_seam_declares():
         (AmqpPublisher, base.Publisher),
         (AmqpConsumer, base.Consumer),
         (AmqpDelivery, base.Delivery),
+        (DrainedDelivery, base.Delivery),
     ):
         declared = {name for name in vars(seam) if not name.startswith("_")}
         assert declared - {"refusal"} <= set(dir(concrete))
-    assert declared == {"content"}
+    assert declared == {"content", "is_drained"}

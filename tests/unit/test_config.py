@@ -13,6 +13,7 @@ from appliance import config as configuration
 from appliance.config import Address, load, settings
 from appliance.config.parsers import PublicUrl
 from appliance.errors import ConfigError
+from appliance.model.drains import DrainedQueue
 from appliance.model.expectations import Expectation, Expectations
 from appliance.model.handler_rules import HandlerRules
 from appliance.model.retention import Rule, Rules
@@ -79,6 +80,29 @@ VALUES = {
             "xyz0123!" * 33,
             "ümlaut-token-of-30-characters",
             "a-tab\tthere-and-not-too-short!",
+        ],
+    ),
+    "AMQPS": (
+        {"": None, "0.0.0.0:5671": Address("0.0.0.0", 5671)},
+        ["0.0.0.0", "5671"],
+    ),
+    "BROKER_TLS_CERT": (
+        {"/a/cert.pem": Path("/a/cert.pem"), "": None},
+        ["~nobody-has-it/cert.pem"],
+    ),
+    "BROKER_TLS_KEY": ({"/a/key.pem": Path("/a/key.pem"), "": None}, ["~nobody-has-it/key.pem"]),
+    "DRAIN": (
+        {
+            "": (),
+            "hello": (DrainedQueue("hello", "hello"),),
+            "hello, Old-Queue=old.queue": (
+                DrainedQueue("hello", "hello"),
+                DrainedQueue("Old-Queue", "old.queue"),
+            ),
+        },
+        [
+            *("Old-Queue", "a=B", "=topic", "a=", "hello,hello", "a" * 201, "a\tb"),
+            *("appliance.store", "amq.gen-x=x", ",".join(f"q{n}" for n in range(21))),
         ],
     ),
     "AMQP": ({"127.0.0.1:5673": Address("127.0.0.1", 5673)}, ["127.0.0.1", "127.0.0.1:-1"]),
@@ -238,6 +262,11 @@ def test_a_good_value_is_taken_and_its_source_is_remembered(name, raw, value):
     environ = {f"APPLIANCE_{name}": raw}
     if name.startswith("TLS_") and raw:
         environ = {"APPLIANCE_TLS_CERT": "/a/cert.pem", "APPLIANCE_TLS_KEY": "/a/key.pem"}
+    if name.startswith("BROKER_TLS_") and raw:
+        pair = {"APPLIANCE_BROKER_TLS_CERT": "/a/cert.pem"}
+        environ = pair | {"APPLIANCE_BROKER_TLS_KEY": "/a/key.pem"}
+    if name == "AMQPS":
+        environ |= {"APPLIANCE_TLS_CERT": "/a/cert.pem", "APPLIANCE_TLS_KEY": "/a/key.pem"}
     if name == "MAX_REQUEST_BYTES":
         environ["APPLIANCE_MAX_MESSAGE_BYTES"] = "1"
     config = load(environ)
@@ -251,6 +280,27 @@ def test_a_bad_value_is_refused_and_the_message_begins_with_the_name(name, raw):
         load({f"APPLIANCE_{name}": raw})
     if name in ("TOKEN", "BROKER_URL") and len(raw) > len("amqp://"):
         assert raw not in str(caught.value)  # a secret, even a mistyped one, is not repeated
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ({}, "certificate"),
+        ({"BROKER_URL": "amqp://a:b@c/", "TLS_CERT": "/c", "TLS_KEY": "/k"}, "BROKER_URL"),
+    ],
+)
+def test_tls_door_of_the_broker_without_what_it_needs_is_refused(others, words):
+    environ = {f"APPLIANCE_{name}": value for name, value in others.items()}
+    with pytest.raises(ConfigError, match=rf"^APPLIANCE_AMQPS: .*{words}"):
+        load(environ | {"APPLIANCE_AMQPS": "0.0.0.0:5671"})
+
+
+def test_broker_serves_the_certificate_of_the_api_unless_it_has_one_of_its_own():
+    own = {"APPLIANCE_BROKER_TLS_CERT": "/b", "APPLIANCE_BROKER_TLS_KEY": "/bk"}
+    apis = {"APPLIANCE_TLS_CERT": "/c", "APPLIANCE_TLS_KEY": "/k"}
+    assert load(apis).broker_certificate == (Path("/c"), Path("/k"))
+    assert load(apis | own).broker_certificate == (Path("/b"), Path("/bk"))
+    assert load({}).broker_certificate is None
 
 
 def test_the_text_of_a_setting_is_kept_as_it_was_written():

@@ -47,3 +47,6 @@ def test_broker_that_others_can_reach_is_warned_of():
     assert "plain text" in finding.found
     outside = {"APPLIANCE_AMQP": "0.0.0.0:5672", "APPLIANCE_BROKER_URL": "amqp://a:b@c/"}
     assert network.amqp(load(outside)).level is Level.OK
+    encrypted = network.amqp(load(PAIR | {"APPLIANCE_AMQPS": "0.0.0.0:5671"}))
+    assert encrypted.level is Level.OK
+    assert "0.0.0.0:5671, encrypted" in encrypted.found

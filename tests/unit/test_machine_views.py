@@ -196,7 +196,7 @@ def test_doors_are_listed_with_where_they_listen_and_their_promises(ask, config)
     where = {door["name"]: door["where"] for door in doors}
     http = str(config.http)
     amqp = str(config.amqp)
-    assert where == {"http": http, "inbox": http, "amqp": amqp}
+    assert where == {"http": http, "inbox": http, "amqp": amqp, "drain": amqp}
     assert {door["reach"] for door in doors} == {"machine"}
     assert [door["lost"] for door in doors] == [door.lost for door in DOORS]
 
@@ -205,9 +205,9 @@ def test_door_is_open_if_a_sender_could_use_it_now(ask, services):
     def is_open():
         return {door["name"]: door["open"] for door in ask("GET", "/v1/doors").json["doors"]}
 
-    assert is_open() == {"http": True, "inbox": False, "amqp": False}
+    assert is_open() == {"http": True, "inbox": False, "amqp": False, "drain": False}
     assert ask("POST", "/v1/inboxes", {"topic": "t"}).status_code == 201
-    assert is_open() == {"http": True, "inbox": True, "amqp": False}
+    assert is_open() == {"http": True, "inbox": True, "amqp": False, "drain": False}
 
 
 def test_door_of_a_broker_of_your_own_has_no_address(config, store):

@@ -54,7 +54,7 @@ def test_the_password_itself_is_not_among_the_definitions():
 
 
 def test_policies_bound_the_queues_and_let_nothing_that_is_given_up_get_lost():
-    store, dead, _ = definitions.definitions("secret", GIB, 1000, NOBODY)["policies"]
+    store, dead, *_ = definitions.definitions("secret", GIB, 1000, NOBODY)["policies"]
     bounds = {"max-length-bytes": GIB, "max-length": 1000, "overflow": "reject-publish"}
     assert store["definition"] == bounds | {
         "dead-letter-exchange": "appliance.dead",

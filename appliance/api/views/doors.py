@@ -43,8 +43,8 @@ def blueprint(services: Services) -> Blueprint:
 
 def _addresses(config: Config) -> dict[str, Address | None]:
     """Return where each door listens; None where that is not ours to know (an outside broker)."""
-    amqp = None if config.broker_urls else config.amqp
-    return {"http": config.http, "inbox": config.http, "amqp": amqp}
+    amqp = None if config.broker_urls else config.amqps or config.amqp
+    return {"http": config.http, "inbox": config.http, "amqp": amqp, "drain": amqp}
 
 
 def _open(services: Services) -> dict[str, bool]:
@@ -53,6 +53,7 @@ def _open(services: Services) -> dict[str, bool]:
         "http": True,  # this answer comes through it
         "inbox": any(inbox.addresses for inbox in services.access.inboxes()),
         "amqp": services.broker().accepting,
+        "drain": bool(services.config.drain) and services.broker().accepting,
     }
 
 

@@ -58,6 +58,9 @@ _SNAPSHOTS_3: Final = "-rabbit quorum_snapshot_interval 256"
 #: 3.x bounds a segment, the unit that is freed, by its messages only, and by default at 4096.
 _SEGMENT_ENTRIES_3: Final = 128
 
+#: Milliseconds between two looks of Erlang's at the certificate's file; by default two minutes.
+_CERTIFICATE_MS: Final = 10_000
+
 #: Our log level -> the broker's, which says at `info` each of its 100 steps and each connection.
 BROKER_LOG_LEVELS: Final = {
     "debug": "debug",
@@ -105,10 +108,12 @@ def config_text(
     limits: Limits,
     log_level: str,
     logs: str,
+    encrypted: Address | None = None,
 ) -> str:
-    """Return rabbitmq.conf for the RabbitMQ `release`. `listen.host` is an IP address.
+    """Return rabbitmq.conf for the RabbitMQ `release`. The addresses have an IP address as host.
 
-    `logs` is `text` or `json` for lines on standard error, or `journal` for systemd's journal.
+    At `encrypted` it takes clients over TLS. `logs` is `text` or `json` for lines on standard
+    error, or `journal` for systemd's journal.
     """
     lines = {
         "listeners.tcp.local": f"{listen.host}:{listen.port}",
@@ -123,12 +128,29 @@ def config_text(
         "heartbeat": _HEARTBEAT_SECONDS,
         "log.file": "false",
     } | _log_lines(logs, BROKER_LOG_LEVELS[log_level])
+    if encrypted:
+        lines |= _tls_lines(layout) | {"listeners.ssl.others": f"{encrypted.host}:{encrypted.port}"}
     if release >= (4,):
         # Without it, anyone who reaches the port can log in without a password.
         lines["anonymous_login_user"] = "none"
     else:
         lines["raft.segment_max_entries"] = _SEGMENT_ENTRIES_3
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def _tls_lines(layout: Layout) -> dict[str, Any]:
+    return {
+        "ssl_options.certfile": layout.certificate,
+        "ssl_options.keyfile": layout.certificate,
+        "ssl_options.cacertfile": layout.certificate,  # those between it and its authority
+        "ssl_options.versions.1": "tlsv1.3",
+        "ssl_options.versions.2": "tlsv1.2",
+        "ssl_options.verify": "verify_none",  # clients have passwords
+        "ssl_options.fail_if_no_peer_cert": "false",
+        "ssl_options.honor_cipher_order": "true",
+        "ssl_options.client_renegotiation": "false",
+        "ssl_options.secure_renegotiate": "true",
+    }
 
 
 def _log_lines(logs: str, level: str) -> dict[str, str]:
@@ -207,6 +229,7 @@ def environment(
             f"inet_dist_listen_min {distribution} inet_dist_listen_max {distribution} "
             # Three helper processes of Erlang's; RabbitMQ watches memory and disk by itself.
             "-os_mon start_cpu_sup false start_disksup false start_memsup false "
+            f"-ssl ssl_pem_cache_clean {_CERTIFICATE_MS} "
             f"{_SNAPSHOTS_4 if release >= (4,) else _SNAPSHOTS_3}"
         ),
     }

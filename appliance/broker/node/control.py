@@ -7,11 +7,12 @@ secret is in its arguments: what is imported comes from a private file.
 import json
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.broker.node import synced, users
+from appliance.broker.base import DEAD, QUEUE
+from appliance.broker.node import definitions, synced, users
 from appliance.broker.node.layout import NODE_NAME, Layout
 from appliance.broker.node.release import find_server
 from appliance.broker.node.start import is_running
@@ -26,7 +27,9 @@ _IS_GONE: Final = re.compile(r"does not exist|no_such_user|not found")
 _LISTENER: Final = re.compile(r"^listeners\.tcp\.local = .*:([0-9]+)$", re.MULTILINE)
 
 
-def create_user(config: Config, name: str, *, subscribes: bool) -> tuple[users.AmqpUser, str]:
+def create_user(
+    config: Config, name: str, *, subscribes: bool, queues: Sequence[str] = ()
+) -> tuple[users.AmqpUser, str]:
     """Make a user that can log in from now on; return it and its password.
 
     Raises NodeError where the node does not take it, and what `users.create` raises; then there is
@@ -34,9 +37,12 @@ def create_user(config: Config, name: str, *, subscribes: bool) -> tuple[users.A
     """
     _check_trust(config)
     home = config.broker_home
-    made, password = users.create(home, name, subscribes=subscribes)
+    made, password = users.create(home, name, subscribes=subscribes, queues=queues)
     try:
-        _import(config, users.imported([made]))
+        policies = definitions.queue_policies(
+            config.queue_max_bytes, config.queue_max_envelopes, made.queues
+        )
+        _import(config, {**users.imported([made]), "policies": policies})
     except BaseException:
         users.remove(home, name)
         raise
@@ -61,8 +67,9 @@ def _check_trust(config: Config) -> None:
     _check_running(config)
     if (config.broker_home / synced.SIGNED).exists():
         return
-    counts = _run(config, "list_queues", "--quiet", "--no-table-headers", "messages")
-    if any(int(count) for count in counts.split()):
+    listed = _run(config, "list_queues", "--quiet", "--no-table-headers", "messages", "name")
+    queues = (line.split("\t") for line in listed.splitlines())
+    if any(name in (QUEUE, DEAD) and int(count) for count, name in queues):
         raise NodeError(
             "the queue may hold envelopes of an earlier version, which can't be told from those of "
             "others; wait until it is empty, or end the workers once (appliance ctl restart "

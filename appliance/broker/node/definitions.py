@@ -2,11 +2,12 @@
 
 import base64
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from appliance.broker.base import DEAD, QUEUE, SUBSCRIBERS, USER
+from appliance.broker.base import DEAD, MATCH, QUEUE, STORED, SUBSCRIBERS, USER
 
 #: Bounds of a queue of a subscriber's: it holds the newest messages, and a week at most. One that
 #: nobody has used for a week is removed.
@@ -16,6 +17,16 @@ _SUBSCRIBER_QUEUE: Final = {
     "overflow": "drop-head",
     "message-ttl": 7 * 86_400_000,
     "expires": 7 * 86_400_000,
+}
+_DOT: Final = re.escape(".")
+#: Queues of the node, and connections to it, ours included.
+MOST_QUEUES: Final = 64
+_MOST_CONNECTIONS: Final = 1000
+#: The same of a stream; it keeps the segment that it writes, and one more.
+_SUBSCRIBER_STREAM: Final = {
+    "max-length-bytes": 32 * 2**20,
+    "max-age": "7D",
+    "stream-max-segment-size-bytes": 8 * 2**20,
 }
 
 
@@ -29,19 +40,18 @@ def definitions(
     queue_max_bytes: int,
     queue_max_envelopes: int,
     others: Mapping[str, Sequence[Mapping[str, Any]]],
+    drained: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the definitions that the node imports at each start.
 
-    `others` are the users and permissions of others (`node.users`).
+    `others` are the users and permissions of others (`node.users`), `drained` the names of queues
+    that others made.
 
     The limits of the queue are a policy and not arguments of the queue, because arguments could
     not be changed later.
     """
-    bounds = {
-        "max-length-bytes": queue_max_bytes,
-        "max-length": queue_max_envelopes,
-        "overflow": "reject-publish",
-    }
+    bounds = _bounds(queue_max_bytes, queue_max_envelopes)
+    subscribers = {"pattern": f"^{SUBSCRIBERS.replace('.', '[.]')}"}
     return {
         "users": [
             {
@@ -69,19 +79,68 @@ def definitions(
                 },
             ),
             _policy(f"{USER}-dead", DEAD, bounds),
+            {**_policy(f"{USER}-sub", "", _SUBSCRIBER_QUEUE), **subscribers, "priority": 1},
+            # RabbitMQ leaves a policy aside of which a queue's type does not know every part.
+            {**_policy(f"{USER}-sub-stream", "", _SUBSCRIBER_STREAM), **subscribers},
+            *queue_policies(queue_max_bytes, queue_max_envelopes, drained),
+        ],
+        "exchanges": [_exchange(STORED, "topic"), _exchange(MATCH, "headers")],
+        "bindings": [
             {
-                **_policy(f"{USER}-sub", "", _SUBSCRIBER_QUEUE),
-                "pattern": f"^{SUBSCRIBERS.replace('.', '[.]')}",
-            },
+                "vhost": "/",
+                "source": STORED,
+                "destination": MATCH,
+                "destination_type": "exchange",
+                "routing_key": "#",
+                "arguments": {},
+            }
+        ],
+        # Of all users together: RabbitMQ bounds no user's queues.
+        "parameters": [
+            {
+                "vhost": "/",
+                "component": "vhost-limits",
+                "name": "limits",
+                "value": {"max-queues": MOST_QUEUES, "max-connections": _MOST_CONNECTIONS},
+            }
         ],
     }
+
+
+def queue_policies(max_bytes: int, most: int, queues: Sequence[str]) -> list[dict[str, Any]]:
+    """Return policies that bound queues of others as our own is bounded; a stream more tightly."""
+    bounds = _bounds(max_bytes, most)
+    return [
+        policy
+        for queue in queues
+        for policy in (
+            {**_policy(f"{USER}-queue-{queue}", queue, bounds), "priority": 1},
+            _policy(f"{USER}-stream-{queue}", queue, _SUBSCRIBER_STREAM),
+        )
+    ]
+
+
+def _exchange(name: str, kind: str) -> dict[str, Any]:
+    return {
+        "vhost": "/",
+        "name": name,
+        "type": kind,
+        "durable": True,
+        "auto_delete": False,
+        "internal": False,
+        "arguments": {},
+    }
+
+
+def _bounds(max_bytes: int, most: int) -> dict[str, Any]:
+    return {"max-length-bytes": max_bytes, "max-length": most, "overflow": "reject-publish"}
 
 
 def _policy(name: str, queue: str, definition: dict[str, Any]) -> dict[str, Any]:
     return {
         "vhost": "/",
         "name": name,
-        "pattern": f"^{queue.replace('.', '[.]')}$",
+        "pattern": f"^{re.escape(queue).replace(_DOT, '[.]')}$",
         "apply-to": "queues",
         "priority": 0,
         "definition": definition,

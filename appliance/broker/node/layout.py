@@ -30,6 +30,11 @@ class Layout:
         return self.home / "definitions.json"
 
     @property
+    def certificate(self) -> Path:
+        """The certificate that is served over TLS, and its key, in one file."""
+        return self.home / "tls.pem"
+
+    @property
     def plugins(self) -> Path:
         """The list of enabled plugins: none."""
         return self.home / "enabled_plugins"

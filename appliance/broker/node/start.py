@@ -18,6 +18,7 @@ import structlog
 
 from appliance import credentials
 from appliance.broker.node import (
+    certificate,
     configuration,
     definitions,
     log_check,
@@ -32,7 +33,7 @@ from appliance.broker.node import (
 from appliance.broker.node.configuration import Limits
 from appliance.broker.node.layout import Layout
 from appliance.broker.node.release import check_upgrade, find_server, text_of
-from appliance.config import Address, Config
+from appliance.config import PREFIX, Address, Config
 from appliance.errors import NodeError, StoreError
 from appliance.logs import journald
 from appliance.machine import allowance, disk_space, locks, memory, place, ports
@@ -183,13 +184,19 @@ def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Add
         ),
         log_level=config.log_level,
         logs=_log_format(config),
+        encrypted=resolved("AMQPS", config.amqps) if config.amqps else None,
     )
+    certificate.write(config)
+    known = users.read(layout.home)
+    drained = [each.queue for each in config.drain]
+    drained += [queue for user in known for queue in user.queues]
     password = credentials.broker_password(config)
     imported = definitions.definitions(
         password,
         config.queue_max_bytes,
         config.queue_max_envelopes,
-        users.imported(users.read(layout.home)),
+        users.imported(known),
+        list(dict.fromkeys(drained)),
     )
     configuration.write_all(layout, text, imported)
     write_private(layout.version, f"{text_of(release)}\n")
@@ -208,21 +215,30 @@ def check_ports(config: Config) -> tuple[Address, int]:
 
     Raises NodeError where one of them is taken.
     """
-    try:
-        listen = ports.resolve(config.amqp)
-    except OSError as error:
-        raise NodeError(f"APPLIANCE_AMQP: {config.amqp.host} has no address ({error})") from error
+    listen = resolved("AMQP", config.amqp)
     distribution = ports.distribution(listen)
-    for address, subject in (
-        (listen, str(config.amqp)),
-        (distribution, f"port {distribution.port}, which belongs to {config.amqp},"),
-    ):
-        if problem := ports.problem(address):
-            raise NodeError(
-                f"APPLIANCE_AMQP: {subject} is taken ({problem}); "
-                "set it to another address, e.g. 127.0.0.1:5673"
-            )
+    _refuse_taken("AMQP", listen, str(config.amqp))
+    second = f"port {distribution.port}, which belongs to {config.amqp},"
+    _refuse_taken("AMQP", distribution, second)
+    if config.amqps:
+        _refuse_taken("AMQPS", resolved("AMQPS", config.amqps), str(config.amqps))
     return listen, distribution.port
+
+
+def resolved(setting: str, address: Address) -> Address:
+    """Return a setting's address with an IP address as host. Raises NodeError."""
+    try:
+        return ports.resolve(address)
+    except OSError as error:
+        raise NodeError(f"{PREFIX}{setting}: {address.host} has no address ({error})") from error
+
+
+def _refuse_taken(setting: str, address: Address, subject: str) -> None:
+    if problem := ports.problem(address):
+        raise NodeError(
+            f"{PREFIX}{setting}: {subject} is taken ({problem}); "
+            f"set it to another address, e.g. {Address(address.host, address.port + 1)}"
+        )
 
 
 def set_aside(layout: Layout) -> bool:

@@ -3,27 +3,32 @@
 The node imports them at each start, and learns of a new one at once (`control`). A publisher may
 write to the exchange and nothing else: what it publishes is a message, and never one of our own
 envelopes (see `broker.trust`). A subscriber may declare queues below a name of its own and bind
-them to the exchange. It may not write to the exchange: a queue of its own could else send our
-envelopes back there.
+them to the exchanges of stored messages. It may not bind them to the exchange that is published to:
+a queue that is full and refuses more would refuse each message to its publisher too. A user of
+queues may declare these, which are drained as a rule, and publish by the default exchange. RabbitMQ
+does not say by rights to which queues; what such a user sends to ours becomes a dead letter.
 """
 
 import contextlib
 import json
 import re
 import secrets
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.broker.base import EXCHANGE, SUBSCRIBERS, USER
+from appliance.broker.base import EXCHANGE, STORED, SUBSCRIBERS, USER
 from appliance.broker.node.definitions import hash_password
 from appliance.errors import ExistsError, InputError, LimitError, NodeError
 from appliance.machine import files, locks
 from appliance.model import timestamps
+from appliance.model.drains import RESERVED
 
 #: Names are part of names of queues, and of regular expressions; so they have no dot.
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_QUEUE: Final = re.compile(r"[A-Za-z0-9._:-]{1,200}")
+_MOST_QUEUES: Final = 20
 _SECRET_BYTES: Final = 24
 _MOST_USERS: Final = 100
 #: Connections and channels of one user.
@@ -39,20 +44,25 @@ class AmqpUser:
     password_hash: str
     subscribes: bool
     created_at: str
+    #: Queues that it may declare and publish to.
+    queues: tuple[str, ...] = ()
 
 
 def read(home: Path) -> list[AmqpUser]:
     """Return the users, oldest first. Raises NodeError where their file can't be read."""
     path = _path(home)
     try:
-        return [AmqpUser(**user) for user in json.loads(path.read_text())]
+        users = [AmqpUser(**user) for user in json.loads(path.read_text())]
+        return [replace(user, queues=tuple(user.queues)) for user in users]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:
         raise NodeError(f"APPLIANCE_DATA: {path} can't be read ({error})") from error
 
 
-def create(home: Path, name: str, *, subscribes: bool) -> tuple[AmqpUser, str]:
+def create(
+    home: Path, name: str, *, subscribes: bool, queues: Sequence[str] = ()
+) -> tuple[AmqpUser, str]:
     """Add a user to the file; return it and its password, which nobody keeps.
 
     Raises InputError for a name that none can have, ExistsError, LimitError, NodeError, OSError.
@@ -61,9 +71,17 @@ def create(home: Path, name: str, *, subscribes: bool) -> tuple[AmqpUser, str]:
         raise InputError(
             "a user's name has 1 to 40 characters of a-z 0-9 _ -, and begins with a-z or 0-9"
         )
+    if len(queues) > _MOST_QUEUES:
+        raise InputError(f"{len(queues)} queues; a user can have {_MOST_QUEUES} at most")
+    for queue in queues:
+        if not _QUEUE.fullmatch(queue) or queue.startswith(RESERVED):
+            raise InputError(
+                f"{queue}: a queue has 1 to 200 characters of A-Z a-z 0-9 . _ : -, and does not "
+                "begin with appliance. or amq."
+            )
     password = secrets.token_urlsafe(_SECRET_BYTES)
     hashed = hash_password(password, secrets.token_bytes(4))
-    made = AmqpUser(name, hashed, subscribes, timestamps.now())
+    made = AmqpUser(name, hashed, subscribes, timestamps.now(), tuple(dict.fromkeys(queues)))
     with _locked(home):
         users = read(home)
         if name in (USER, *(user.name for user in users)):
@@ -106,10 +124,13 @@ def imported(users: list[AmqpUser]) -> dict[str, list[dict[str, Any]]]:
 
 def _rights(user: AmqpUser) -> dict[str, str]:
     """Return the regular expressions of what a user may configure, write to and read."""
+    if user.queues:
+        named = "|".join(queue.replace(".", "[.]") for queue in user.queues)
+        return {"configure": f"^({named})$", "write": f"^(amq[.]default|{named})$", "read": "^$"}
     if not user.subscribes:
         return {"configure": "^$", "write": f"^{EXCHANGE}$", "read": "^$"}
-    own = f"{SUBSCRIBERS}{user.name}.".replace(".", "[.]")
-    return {"configure": f"^{own}", "write": f"^{own}", "read": f"^({EXCHANGE}$|{own})"}
+    own, stored = (name.replace(".", "[.]") for name in (f"{SUBSCRIBERS}{user.name}.", STORED))
+    return {"configure": f"^{own}", "write": f"^{own}", "read": f"^({stored}([.]match)?$|{own})"}
 
 
 @contextlib.contextmanager
@@ -125,7 +146,9 @@ def _path(home: Path) -> Path:
 
 
 def _write(home: Path, users: list[AmqpUser]) -> None:
-    text = json.dumps([asdict(user) for user in users], indent=1) + "\n"
+    # An earlier program, started again on this folder, knows no queues.
+    each = [{k: v for k, v in asdict(user).items() if k != "queues" or v} for user in users]
+    text = json.dumps(each, indent=1) + "\n"
     files.write_private(_path(home), text)
     files.give_to_owner_of(home, _path(home))
     files.sync(home)

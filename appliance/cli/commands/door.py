@@ -80,27 +80,44 @@ def user() -> None:
     "--subscribe",
     "subscribes",
     is_flag=True,
-    help="It may bind queues of its own, named appliance.sub.NAME. and more, to the exchange, and "
-    "read them; it may not publish. Without this it may publish, and do nothing else.",
+    help="It may bind queues of its own, named appliance.sub.NAME. and more, to the exchanges of "
+    "stored messages, and read them; it may not publish. Without this and --queue it may publish, "
+    "and do nothing else.",
+)
+@click.option(
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="QUEUE",
+    help="It may declare this queue, and publish to it by the default exchange; for a program that "
+    "knows no exchange. APPLIANCE_DRAIN takes the queue's messages in. Can be repeated.",
 )
 @options.AS_JSON
 @click.pass_obj
-def create(config: Config, /, *, name: str, subscribes: bool, as_json: bool) -> None:
+def create(
+    config: Config, /, *, name: str, subscribes: bool, queues: tuple[str, ...], as_json: bool
+) -> None:
     r"""Make a user, and print its password, which is shown only now.
 
     \b
     Examples:
       appliance door amqp user create till
       appliance door amqp user create reports --subscribe
+      appliance door amqp user create old-till --queue hello
     """
-    made, password = control.create_user(config, name, subscribes=subscribes)
+    if subscribes and queues:
+        raise InputError("--subscribe and --queue are for two users")
+    made, password = control.create_user(config, name, subscribes=subscribes, queues=queues)
     if as_json:
         click.echo(json.dumps({**_public(made), "password": password}))
         return
     click.echo(password)
-    may = f"bind queues appliance.sub.{name}.* to" if subscribes else "publish to"
-    click.echo(f"{name} may {may} the exchange appliance. This password is", err=True)
+    click.echo(f"{name} may {_rights(made)}. This password is", err=True)
     click.echo("a secret, and is shown only now.", err=True)
+    undrained = set(made.queues) - {each.queue for each in config.drain}
+    if undrained:
+        names = ",".join(sorted(undrained))
+        click.echo(f"Nobody drains {names} yet: name it in APPLIANCE_DRAIN.", err=True)
 
 
 @user.command("list")
@@ -120,7 +137,8 @@ def list_users(config: Config, *, as_json: bool) -> None:
     if not found:
         click.echo("no user; `appliance door amqp user create NAME` makes one", err=True)
     for each in found:
-        click.echo(f"{each['name']:<40}  {each['may']:<9}  {each['created_at']}")
+        may = " ".join((each["may"], *each["queues"]))
+        click.echo(f"{each['name']:<40}  {may:<15}  {each['created_at']}")
 
 
 @user.command()
@@ -139,8 +157,17 @@ def remove(config: Config, name: str) -> None:
 
 
 def _public(user: users.AmqpUser) -> dict[str, Any]:
-    may = "subscribe" if user.subscribes else "publish"
-    return {"name": user.name, "may": may, "created_at": user.created_at}
+    may = "subscribe" if user.subscribes else "queue" if user.queues else "publish"
+    queues = list(user.queues)
+    return {"name": user.name, "may": may, "queues": queues, "created_at": user.created_at}
+
+
+def _rights(user: users.AmqpUser) -> str:
+    if user.queues:
+        return f"declare and publish to {', '.join(user.queues)}"
+    if user.subscribes:
+        return f"bind queues appliance.sub.{user.name}.* to the exchange appliance.stored"
+    return "publish to the exchange appliance"
 
 
 def _shown(door: dict[str, Any]) -> str:

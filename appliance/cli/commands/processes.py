@@ -17,8 +17,9 @@ from appliance.machine.complaint import Complaint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.broker.stored_feed import Behind
     from appliance.metrics.board import Numbers
-    from appliance.store.base import Store
+    from appliance.store.base import Duty, Store
 
 #: Free bytes and inodes below which a database can't be opened for want of space, and seconds
 #: between two attempts then, or while another program holds it.
@@ -201,7 +202,7 @@ def janitor(config: Config) -> None:
     """Keep the database small, delete old messages, make scheduled backups and prove them."""
     from appliance import janitor
     from appliance.alerts import alert_watch
-    from appliance.broker import probe
+    from appliance.broker import probe, stored_feed
     from appliance.history import recorder
     from appliance.machine.pulse import Pulse
     from appliance.metrics import board
@@ -224,8 +225,33 @@ def janitor(config: Config) -> None:
             lambda: board.together(watch.numbers(), proofs.numbers(), canaries()),
         ),
         recorder.recording(config, store.history),
+        stored_feed.running(config, _behind(store)),
     ):
-        janitor.run(config, store, pulse, stop)
+        janitor.run(config, store, pulse, stop, _renewals(config))
+
+
+def _behind(store: "Store") -> "Behind":
+    """Return how the stored messages are read that subscribers get one by one."""
+    from appliance.broker.stored_feed import Behind
+    from appliance.store.rows import Followed
+
+    follower, all_topics = store.follower, Followed()
+    return Behind(
+        follower.begin,
+        follower.end,
+        lambda after, upto: follower.part(all_topics, after, upto),
+    )
+
+
+def _renewals(config: Config) -> "list[Duty]":
+    """Return the duty that takes up renewed certificates of our own broker, where it serves TLS."""
+    from appliance.broker.node import certificate
+    from appliance.store.base import Duty
+
+    if not config.amqps:
+        return []
+    renewal = certificate.Renewal(config)
+    return [Duty(renewal.renew, certificate.LOOK_SECONDS, renewal.complaint)]
 
 
 def _canaries(config: Config, store: "Store") -> "AbstractContextManager[Callable[[], Numbers]]":

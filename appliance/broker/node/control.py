@@ -75,6 +75,9 @@ def _check_trust(config: Config) -> None:
             "others; wait until it is empty, or end the workers once (appliance ctl restart "
             "worker:*), and try again"
         )
+    # The queues are empty, so none is left; else the user could be the first to send one.
+    synced.mark(config.broker_home, synced.SIGNED)
+    files.give_to_owner_of(config.broker_home, config.broker_home / synced.SIGNED)
 
 
 def _check_running(config: Config) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 from appliance import config as configuration
 from appliance.errors import LostCommitsError, StoreError
 from appliance.store import open_store
-from appliance.store.sqlite import paths, upkeep, wal_index
+from appliance.store.sqlite import open_files, paths, upkeep, wal_index
 from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.writer import SqliteWriter
 
@@ -26,6 +27,22 @@ writer = SqliteWriter(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     writer.store([one(b"x" * 3000)])
 os._exit(9)
+"""
+
+
+#: Tries to begin to write, and says whether it was let.
+WRITES = """
+import sys
+from pathlib import Path
+from appliance.store.sqlite.database import connect, sqlite3
+other = connect(Path(sys.argv[1]), readonly=False)
+other.execute("PRAGMA busy_timeout = 0")
+try:
+    other.execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError as error:
+    print(error)
+else:
+    print("let in")
 """
 
 
@@ -165,6 +182,35 @@ def test_a_log_that_was_cut_and_written_on_is_not_moved(path, writer):
         SqliteWriter(path)
     assert not upkeep.checkpoint(path).busy
     assert sound(path) < 10
+
+
+def test_a_writer_that_is_opened_takes_no_lock_from_another_thread_that_writes(
+    path, writer, monkeypatch
+):
+    """SQLite's locks are a process's: one that is set and given back beside it would end its own.
+
+    Another process would then write into the same place of the log, and a power cut, or whatever
+    else has the log read again, would take all that came after it.
+    """
+    monkeypatch.setattr(open_files, "_PATIENCE", 60.0)
+    writer._connection.execute("BEGIN IMMEDIATE")
+    opening = threading.Thread(target=lambda: SqliteWriter(path).close())
+    opening.start()
+    try:
+        for _ in range(3):
+            assert not wal_index.cut_at_gap(path)
+            assert try_to_write(path) == "database is locked"
+        assert opening.is_alive()
+    finally:
+        writer._connection.execute("ROLLBACK")
+        opening.join()
+    assert wal_index.cut_at_gap(path)
+    assert try_to_write(path) == "let in"
+
+
+def try_to_write(path):
+    command = [sys.executable, "-c", WRITES, path]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_log_that_a_checkpoint_empties_is_no_trouble(path, writer):

@@ -31,6 +31,8 @@ _INDEX_BYTES: Final = _HEADERS_BYTES + _MOVED.size
 _VERSION: Final = 3_007_000
 #: The byte that whoever writes to the log locks.
 _WRITE_LOCK: Final = 120
+#: The kernel's `struct flock`: kind, whence, start, length, process.
+_FLOCK: Final = struct.Struct("@hhqqi4x")
 #: Bytes before the first frame, and of a frame before its page.
 _LOG_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
@@ -261,16 +263,26 @@ def _sums(content: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _locked(descriptor: int) -> Iterator[bool]:
-    """Hold SQLite's lock of the one who writes, if nobody has it."""
+    """Hold SQLite's lock of the one who writes, if nobody has it: no thread of this process either.
+
+    SQLite's locks are a process's (POSIX), so one of that kind would be given to a second thread
+    that asks, and its end would take SQLite's away amid a transaction: another process would write
+    into the same place of the log. A lock of the descriptor's own gets on with neither.
+    """
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _WRITE_LOCK)
+        _lock(descriptor, fcntl.F_WRLCK)
     except OSError:
         yield False
         return
     try:
         yield True
     finally:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _WRITE_LOCK)
+        _lock(descriptor, fcntl.F_UNLCK)
+
+
+def _lock(descriptor: int, kind: int) -> None:
+    wish = _FLOCK.pack(kind, os.SEEK_SET, _WRITE_LOCK, 1, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wish)
 
 
 def release() -> None:

@@ -79,6 +79,8 @@ class DeliveryEngine:
         self._busy_until = 0.0
         self._tls: ssl.SSLContext | None = None
         self._smaller = _SMALLER if allowance.is_small() else 1
+        self._can_write = True
+        self._trouble = ""
         self._complaint = Complaint(
             _log, "deliveries without the database", "deliveries with the database again"
         )
@@ -86,14 +88,10 @@ class DeliveryEngine:
     # --- what couriers ask of it
 
     async def ask(self, work: Callable[[Deliveries], Any]) -> Any:
-        """Run `work` in the database's thread. Raises StoreError."""
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.run_in_executor(self._thread, work, self._store)
-        except StoreError as error:
-            self._complaint.fails(error=str(error))
-            raise
-        self._complaint.works()
+        """Run `work`, which only reads, in the database's thread. Raises StoreError."""
+        found = await self._in_thread(work)
+        if self._can_write:  # on a full disk reads go on
+            self._works()
         return found
 
     def room(self) -> int:
@@ -102,6 +100,27 @@ class DeliveryEngine:
         return min(_READ // self._smaller, max(0, _BODIES // self._smaller - in_hand))
 
     # --- its own work
+
+    async def _change(self, work: Callable[[Deliveries], Any]) -> Any:
+        """Run `work`, which writes, in the database's thread. Raises StoreError."""
+        self._can_write = False
+        found = await self._in_thread(work)
+        self._can_write = True
+        self._works()
+        return found
+
+    async def _in_thread(self, work: Callable[[Deliveries], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, work, self._store)
+        except StoreError as error:
+            self._trouble = str(error)
+            self._complaint.fails(error=self._trouble)
+            raise
+
+    def _works(self) -> None:
+        self._trouble = ""
+        self._complaint.works()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set, and store what came of it."""
@@ -115,8 +134,7 @@ class DeliveryEngine:
             if now >= beat_at:
                 beat_at = now + BEAT_SECONDS / 2
                 self._pulse.beat()
-                count = len(self._couriers)
-                self._pulse.status(f"{count} endpoint{'' if count == 1 else 's'}")
+                self._pulse.status(self._words())
                 couriers = self._couriers.items()
                 self.shown.look(
                     {number: max(0, self.end - each.cursor) for number, each in couriers},
@@ -125,6 +143,12 @@ class DeliveryEngine:
             await _wait(stop, _BUSY_LOOK if now < self._busy_until else _IDLE_LOOK)
         self._pulse.stopping()
         await self._stop()
+
+    def _words(self) -> str:
+        """Return what it does, for people."""
+        count = len(self._couriers)
+        words = f"{count} endpoint{'' if count == 1 else 's'}"
+        return f"{words}; waiting for the database: {self._trouble}" if self._trouble else words
 
     async def _turn(self) -> None:
         now = time.monotonic()
@@ -147,7 +171,7 @@ class DeliveryEngine:
             age = self._config.deliveries_age
             before = timestamps.timestamp(time.time() - age) if age else timestamps.EPOCH
             kept = self._config.deliveries_kept
-            more = await self.ask(lambda d: d.sweep(kept, before))
+            more = await self._change(lambda d: d.sweep(kept, before))
             self._sweep_at = now + (_SWEEP_PAUSE if more else _SWEEP_EVERY)
         for courier in (*self._couriers.values(), *self._leaving):
             courier.check()
@@ -223,7 +247,7 @@ class DeliveryEngine:
             self._outcome, self._settled = outcome, settled
         outcome = self._outcome
         try:
-            await self.ask(lambda d: d.store(outcome))
+            await self._change(lambda d: d.store(outcome))
         except StoreError:
             self.is_held = True
             raise

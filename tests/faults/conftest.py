@@ -4,6 +4,7 @@
 `running`     one of them that the tests of a module share; each leaves it as it found it
 `under_load`  puts load on either while a fault is made, and holds it to the promise afterwards;
               its figures are shown at the end, and written to --figures FILE as JSON
+`outward`     has a load's messages delivered and pulled, and holds that to its promise
 """
 
 import json
@@ -24,7 +25,9 @@ from fixtures import (
     stack,
 )
 from order import longest_first
+from outward import Outward
 from watched import Figures, WatchedLoad, table
+from ways import Way
 
 __all__ = [
     "appliance",
@@ -49,7 +52,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="module")
 def shared(module_appliance):
-    return module_appliance().start().wait_ready()
+    return module_appliance(APPLIANCE_DELIVER_ALLOW="127.0.0.1").start().wait_ready()
 
 
 @pytest.fixture
@@ -79,6 +82,23 @@ def under_load(request) -> Iterator[Callable[..., WatchedLoad]]:
     unverified = [load for load in made if not load.figures]
     if request.node.stash[PASSED]:
         assert not unverified, "a test of a fault verifies what became of its load"
+
+
+@pytest.fixture
+def outward(request) -> Iterator[Callable[[WatchedLoad], Outward]]:
+    made: list[Outward] = []
+
+    def make(load: WatchedLoad) -> Outward:
+        # One message a request: so many come that the senders' process can receive them too.
+        topics = [name for name, way in load.ways.items() if way in (Way.PLAIN, Way.SIGNED)]
+        made.append(Outward(load.stack, topics))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    if request.node.stash[PASSED]:
+        assert all(each.is_verified for each in made), "what goes out is verified"
 
 
 def pytest_collection_modifyitems(items):

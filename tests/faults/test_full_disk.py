@@ -7,15 +7,18 @@ lost, it recovers by itself once there is room, and the log says so without repe
 import json
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from deliverers import Out
 from disks import SmallDisk
 from engine import HARDENED
 from harness import START_SECONDS, Folder, Process, environment, wait_until
+from receivers import Reply, receiving
 from test_container import Boxed, Target
 from watched import WatchedLoad
 
@@ -33,6 +36,9 @@ OUR_LINES_OF_A_KILL = 3
 OUR_LINES_ALIKE = 8
 ALL_LINES = 400
 
+AGAIN = "deliveries with the database again"
+PROGRAMS = ("broker", "worker:worker_0", "worker:worker_1", "api", "janitor", "deliver")
+
 #: User and group of the image.
 BOXED_USER = (10001, 10001)
 
@@ -40,6 +46,7 @@ SETTINGS = {
     "APPLIANCE_HANG_TIMEOUT": "5",
     "APPLIANCE_MIN_FREE_BYTES": "16MiB",
     "APPLIANCE_LOG_FORMAT": "json",
+    "APPLIANCE_DELIVER_ALLOW": "127.0.0.1",
 }
 
 
@@ -53,7 +60,7 @@ class OnSmallDisks:
             "broker": SmallDisk(one.data / "broker"),
         }
         one.start().wait_ready()
-        self.load = under_load(one, pause=0.005)
+        self.load = under_load(one, pause=0.02)
 
     def episode(self, *order: str, what: str = "bytes", meanwhile: Callable = lambda: None) -> None:
         """Fill disks one after another, then make room in the same order; wait until it heals."""
@@ -113,34 +120,36 @@ def small(appliance, under_load) -> Iterator[Callable[[], OnSmallDisks]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_disks_that_fill_up_in_any_order_lose_nothing_and_recover_by_themselves(small):
+def test_disks_that_fill_up_in_any_order_lose_nothing_and_recover_by_themselves(small, outward):
     """Each time waits for RabbitMQ to see that there is room, and perhaps for its restart."""
     it = small()
-    with it.load:
+    with outward(it.load) as out, it.load:
         it.episode("store")
         it.episode("broker")
         it.episode("store", "broker")
         it.episode("broker", "store")
         it.episode("store", "broker", what="inodes")
     it.load.verify()
+    out.verify()
     assert it.one.end() == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_programs_killed_while_the_disks_are_full_come_back(small):
+def test_programs_killed_while_the_disks_are_full_come_back(small, outward):
     """Waits for RabbitMQ's start, which waits for room."""
     it = small()
 
     def kill():
-        for program in ("broker", "worker:worker_0", "worker:worker_1", "api", "janitor"):
+        for program in PROGRAMS:
             before = wait_until(lambda p=program: it.one.pid(p), f"{program} runs")
             os.kill(before, signal.SIGKILL)
             wait_until(lambda p=program, b=before: it.one.pid(p) not in (None, b), program, 60)
 
-    with it.load:
+    with outward(it.load) as out, it.load:
         it.episode("store", "broker", meanwhile=kill)
     it.load.verify()
+    out.verify()
     assert it.one.log.count("broker waiting for space") == 1
     assert it.one.end() == 0
 
@@ -171,6 +180,49 @@ def test_a_pulse_that_could_not_begin_begins_when_there_is_room(tiny):
         assert signs(config) == []
         disk.make_room()
         wait_until(lambda: signs(config), "a first sign")
+
+
+def test_deliveries_that_can_t_be_noted_wait_for_room_and_miss_none(tmp_path):
+    """Until there is room, nothing more is begun; and since nothing is killed, nothing is repeated.
+
+    At the rate of the endpoint everything would be delivered in two seconds.
+    """
+    disk, full = SmallDisk(tmp_path / "data", mebibytes=64), threading.Event()
+    out = Out(tmp_path)
+
+    def answer(_):
+        full.wait(60)
+        return Reply()
+
+    def log(event):
+        return out.process.log.count(f'"{event}"')
+
+    try:
+        with receiving(answer) as receiver:
+            out.endpoint(receiver.url, concurrency=4, rate="500/s")
+            out.put(*(b"%d" % number for number in range(1000)))
+            out.process.start()
+            wait_until(
+                lambda: len(receiver.journal) == 4, "it delivers", 30, lambda: out.process.log
+            )
+            disk.fill()
+            full.set()
+            wait_until(lambda: log("deliveries without the database"), "it can't be noted")
+            words = "1 endpoint; waiting for the database: "
+            wait_until(lambda: signs(out.config)[0].status.startswith(words), "it says so")
+            time.sleep(2.5)
+            assert len(receiver.journal) < 1000
+            assert out.row().cursor == out.row().delivered == 0
+            assert (log("deliveries without the database"), log(AGAIN)) == (1, 0)
+            disk.make_room()
+            assert out.settled().cursor == 1000
+            assert (log("deliveries without the database"), log(AGAIN)) == (1, 1)
+            wait_until(lambda: signs(out.config)[0].status == "1 endpoint", "it says so")
+        assert receiver.bodies == list(dict.fromkeys(receiver.bodies))
+        assert {*receiver.bodies} == {b"%d" % number for number in range(1000)}
+    finally:
+        out.close()
+        disk.unmount()
 
 
 @pytest.mark.slow
@@ -236,7 +288,7 @@ def test_a_container_whose_volume_fills_up_recovers_by_itself(under_load, tmp_pa
             boxed.wait_ready()
             folder = Folder()
             folder.data, folder.env = disk.path, environment(disk.path)
-            with under_load(Target(boxed), pause=0.005) as load:
+            with under_load(Target(boxed), pause=0.02) as load:
                 for number in range(2):
                     load.wait_accepted(100, START_SECONDS)
                     disk.fill()

@@ -15,6 +15,8 @@ from appliance.supervision import processes
 
 #: Seconds of a storm in CI, and of the long one.
 SHORT_STORM, LONG_STORM = 30, 600
+#: What a storm kills.
+STORMED = ("broker", "worker", "api", "janitor", "listener", "deliver")
 
 
 def kill(one, program):
@@ -26,17 +28,22 @@ def kill(one, program):
     )
 
 
-@pytest.mark.parametrize(("program", "kills"), [("worker:worker_0", 3), ("api", 3), ("broker", 1)])
+@pytest.mark.parametrize(
+    ("program", "kills"), [("worker:worker_0", 3), ("api", 3), ("broker", 1), ("deliver", 3)]
+)
 def test_a_process_killed_under_load_comes_back_and_nothing_is_lost(
-    running, under_load, program, kills
+    running, under_load, outward, program, kills
 ):
-    with under_load(running) as load:
+    load = under_load(running)
+    with outward(load) as out, load:
         for _ in range(kills):
             load.wait_accepted(200, START_SECONDS)
             kill(running, program)
         load.wait_accepted(200, START_SECONDS)
     load.note(kills=kills)
     load.verify()
+    out.verify()
+    load.note(kills=kills, came_again=out.repeated())
 
 
 def test_supervisord_killed_under_load_is_started_again_and_nothing_is_lost(running, under_load):
@@ -51,9 +58,10 @@ def test_supervisord_killed_under_load_is_started_again_and_nothing_is_lost(runn
     load.verify()
 
 
-def test_everything_killed_at_once_under_load_loses_nothing(running, under_load):
+def test_everything_killed_at_once_under_load_loses_nothing(running, under_load, outward):
     """As the kernel does it when a container's memory is used up, or an engine with `kill`."""
-    with under_load(running) as load:
+    load = under_load(running)
+    with outward(load) as out, load:
         for _ in range(2):
             load.wait_accepted(200, START_SECONDS)
             kill_all(running)
@@ -61,6 +69,7 @@ def test_everything_killed_at_once_under_load_loses_nothing(running, under_load)
         load.wait_accepted(200, START_SECONDS)
     load.note(kills=2)
     load.verify()
+    out.verify()
 
 
 def kill_all(one):
@@ -79,13 +88,14 @@ def kill_all(one):
         pytest.param(LONG_STORM, marks=[pytest.mark.long, pytest.mark.timeout(LONG_STORM + 600)]),
     ],
 )
-def test_a_storm_of_random_kills_loses_nothing(running, under_load, seconds):
+def test_a_storm_of_random_kills_loses_nothing(running, under_load, outward, seconds):
     """Every program, helpers too, in random order; the long one also kills everything at once."""
-    with under_load(running, senders=8) as load:
+    load = under_load(running, senders=8)
+    with outward(load) as out, load:
         killer = Killer(
             lambda: running_pids(running),
             lambda: load.sending.journal.accepted,
-            ("broker", "worker", "api", "janitor", "listener"),
+            STORMED,
         )
         end, floods = time.monotonic() + seconds, 0
         while time.monotonic() < end:
@@ -96,8 +106,9 @@ def test_a_storm_of_random_kills_loses_nothing(running, under_load, seconds):
                 running.start().wait_ready()
         load.wait_accepted(200, START_SECONDS)
     load.note(kills=dict(killer.kills), all_at_once=floods)
-    assert set(killer.kills) == {"broker", "worker", "api", "janitor", "listener"}
+    assert set(killer.kills) == set(STORMED)
     load.verify()
+    out.verify()
 
 
 def running_pids(one):

@@ -51,6 +51,9 @@ class WatchedLoad(Load):
 
     #: Seconds for `appliance verify`.
     patience = 60.0
+    #: Seconds between a sender's requests: a thousand messages a second leave the processor to what
+    #: is to be seen, and most faults last until something is noticed.
+    pause = 0.01
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class WatchedLoad(Load):
         self.ways = {f"{name}-{n}": ways[n % len(ways)] for n in range(senders)}
         self._accepted_by = Counter(dict.fromkeys(self.ways, 0))  # requests, by topic
         self._routed = RoutedJournal(self.ways)
-        super().__init__(target, name, senders=senders, **options)
+        super().__init__(target, name, senders=senders, **{"pause": self.pause, **options})
         self.figures: Figures | None = None
         #: the loads on this folder, this one too: tests may share an appliance
         self._all: list[WatchedLoad] = target.__dict__.setdefault("loads", [])

@@ -24,6 +24,9 @@ VERSIONS = (
     Version("b109a639693ecf289dbed6a3d131b12a57cab62c", schema=11, has_meta=True),
 )
 
+#: One that has endpoints, subscriptions and delayed messages.
+OUTWARD = Version("9eb19e0c4a585734ac918e530dc5fd1c903193eb", schema=16, has_meta=True)
+
 
 def take_out(version: Version, folder: Path) -> Path:
     """Lay a version's package out in `folder`; return where Python finds it."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import pika
 
 from appliance.store.sqlite.database import sqlite3
-from bench import beside, pages, scenarios
+from bench import beside, delivering, pages, scenarios
 from bench.harness import REPOSITORY, BenchError, MissingError, file_system, find, fsync_ms
 from bench.large import large
 from bench.meter import Measurement, Meter
@@ -40,7 +40,7 @@ from bench.sides.ours import Appliance
 
 _SCENARIOS = ("singles", "singles256", "topics", "waits", "batches", "paced", "memory")
 #: Those that take long: only with --full, and, with little in them, with --quick.
-_ONLY_FULL = ("large", "beside", "pages")
+_ONLY_FULL = ("large", "beside", "deliveries", "pages")
 _RESULTS = REPOSITORY / "bench" / "results"
 #: Where `--docs` puts the figures: between these lines.
 _DOCS = REPOSITORY / "docs" / "performance.md"
@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
         "--full",
         action="store_true",
         help="also all other designs that are installed, ten million rows, intake beside indexer "
-        "and streams, and every page of the console on a full database; half an hour",
+        "and streams, deliveries, and every page of the console on a full database; half an hour",
     )
     parser.add_argument(
         "--docs", action="store_true", help="put the figures into docs/performance.md, with a plot"
@@ -167,6 +167,8 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
         if "beside" in wanted:
             short = dataclasses.replace(scale, seconds=scale.warm_up) if arguments.quick else scale
             report.beside = beside.measure(meter, ours, appliance, short, is_quick=arguments.quick)
+        if "deliveries" in wanted:
+            report.deliveries = delivering.measure(meter, ours, appliance, scale)
         if "waits" in wanted:
             add(scenarios.waits(meter, ours, scale))
         if "batches" in wanted:

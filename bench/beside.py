@@ -69,13 +69,14 @@ def measure(
     found = []
     for round_ in range(scale.rounds):
         for name, condition in conditions.items():
-            found.append(_pair(meter, ours, scale, round_, name, condition))
+            found.append(one_pair(meter, ours, scale, round_, name, condition))
     return found
 
 
-def _pair(
+def one_pair(
     meter: Meter, ours: Side, scale: Scale, round_: int, name: str, condition: Condition
 ) -> Pair:
+    """Measure a round without the condition and one with it; which comes first, turns."""
     measured: dict[bool, Measurement] = {}
     for is_beside in (False, True) if round_ % 2 else (True, False):
         load = ours.load(connections=_CONNECTIONS, seconds=scale.seconds, topics=[_TOPIC])
@@ -89,7 +90,7 @@ def _pair(
 
 
 @contextmanager
-def _as_part(ours: Side, role: str, program: Program) -> Iterator[None]:
+def as_part(ours: Side, role: str, program: Program) -> Iterator[None]:
     """Count a program among the side's within the block."""
     ours.programs[role] = [program]
     try:
@@ -110,7 +111,7 @@ def _indexer(ours: Side, appliance: Appliance) -> Iterator[None]:
     )
     try:
         wait_until("the index is begun", lambda: paths.size(index) > 0, [program])
-        with _as_part(ours, "indexer", program):
+        with as_part(ours, "indexer", program):
             yield
         program.check()
     finally:
@@ -125,7 +126,7 @@ def _streams(ours: Side, appliance: Appliance, path: str, streams: int) -> Itera
     readers = Program("readers", python("bench.listeners"), appliance.folder, {VARIABLE: wanted})
     try:
         wait_until("every stream is open", lambda: OPEN in readers.tail(), [readers])
-        with _as_part(ours, "readers", readers):
+        with as_part(ours, "readers", readers):
             yield
         readers.check()
     finally:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import beside, pages
+from bench import beside, delivering, pages
 from bench.beside import Pair
+from bench.delivering import Deliveries
 from bench.large import Large
 from bench.meter import BUSY, Measurement
 from bench.pages import Pages
@@ -29,6 +30,7 @@ class Report:
     memory: list[Memory] = field(default_factory=list)
     large: Large | None = None
     beside: list[Pair] = field(default_factory=list)
+    deliveries: Deliveries | None = None
     pages: Pages | None = None
     #: sides that were not measured, and why
     left_out: list[str] = field(default_factory=list)
@@ -40,13 +42,18 @@ class Report:
     @property
     def wrong_rows(self) -> int:
         """Rows that are missing, twice or never accepted, over all sides that promise that."""
-        pairs = [each for pair in self.beside for each in (pair.without, pair.beside)]
+        pairs = [each for pair in self._pairs() for each in (pair.without, pair.beside)]
         promised = [m for m in self.measurements if m.side.startswith(("ours", "naive"))]
         return sum(m.wrong_rows for m in (*promised, *pairs))
 
     def targets(self) -> list[Target]:
         """Judge what was measured."""
-        return judge(self.measurements, self.memory, self.large, self.pages, self.beside)
+        return judge(
+            self.measurements, self.memory, self.large, self.pages, self.beside, self.deliveries
+        )
+
+    def _pairs(self) -> list[Pair]:
+        return [*self.beside, *(self.deliveries.pairs if self.deliveries else [])]
 
     def text(self) -> str:
         """Return all of it for people."""
@@ -73,6 +80,9 @@ class Report:
         yield from self._memory()
         if self.beside:
             yield from _titled(beside.TITLE, beside.HEADS, beside.rows(self.beside))
+        if self.deliveries:
+            rows = delivering.rows(self.deliveries)
+            yield from _titled(delivering.TITLE, delivering.HEADS, rows)
         if self.pages:
             shown = pages.rows(self.pages)[:_PAGES_SHOWN]
             title = (
@@ -82,7 +92,7 @@ class Report:
         rows = [[t.what, t.wanted, t.measured, "yes" if t.met else "NO"] for t in self.targets()]
         yield from _titled("Targets", ["", "wanted", "measured", "met"], rows)
         shares = [m.others_share for m in self.measurements]
-        shares += [pair.beside.others_share for pair in self.beside]
+        shares += [pair.beside.others_share for pair in self._pairs()]
         shares += [self.pages.others_share] if self.pages else []
         if (busy := max(shares, default=0.0)) > BUSY:
             yield f"OTHERS USED UP TO {100 * busy:.0f} % OF THE MACHINE: only its own ratios count."

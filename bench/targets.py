@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.beside import LEAST, Pair, shares
+from bench.delivering import LEAST_RATE, LEAST_SHARE, Deliveries
 from bench.large import READERS, Large
 from bench.meter import Measurement
 from bench.pages import LIMIT_MS, Pages
@@ -63,6 +64,7 @@ def judge(
     large: Large | None = None,
     pages: Pages | None = None,
     pairs: Sequence[Pair] = (),
+    deliveries: Deliveries | None = None,
 ) -> list[Target]:
     """Judge what was measured; a target whose scenario did not run is left out."""
     groups: dict[tuple[str, str], list[Measurement]] = {}
@@ -72,6 +74,7 @@ def judge(
     found += [*_paced(groups), *_paced_beside_go(groups), *_flat(memory)]
     found += _large(large) if large else []
     found += _beside(pairs)
+    found += _deliveries(deliveries) if deliveries else []
     return [*found, *(_pages(pages) if pages else [])]
 
 
@@ -196,6 +199,15 @@ def _beside(pairs: Sequence[Pair]) -> Iterable[Target]:
             f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})",
             median(found) >= LEAST,
         )
+
+
+def _deliveries(found: Deliveries) -> Iterable[Target]:
+    for what, wanted, form, values in (
+        ("messages delivered a second beside the intake", LEAST_RATE, ",.0f", found.beside),
+        ("intake beside these deliveries / without", LEAST_SHARE, ".2f", found.shares),
+    ):
+        middle, spread = median(values), f"{min(values):{form}} to {max(values):{form}}"
+        yield Target(what, f">= {wanted:,}", f"{middle:{form}} ({spread})", middle >= wanted)
 
 
 def _pages(pages: Pages) -> Iterable[Target]:

@@ -36,6 +36,7 @@ class Appliance:
             "APPLIANCE_AMQP": f"127.0.0.1:{free_broker_port()}",
             "APPLIANCE_TOKEN": secrets.token_urlsafe(16),
             "APPLIANCE_LOG_FORMAT": "json",
+            "APPLIANCE_DELIVER_ALLOW": "127.0.0.1",
         }
         self.config = configuration.load(self.env)
         self.broker = self.start_program("broker", "broker")

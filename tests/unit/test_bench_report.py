@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench.beside import Pair
+from bench.delivering import Deliveries
 from bench.large import Large
 from bench.meter import Measurement
 from bench.pages import QUICK, Pages, PageTime
@@ -109,6 +110,28 @@ def test_intake_beside_something_is_judged_by_the_median_of_its_pairs():
     ]  # fmt: skip
     pairs[0].without.wrong_rows = 2
     assert report.wrong_rows == 2
+
+
+def test_deliveries_are_judged_by_what_comes_and_by_what_the_intake_keeps():
+    pairs = [pair(100, 79), pair(100, 81), pair(100, 90)]
+    for each, rate in zip(pairs, (79, 81, 90), strict=True):
+        each.beside.rate, each.beside.cpu_us["deliver"] = rate, 50.0
+    found = Deliveries(6000, [3.0, 1.0, 2.0], [40.0, 60.0, 50.0], pairs, [1999.0, 2000.0, 2200.0])
+    report = Report({}, deliveries=found)
+    rate, share = report.targets()
+    assert (rate.measured, rate.met) == ("2,000 (1,999 to 2,200)", True)
+    assert (share.measured, share.met) == ("0.81 (0.79 to 0.90)", True)
+    alone, beside = (
+        [cell.strip() for cell in line.split("|")[2:-1]]
+        for line in report.text().splitlines()
+        if line.startswith(("| alone, 6,000 messages", "| beside the intake, 2,200/s at most"))
+    )
+    assert alone[:3] == ["2", "1 to 3", "50.0"]
+    assert beside == ["2,000", "1,999 to 2,200", "2.0", "100", "81", "0.81", "0.79 to 0.90"]
+    pairs[0].beside.wrong_rows = 1
+    assert report.wrong_rows == 1
+    found.beside[1] = 1999.0
+    assert not report.targets()[0].met
 
 
 @pytest.mark.parametrize(("p95", "met"), [(19.9, True), (20.0, False)])

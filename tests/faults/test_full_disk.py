@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from deliverers import Out
 from disks import SmallDisk
 from engine import HARDENED
 from harness import START_SECONDS, Folder, Process, environment, wait_until
+from outbound import Out
 from receivers import Reply, receiving
 from test_container import Boxed, Target
 from watched import WatchedLoad

@@ -15,7 +15,6 @@ import pytest
 import standardwebhooks
 import svix
 from certificates import make_certificate
-from deliverers import DEED, SECRET, Out
 from harness import Process, free_port, wait_until
 from name_server import NameServer, OwnNames
 from outbound import DEED, SECRET, Out

@@ -25,7 +25,7 @@ PREFIX ?= /opt/appliance
 
 .PHONY: help run migrate lint format test model test-senders test-browser pictures test-faults faults test-powercut \
   powercut test-image test-systemd test-vm check-all bench bench-full image base-image image-for-tests \
-  systemd-images-for-tests images-for-tests deb install lock clean
+  proxy-image-for-tests systemd-images-for-tests images-for-tests deb install lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -117,6 +117,10 @@ image-for-tests: need-containers
 	@docker image inspect $(BASE) >/dev/null 2>&1 || $(MAKE) --no-print-directory base-image
 	@$(MAKE) --no-print-directory image
 
+# The proxy of deploy/compose, from Debian's packages; it changes only with its Dockerfile.
+proxy-image-for-tests: image-for-tests
+	@docker build --quiet --tag $(IMAGE)-proxy --build-arg BASE=$(BASE) tests/image/proxy
+
 # Two packages of the code as it is, the later one newer than any release.
 build/deb.stamp: $(VENV)/run.stamp README.md LICENSE Makefile $(shell find \
     appliance packaging rootfs supervisor systemd tools -type f -not -name '*.pyc')
@@ -124,7 +128,7 @@ build/deb.stamp: $(VENV)/run.stamp README.md LICENSE Makefile $(shell find \
 	@$(VENV)/bin/python tools/build_deb.py --output build/deb 0.0.1 $(DEB_TEST_VERSION)
 	@touch $@
 
-test-image: need-containers $(VENV)/dev.stamp image-for-tests ## build the image and test its container from outside, as a user would
+test-image: need-containers $(VENV)/dev.stamp proxy-image-for-tests ## build the image and test its container from outside, as a user would
 	IMAGE=$(IMAGE) $(VENV)/bin/pytest tests/image
 
 # Debian hosts with systemd, which change only with their script: made once.
@@ -139,8 +143,8 @@ build/guest-bookworm.tar: tests/vm/make-root.sh
 	tests/vm/make-root.sh bookworm $@
 
 # All that the tests of the image, the package and the machine are run on.
-images-for-tests: need-containers-package-vm image-for-tests systemd-images-for-tests \
-  build/guest-bookworm.tar build/deb.stamp
+images-for-tests: need-containers-package-vm image-for-tests proxy-image-for-tests \
+  systemd-images-for-tests build/guest-bookworm.tar build/deb.stamp
 
 test-systemd: need-package-containers $(VENV)/dev.stamp image-for-tests systemd-images-for-tests build/deb.stamp ## install the package on Debian 12 and 13 (systemd in containers) and use it
 	IMAGE=$(IMAGE) SYSTEMD_IMAGE=$(SYSTEMD_IMAGE) PREVIOUS_DEB=$$(ls build/deb/*_0.0.1_*) \

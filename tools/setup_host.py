@@ -48,6 +48,7 @@ NEEDS = {
     "package": {"dpkg-deb": "dpkg", "strip": "binutils", "git": "git"},
     "containers": {
         "docker": "docker.io",
+        "docker-compose": "docker-compose",
         "dockerd": "docker.io",
         "iptables": "iptables",
         "mmdebstrap": "mmdebstrap",

@@ -19,7 +19,7 @@ from harness import Process, free_port, wait_until
 from name_server import NameServer, OwnNames
 from outbound import DEED, SECRET, Out
 from receivers import Reply, receiving, reset
-from store_contents import IDS, one
+from store_contents import IDS, many, one
 
 from appliance import config as configuration
 from appliance.auth.signatures import standard

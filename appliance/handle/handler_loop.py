@@ -1,4 +1,4 @@
-"""The loop of a handler process: take messages, have functions run, store what came of them.
+"""The loop of a handler process: take messages, have functions run, store the outcomes.
 
 One message is with a function at a time. What came of several is stored together, about ten times a
 second, or at once where somebody waits for it; and never later because a function is slow.

@@ -1,4 +1,4 @@
-"""Outcomes of handlers: what became of each message that a handler process had. No I/O."""
+"""Outcomes of handlers: how each message ended that a handler process had. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rows of handlers: messages that wait for one, and what became of those that were handled."""
+"""Rows of handlers: messages that wait for one, and the outcomes of those that were handled."""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol

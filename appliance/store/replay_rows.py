@@ -1,4 +1,4 @@
-"""Rows of replays: what was selected, where it goes again, and how far it has come. Any engine."""
+"""Rows of replays: the selection, where it goes again, and how far it has come. Any engine."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Self

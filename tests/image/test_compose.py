@@ -42,7 +42,7 @@ def test_a_message_that_came_through_the_proxy_has_its_senders_address(single):
     assert found["meta"]["remote"] == network["IPAM"]["Config"][0]["Gateway"]
 
 
-def test_what_speaks_plain_http_is_sent_to_https(single):
+def test_plain_http_request_is_sent_to_https(single):
     plain = f"http://localhost:{single.plain_port}/console/"
     answer = httpx.get(plain, trust_env=False)
     assert answer.status_code == 308

@@ -46,7 +46,7 @@ def test_every_file_of_the_base_is_named_in_its_kustomization():
         assert path.name in text or path.name == "kustomization.yaml", path.name
 
 
-def test_whatever_selects_the_pod_selects_it_by_the_labels_that_it_has():
+def test_each_selector_of_the_pod_selects_it_by_the_labels_that_it_has():
     labels = kubernetes.one("StatefulSet")["spec"]["template"]["metadata"]["labels"]
     chosen = [each["spec"].get("selector") or each["spec"].get("podSelector")
               for each in kubernetes.resources() if "spec" in each]  # fmt: skip

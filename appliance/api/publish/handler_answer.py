@@ -1,4 +1,4 @@
-"""The answer to a request that waited for its handler: what the handler said."""
+"""The answer to a request that waited for its handler: the handler's results."""
 
 from typing import Final
 

@@ -90,7 +90,9 @@ def kill_all(one):
 )
 def test_a_storm_of_random_kills_loses_nothing(running, under_load, outward, seconds):
     """Every program, helpers too, in random order; the long one also kills everything at once."""
-    load = under_load(running, senders=8)
+    # The long one at full speed: beside the short one others have the cores.
+    pause = {} if seconds == SHORT_STORM else {"pause": 0.002}
+    load = under_load(running, senders=8, **pause)
     with outward(load) as out, load:
         killer = Killer(
             lambda: running_pids(running),

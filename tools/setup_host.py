@@ -27,6 +27,8 @@ NEEDS = {
         "bindfs": "bindfs",
         "curl": "curl",
         "git": "git",
+        "mosquitto": "mosquitto",
+        "mosquitto_pub": "mosquitto-clients",
         "nginx": "nginx-light",
         "openssl": "openssl",
         "prometheus": "prometheus",
@@ -72,6 +74,7 @@ NEEDS = {
 }
 #: Debian packages that start a service -> its name. The tests start programs of their own.
 SERVICES = {
+    "mosquitto": "mosquitto",
     "prometheus": "prometheus",
     "rabbitmq-server": "rabbitmq-server",
     "syslog-ng-core": "syslog-ng",

@@ -28,6 +28,9 @@ DEAD: Final = "appliance.dead"
 #: node; and the headers exchange that is bound to it.
 STORED: Final = "appliance.stored"
 MATCH: Final = "appliance.stored.match"
+#: The topic exchange that MQTT clients publish to. Nothing is bound to it: all goes on to EXCHANGE,
+#: its alternate exchange. By its name in a delivery a message is known to have come by MQTT.
+MQTT: Final = "appliance.mqtt"
 #: How the names of queues begin that users of our own node may declare: the user's name follows.
 SUBSCRIBERS: Final = "appliance.sub."
 #: How the names of our own queues begin that belong to a drained queue: its name follows.

@@ -11,7 +11,7 @@ import structlog
 from appliance.broker import pika_patches, topology
 from appliance.broker.base import DEAD, QUEUE, Delivery
 from appliance.broker.drain import DrainedDelivery, QueueDrain
-from appliance.broker.envelopes import EnvelopeReader, given_up, sent_past_exchange
+from appliance.broker.envelopes import EnvelopeReader, first_exchange, given_up, sent_past_exchange
 from appliance.broker.link import Link
 from appliance.broker.trust import Trust
 from appliance.config import Config
@@ -123,13 +123,17 @@ class AmqpConsumer:
         turn, self._channel = self._turn, channel
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            content = self._reader.read(method.routing_key, properties, body, method.redelivered)
+            content = self._reader.read(
+                method.routing_key, properties, body, method.redelivered, method.exchange
+            )
             if not method.exchange and isinstance(content, ForeignMessage):
                 content = sent_past_exchange(content)
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
         def died(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            content = self._dead_reader.read(method.routing_key, properties, body)
+            content = self._dead_reader.read(
+                method.routing_key, properties, body, exchange=first_exchange(properties)
+            )
             content = given_up(content, properties)
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 

@@ -64,13 +64,21 @@ class EnvelopeReader:
         self._ids = IdSource()
 
     def read(
-        self, routing_key: str | bytes, properties: Any, body: bytes, redelivered: bool = False
+        self,
+        routing_key: str | bytes,
+        properties: Any,
+        body: bytes,
+        redelivered: bool = False,
+        exchange: str = "",
     ) -> Content:
-        """Return the envelope; a ledger report; a mark; or a dead letter where it is none."""
+        """Return the envelope; a ledger report; a mark; or a dead letter where it is none.
+
+        `exchange` is the one that it was published to.
+        """
         topic, is_ours = _text(routing_key), False
         try:
             if properties.type not in _OUR_TYPES:
-                return self._foreign(topic, properties, body, redelivered)
+                return self._foreign(topic, properties, body, redelivered, exchange)
             is_ours = self._is_ours(properties)
             return _content(topic, properties, body, is_ours=is_ours)
         except (EnvelopeError, TopicError) as error:
@@ -82,7 +90,8 @@ class EnvelopeReader:
             entry = _ledger(properties.headers or {}) if is_ours else ""
             return DeadLetter(
                 topic, name, now(), body, reason, text, entry,
-                content_type(_text(properties.content_type)), foreign.meta(properties),
+                content_type(_text(properties.content_type)),
+                foreign.meta(properties, mqtt=foreign.is_mqtt(exchange, properties)),
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001  # any client can publish anything
             # A delivery that is left out would be acknowledged with the one after it, and lost.
@@ -131,10 +140,14 @@ class EnvelopeReader:
         )  # fmt: skip
 
     def _foreign(
-        self, topic: str, properties: Any, body: bytes, redelivered: bool
-    ) -> ForeignMessage:
-        """Read another AMQP client's message; its `message_id` is its idempotency key."""
-        meta = foreign.meta(properties)
+        self, topic: str, properties: Any, body: bytes, redelivered: bool, exchange: str
+    ) -> Content:
+        """Read another client's message, by AMQP or MQTT."""
+        mqtt = foreign.is_mqtt(exchange, properties)
+        if mqtt and not body:
+            # How MQTT deletes a retained message. Home Assistant's devices send thousands.
+            return LedgerReport("")  # it says nothing: there is nothing to keep
+        meta = foreign.meta(properties, mqtt=mqtt)
         if self._map_topics:
             named, topic = topic, map_topic(topic)
             if named != topic:
@@ -144,7 +157,7 @@ class EnvelopeReader:
             raise EnvelopeError("too-large", f"{len(body)} bytes, over the limit for a message")
         if not body:
             raise EnvelopeError("empty", "a message without a body")
-        message_id = self._id(topic, _text(properties.message_id))
+        message_id = self._id(topic, _text(foreign.key(properties, mqtt=mqtt)))
         return ForeignMessage(
             topic, Kind.MESSAGE, message_id, now(), 1, len(body), body, "",
             content_type(_text(properties.content_type)), meta, redelivered=redelivered,
@@ -238,6 +251,12 @@ def sent_past_exchange(message: ForeignMessage) -> DeadEnvelope:
         "foreign-envelope",
         "it was sent to the appliance's own queue; publish to the exchange appliance instead",
     )
+
+
+def first_exchange(properties: Any) -> str:
+    """Return the exchange to which a message was published that the broker has given up on."""
+    name = (properties.headers or {}).get("x-first-death-exchange")
+    return name if isinstance(name, str) else ""
 
 
 def given_up(content: Content, properties: Any) -> Content:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from appliance.broker.base import DEAD, EXCHANGE, QUEUE
+from appliance.broker.base import DEAD, EXCHANGE, MQTT, QUEUE
 from appliance.broker.link import Link
 from appliance.broker.node import queue_files, queue_snapshots, synced
 from appliance.config import Config
@@ -60,6 +60,7 @@ class Topology:
 
     def __init__(self, config: Config) -> None:
         self._home = None if config.broker_urls else config.broker_home
+        self._takes_mqtt = self._home is not None and config.mqtt is not None
         self._is_settled = False  # this process has waited for these queues
 
     async def declare(self, link: Link) -> None:
@@ -71,6 +72,9 @@ class Topology:
             self._forget()
         is_new = not (self._has_settled() and await exists(link, DEAD))
         channel: Any = link.channel
+        if is_new and self._takes_mqtt:
+            # MQTT knows no `mandatory`: without the queue its messages would be confirmed and gone.
+            await link.call(channel.exchange_delete, exchange=MQTT)
         await link.call(
             channel.exchange_declare, exchange=DEAD, exchange_type="fanout", durable=True
         )
@@ -88,6 +92,14 @@ class Topology:
         # Envelopes that were given up wait in QUEUE until there is a binding; so there is none
         # before DEAD is safe.
         await link.call(channel.queue_bind, queue=DEAD, exchange=DEAD)
+        if self._takes_mqtt:
+            await link.call(
+                channel.exchange_declare,
+                exchange=MQTT,
+                exchange_type="topic",
+                durable=True,
+                arguments={"alternate-exchange": EXCHANGE},
+            )
         self._is_settled = True
         if self._home is not None:
             _write_mark(self._home)

@@ -75,8 +75,8 @@ def address(value: str) -> Address:
 
 
 def optional_address(value: str) -> Address | None:
-    """Return the address, or None for an empty text."""
-    return address(value) if value else None
+    """Return the address of `HOST:PORT`, or None for an empty text or `off`."""
+    return address(value) if value not in ("", "off") else None
 
 
 def url(*schemes: str) -> Callable[[str], str]:

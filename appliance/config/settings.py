@@ -80,6 +80,11 @@ class Config:
         "", parsers.optional_path,
         "PEM file with the key of the broker's certificate; empty: that of APPLIANCE_TLS_KEY",
     )  # fmt: skip
+    mqtt: Address | None = _setting(
+        "off", parsers.optional_address,
+        "Address that our own broker listens on for MQTT, HOST:PORT, for example 127.0.0.1:1883; "
+        "off: no MQTT",
+    )  # fmt: skip
     broker_url: str = _setting(
         "", parsers.urls("amqp", "amqps"),
         "URL of a broker to use instead of our own, amqp:// or amqps://; of a cluster several, "
@@ -372,6 +377,11 @@ def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
     if config.amqps and config.broker_url:
         raise ConfigError(
             f"{PREFIX}AMQPS: only a broker of the appliance's own listens there, and "
+            f"{PREFIX}BROKER_URL names another"
+        )
+    if config.mqtt and config.broker_url:
+        raise ConfigError(
+            f"{PREFIX}MQTT: only a broker of the appliance's own listens there, and "
             f"{PREFIX}BROKER_URL names another"
         )
     if config.max_request_bytes > config.max_bodies_bytes:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from appliance.broker.node import release, start
+from appliance.broker.node import mqtt_plugin, release, start
 from appliance.config import Address, Config
 from appliance.doctor import data_folder, deliverer, network
 from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
@@ -38,6 +38,7 @@ def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
     yield from _ports(config)
     yield network.http(config)
     yield network.amqp(config)
+    yield network.mqtt(config)
     yield _clock(store.health)
     yield _memory()
 
@@ -54,7 +55,7 @@ def at_start(config: Config, store: Store, *, broker: bool) -> list[Diagnosis]:
     # `run` is followed by `migrate`, whose log tells what the database's first reader finds.
     results += [_clock(None if broker else store.health), _memory()]
     if broker:
-        results += [_broker(config), network.amqp(config)]
+        results += [_broker(config), network.amqp(config), network.mqtt(config)]
     errors = [result for result in results if result.level is Level.ERROR]
     if errors:
         raise HostError("; ".join(f"{each.check}: {each.found}; {each.advice}" for each in errors))
@@ -113,6 +114,7 @@ def _broker(config: Config) -> Diagnosis:
         return ok("broker", "an outside one is used (APPLIANCE_BROKER_URL)")
     try:
         installed = release.check(config)
+        mqtt_plugin.check(config, installed)
     except NodeError as trouble:
         return error("broker", str(trouble), "mend the cause that the message names")
     return ok("broker", f"RabbitMQ {release.text_of(installed)}")
@@ -121,15 +123,23 @@ def _broker(config: Config) -> Diagnosis:
 def _ports(config: Config) -> Iterator[Diagnosis]:
     """Check that the ports are free, or used by this appliance itself."""
     running = {sign.process for sign in signs(config)}
-    yield _port("HTTP port", "APPLIANCE_HTTP", "api" in running, lambda: _free_http(config))
+    yield _port(
+        "HTTP port",
+        "APPLIANCE_HTTP",
+        "api" in running,
+        lambda: _free("APPLIANCE_HTTP", config.http),
+    )
+    mine = start.is_running(config)
     if not config.broker_url:
-        mine = start.is_running(config)
         yield _port("AMQP port", "APPLIANCE_AMQP", mine, lambda: addresses.choose_amqp(config))
+    if config.mqtt is not None:
+        listen = config.mqtt
+        yield _port("MQTT port", "APPLIANCE_MQTT", mine, lambda: _free("APPLIANCE_MQTT", listen))
 
 
-def _free_http(config: Config) -> Address:
-    addresses.refuse_taken("APPLIANCE_HTTP", config.http)
-    return config.http
+def _free(setting: str, address: Address) -> Address:
+    addresses.refuse_taken(setting, address)
+    return address
 
 
 def _port(check: str, setting: str, mine: bool, find: Callable[[], Address]) -> Diagnosis:

@@ -36,3 +36,18 @@ def amqp(config: Config) -> Diagnosis:
         )
     also = f"; {config.amqps}, encrypted" if config.amqps else ""
     return ok(check, f"{config.amqp}, for this machine only{also}")
+
+
+def mqtt(config: Config) -> Diagnosis:
+    """Check that passwords of the MQTT door don't cross a network as plain text."""
+    check = "MQTT network"
+    if config.mqtt is None:
+        return ok(check, "off")
+    if not is_open_to_others(config.mqtt):
+        return ok(check, f"{config.mqtt}, for this machine only")
+    return warning(
+        check,
+        f"others can reach {config.mqtt}, where passwords and all messages are plain text",
+        "let only a private network reach it, or set APPLIANCE_MQTT to an address of 127.0.0.1 and "
+        "put a mosquitto with TLS in front",
+    )

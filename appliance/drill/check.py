@@ -3,7 +3,7 @@
 Pure: the rows may come from a database, a copy of one, or a test.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -43,10 +43,12 @@ class Fault:
 class DrillResult:
     """The outcome of a comparison: the rows that were counted, and each kind of fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, accepted: str = "answered 202") -> None:
         self.stored = 0
-        self.missing = Fault("answered 202 and missing")
+        self.missing = Fault(f"{accepted} and missing")
         self.twice = Fault("stored twice")
+        #: rows beyond the first of messages whose door promises no more than "at least once"
+        self.doubled = 0
         self.alien = Fault("stored but never sent, or changed")
         self.refused = Fault("refused and stored all the same")
         self.renamed = Fault("stored under another id than was answered")
@@ -63,13 +65,22 @@ class DrillResult:
         return [kind for kind in kinds if kind.count]
 
 
-def check(journal: Journal, rows: Iterable[StoredRow]) -> DrillResult:
+def check(
+    journal: Journal,
+    rows: Iterable[StoredRow],
+    *,
+    may_double: Container[str] = (),
+    accepted: str = "answered 202",
+) -> DrillResult:
     """Compare a journal with all rows of its topics, given in the order of storing.
+
+    `may_double` has the topics whose messages can come twice; `accepted` is the word for what was
+    acknowledged.
 
     A message without a final answer may be there once or not at all. One that was refused must not
     be there. A request is there as a whole or not at all.
     """
-    result = DrillResult()
+    result = DrillResult(accepted)
     seen = {topic: bytearray(len(sheet)) for topic, sheet in journal.sheets.items()}
     last = dict.fromkeys(journal.sheets, -1)
     for row in rows:
@@ -78,6 +89,8 @@ def check(journal: Journal, rows: Iterable[StoredRow]) -> DrillResult:
         number = number_of(row.topic, row.body) if isinstance(row.body, str) else None
         if sheet is None or number is None or number >= len(sheet):
             result.alien.add(f"{row.topic} {row.id} {row.body[:60]!r}")
+        elif seen[row.topic][number] and row.topic in may_double:
+            result.doubled += 1
         elif seen[row.topic][number]:
             result.twice.add(f"{row.topic} {number}")
         else:
@@ -96,7 +109,7 @@ def _judge(result: DrillResult, sheet: Sheet, number: int, row: StoredRow) -> No
     fate = sheet.fate(number)
     if fate is Fate.REFUSED:
         result.refused.add(f"{sheet.topic} {number}")
-    elif fate is Fate.ACCEPTED and sheet.id(number) != row.id:
+    elif fate is Fate.ACCEPTED and sheet.id(number) not in ("", row.id):
         result.renamed.add(f"{sheet.topic} {number}: {row.id}, answered {sheet.id(number)}")
 
 
@@ -105,7 +118,7 @@ def _find_gaps(result: DrillResult, sheet: Sheet, seen: bytearray) -> None:
     first = 0
     for number in range(len(sheet)):
         if sheet.fate(number) is Fate.ACCEPTED and not seen[number]:
-            result.missing.add(f"{sheet.topic} {number} ({sheet.id(number)})")
+            result.missing.add(f"{sheet.topic} {number} ({sheet.id(number) or 'no id'})")
         if number + 1 == len(sheet) or not sheet.joined(number + 1):
             if 0 < sum(seen[first : number + 1]) < number + 1 - first:
                 result.torn.add(f"{sheet.topic} {first} to {number}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.drill.check import DrillResult, StoredRow, check
+from appliance.drill.drilled_doors import DrilledDoor
 from appliance.drill.journal import Journal
 from appliance.drill.kill import PROGRAMS, Killer
 from appliance.drill.load import Load
@@ -35,17 +36,23 @@ class Plan:
     seconds: float
     connections: int
     rate: float | None
+    door: DrilledDoor
 
 
 @dataclass
 class DrillReport:
     """The outcome of a drill. Counts are of messages; times are in seconds."""
 
+    door: str = "http"
+    #: the word for what was acknowledged
+    word: str = "answered 202"
     sent: int = 0
     accepted: int = 0
     stored: int = 0
     missing: int = 0
+    #: rows beyond the first of a message; those that the door says can come are `doubled` too
     twice: int = 0
+    doubled: int = 0
     #: every fault in words, whatever its kind; empty where the promise was kept
     faults: list[str] = field(default_factory=list)
     #: requests
@@ -59,18 +66,20 @@ class DrillReport:
 
     @property
     def rate(self) -> float:
-        """Messages answered 202 a second."""
+        """Acknowledged messages a second."""
         return self.accepted / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for machines."""
         return {
+            "door": self.door,
             "kept": not self.faults,
             "sent": self.sent,
             "accepted": self.accepted,
             "stored": self.stored,
             "missing": self.missing,
             "twice": self.twice,
+            "doubled": self.doubled,
             "faults": self.faults,
             "refused_requests": self.refused,
             "unanswered_requests": self.unanswered,
@@ -86,9 +95,10 @@ class DrillReport:
 class Drill:
     """One drill on a scratch appliance.
 
-    `rows` reads every row of the store, `problems` checks the store and returns what is broken;
-    both are called when the scratch appliance has ended. `show` gets the progress in words, a few
-    times a second. `stop`, once set, ends it early: it still heals and counts.
+    `load` makes the load once the appliance runs. `rows` reads every row of the store, `problems`
+    checks the store and returns what is broken; both are called when the scratch appliance has
+    ended. `show` gets the progress in words, a few times a second. `stop`, once set, ends it early:
+    it still heals and counts.
     """
 
     def __init__(
@@ -96,6 +106,7 @@ class Drill:
         scratch: Scratch,
         plan: Plan,
         *,
+        load: Callable[[Plan, Scratch, Journal], Load],
         rows: Callable[[], Iterable[tuple[str, str, str | bytes]]],
         problems: Callable[[], list[str]],
         show: Callable[[str], object],
@@ -103,13 +114,15 @@ class Drill:
     ) -> None:
         self._scratch = scratch
         self._plan = plan
+        self._load = load
         self._rows = rows
         self._problems = problems
         self._show = show
         self._stop = stop
         self._journal = Journal()
         self._killer = Killer(scratch.processes, lambda: self._journal.accepted)
-        self._report = DrillReport()
+        self._report = DrillReport(plan.door.name, plan.door.accepted)
+        self._may_double: frozenset[str] = frozenset()
 
     def run(self) -> DrillReport:
         """Run the drill; the report lists every breach of the promise.
@@ -157,10 +170,10 @@ class Drill:
         """Load and kill for as long as asked, then until messages are accepted again."""
         plan, scratch = self._plan, self._scratch
         began = time.monotonic()
-        load = Load(
-            scratch.url, scratch.token, "drill",
-            senders=plan.connections, rate=plan.rate, journal=self._journal,
-        )  # fmt: skip
+        load = self._load(plan, scratch, self._journal)
+        self._may_double = frozenset(
+            topic for topic, style in load.styles.items() if style in plan.door.doubling
+        )
         try:
             with load:
                 killing = threading.Event()
@@ -195,10 +208,10 @@ class Drill:
         kills = ", ".join(f"{name} {self._killer.kills[name]}" for name in PROGRAMS)
         over = self._stop.is_set() or seconds > self._plan.seconds
         phase = "healing" if over else f"{seconds:.0f} s of {self._plan.seconds:.0f}"
+        journal = self._journal
         return (
-            f"{phase}: {self._journal.sent:,} sent, "
-            f"{self._journal.accepted:,} answered 202, none for {self._journal.outage:.1f} s; "
-            f"killed: {kills}"
+            f"{phase}: {journal.sent:,} sent, {journal.accepted:,} {self._report.word}, "
+            f"none for {journal.outage:.1f} s; killed: {kills}"
         )
 
     def _drain(self) -> None:
@@ -237,10 +250,14 @@ class Drill:
         if not journal.sent:
             return
         try:
-            result: DrillResult = check(journal, (StoredRow(*row) for row in self._rows()))
+            result: DrillResult = check(
+                journal, (StoredRow(*row) for row in self._rows()),
+                may_double=self._may_double, accepted=report.word,
+            )  # fmt: skip
             report.faults += [str(kind) for kind in result.faults] + self._problems()
         except ApplianceError as error:
             report.faults.append(str(error))
             return
         report.stored = result.stored
-        report.missing, report.twice = result.missing.count, result.twice.count
+        report.missing, report.doubled = result.missing.count, result.doubled
+        report.twice = result.twice.count + result.doubled

@@ -103,8 +103,9 @@ class Sheet:
                 self._joined.append(int(place > 0))
             if attempt.fate is Fate.ACCEPTED:
                 fresh += self._fates[number] != Fate.ACCEPTED
-                at = number * _ID_BYTES
-                self._ids[at : at + _ID_BYTES] = uuid.UUID(attempt.ids[place]).bytes
+                if attempt.ids:
+                    at = number * _ID_BYTES
+                    self._ids[at : at + _ID_BYTES] = uuid.UUID(attempt.ids[place]).bytes
             self._fates[number] = max(self._fates[number], attempt.fate)
         return fresh
 
@@ -113,9 +114,10 @@ class Sheet:
         return Fate(self._fates[number]) if number < len(self._fates) else None
 
     def id(self, number: int) -> str:
-        """Return the id that an accepted message was given."""
+        """Return the id that an accepted message was given; empty where its door tells none."""
         at = number * _ID_BYTES
-        return str(uuid.UUID(bytes=bytes(self._ids[at : at + _ID_BYTES])))
+        found = bytes(self._ids[at : at + _ID_BYTES])
+        return str(uuid.UUID(bytes=found)) if any(found) else ""
 
     def joined(self, number: int) -> bool:
         """Whether a message went in the same request as the one before it."""

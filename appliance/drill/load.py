@@ -29,6 +29,8 @@ class Style(Enum):
     KEYED = "keyed"
     #: many messages a request, with a key, sent again until they are accepted
     BATCH = "batch"
+    #: one message, without a key, sent again until it is accepted, as MQTT clients do
+    AGAIN = "again"
 
 
 #: The styles that senders take in turn by default.
@@ -66,9 +68,10 @@ class Load:
         self._most = most
         self._watch = watch
         self._stop = threading.Event()
+        #: topic -> the style of its sender
+        self.styles = {f"{name}-{n}": styles[n % len(styles)] for n in range(senders)}
         self._threads = [
-            threading.Thread(target=self._send, args=(f"{name}-{n}", styles[n % len(styles)]))
-            for n in range(senders)
+            threading.Thread(target=self._send, args=sender) for sender in self.styles.items()
         ]
         for thread in self._threads:
             thread.daemon = True
@@ -102,9 +105,8 @@ class Load:
 
     def _send(self, topic: str, style: Style) -> None:
         count = BATCH if style is Style.BATCH else 1
-        link = ApiConnection(self._url, self._headers, ANSWER_SECONDS)
         due = time.monotonic()
-        with contextlib.closing(link):  # it connects again by itself
+        with contextlib.closing(self._link(style)) as link:  # it connects again by itself
             first = 0
             while not self._stop.is_set() and (self._most is None or first < self._most):
                 attempt = self._attempt(link, topic, first, count, style)
@@ -117,9 +119,10 @@ class Load:
                 pause = max(self._pause, due - time.monotonic())
                 self._stop.wait(pause if accepted else max(pause, _PAUSE_AFTER_FAILURE))
 
-    def _attempt(
-        self, link: ApiConnection, topic: str, first: int, count: int, style: Style
-    ) -> Attempt:
+    def _link(self, _: Style) -> Any:
+        return ApiConnection(self._url, self._headers, ANSWER_SECONDS)
+
+    def _attempt(self, link: Any, topic: str, first: int, count: int, style: Style) -> Attempt:
         headers = {}
         path = f"/v1/topics/{topic}/messages"
         if style is not Style.PLAIN:

@@ -24,7 +24,7 @@ from appliance.supervision import plugin, processes
 #: Settings that say where an appliance is and who may use it. The scratch one has its own; all
 #: others (workers, limits, time-outs) it takes over, since they are part of what is tried.
 _OWN: Final = (
-    "DATA", "RUN", "HTTP", "TLS_CERT", "TLS_KEY", "TOKEN", "AMQP", "BROKER_URL", "URL",
+    "DATA", "RUN", "HTTP", "TLS_CERT", "TLS_KEY", "TOKEN", "AMQP", "MQTT", "BROKER_URL", "URL",
     "LOG_FORMAT",
 )  # fmt: skip
 #: Seconds for an answer to a question about its state.
@@ -61,7 +61,7 @@ def make_folder(wanted: Path | None, data: Path) -> Path:
 class Scratch:
     """One scratch appliance in `folder`. It ends when this process does, however that ends."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, mqtt: bool = False) -> None:
         self.folder = folder
         self.log = folder / "output.log"
         self._run_folder: Path | None = None
@@ -70,6 +70,8 @@ class Scratch:
         self._environ = {name: value for name, value in environ.items() if name not in own}
         self._environ[f"{PREFIX}DATA"] = str(folder / "data")
         self._environ[f"{PREFIX}HTTP"] = f"127.0.0.1:{_free_port()}"
+        if mqtt:
+            self._environ[f"{PREFIX}MQTT"] = f"127.0.0.1:{_free_port()}"
         self._environ[f"{PREFIX}LOG_FORMAT"] = "json"
         if len(os.fsencode(folder)) > _LONGEST_PATH:
             self._run_folder = Path(tempfile.mkdtemp(prefix="appliance-drill-"))

@@ -60,4 +60,16 @@ DOORS: Final = (
         "What the broker loses before it is a row: when it ends, all of a queue that is not "
         "durable, and messages that are not persistent or were not confirmed.",
     ),
+    Door(
+        "mqtt",
+        "PUBACK, to a message of QoS 1: the broker has the message on disk. An empty message, by "
+        "which MQTT deletes a retained one, is acknowledged too; there is nothing to keep. "
+        "QoS 0 is never acknowledged, and QoS 2 is not supported.",
+        "A message that its client sends again because PUBACK was lost, or that the broker "
+        "redelivers after a crash. The user property idempotency-key prevents both; it takes "
+        "MQTT 5 and RabbitMQ 4. MQTT 3.1.1 has nothing like it.",
+        "Nothing that was acknowledged, unless somebody deletes the queue by hand. A message of "
+        "QoS 0 can be lost without notice. One of QoS 1 without PUBACK may or may not be kept: "
+        "its client sends it again.",
+    ),
 )

@@ -65,6 +65,18 @@ def test_a_short_drill_kills_counts_and_leaves_nothing(drill, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("door", ["amqp", "mqtt"])
+def test_drill_through_another_door_counts_what_it_acknowledged(drill, door):
+    """Starts RabbitMQ; kills for 4 s."""
+    output, errors = drill("--door", door, "--for", "4s", "--rate", "200").communicate(timeout=170)
+    report = json.loads(output)
+    print(report)
+    assert (report["door"], report["faults"], report["missing"]) == (door, [], 0), errors
+    assert report["twice"] == report["doubled"]
+    assert report["stored"] >= report["accepted"] + report["doubled"] > 0
+
+
+@pytest.mark.slow
 def test_a_drill_whose_store_loses_a_row_says_so(drill, tmp_path):
     """Deletes a row behind its back. Starts RabbitMQ."""
     process = drill("--for", "8s", "--rate", "300", "--data", str(tmp_path / "scratch"), "--keep")

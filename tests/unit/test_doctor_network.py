@@ -40,6 +40,14 @@ def test_http_that_others_can_reach_asks_for_tls(settings, level):
     assert ("APPLIANCE_TLS_CERT" in finding.advice) is (level is Level.WARNING)
 
 
+def test_mqtt_that_others_can_reach_is_warned_of():
+    assert network.mqtt(load({})).level is Level.OK
+    assert network.mqtt(load({"APPLIANCE_MQTT": "127.0.0.1:1883"})).level is Level.OK
+    finding = network.mqtt(load({"APPLIANCE_MQTT": "0.0.0.0:1883"}))
+    assert finding.level is Level.WARNING
+    assert "plain text" in finding.found
+
+
 def test_broker_that_others_can_reach_is_warned_of():
     assert network.amqp(load({})).level is Level.OK
     finding = network.amqp(load({"APPLIANCE_AMQP": "0.0.0.0:5672"}))

@@ -53,6 +53,19 @@ def test_a_store_with_all_of_it_once_and_in_order_has_no_fault(attempts, rows):
     assert findings.stored == 20
 
 
+def test_second_row_of_a_topic_that_may_double_is_counted_and_is_no_fault(attempts, rows):
+    findings = check(noted(*attempts), [*rows, rows[0], rows[1]], may_double={"a"})
+    assert (findings.doubled, findings.twice.count) == (1, 1)
+    missing = check(noted(*attempts), rows[1:], may_double={"a"}, accepted="acknowledged")
+    assert [str(each)[:27] for each in missing.faults] == ["1 acknowledged and missing:"]
+
+
+def test_message_whose_door_tells_no_id_may_have_any():
+    journal = noted(Attempt("a", 0, 1, 202, (), 0.0, 0.5))
+    assert check(journal, [StoredRow("a", next(IDS), text("a", 0))]).faults == []
+    assert check(journal, []).missing.count == 1
+
+
 def test_topics_may_be_stored_in_any_order_of_each_other(attempts, rows):
     assert faults(attempts, sorted(rows, key=lambda row: row.topic)) == {}
 

@@ -5,9 +5,10 @@ import json
 import pika
 import pytest
 
-from appliance.broker.envelopes import EnvelopeReader, given_up
+from appliance.broker import base
+from appliance.broker.envelopes import EnvelopeReader, first_exchange, given_up
 from appliance.model import contents, ids
-from appliance.model.contents import DeadEnvelope, DeadLetter, DelayedEnvelope
+from appliance.model.contents import DeadEnvelope, DeadLetter, DelayedEnvelope, LedgerReport
 from appliance.model.ledger import LedgerEntry
 from appliance.model.meta import is_sound
 from appliance.model.wire import Envelope, Kind
@@ -23,8 +24,8 @@ READER = EnvelopeReader(100, is_ours)
 OURS = {"received_at": "2026-11-21T01:25:21.132Z", "count": 1, "bytes": 4, "ledger": "an entry"}
 
 
-def read(topic="orders", body=b"body", **properties):
-    return READER.read(topic, pika.BasicProperties(**properties), body)
+def read(topic="orders", body=b"body", exchange="", **properties):
+    return READER.read(topic, pika.BasicProperties(**properties), body, exchange=exchange)
 
 
 def test_an_envelope_of_ours_keeps_its_id_its_time_and_its_ledger_entry():
@@ -194,6 +195,42 @@ def test_another_clients_message_keeps_its_content_type_its_properties_and_its_h
 def test_message_that_came_by_mqtt_says_so():
     content = read(headers={"x-mqtt-publish-qos": 1, "x-mqtt-dup": False})
     assert json.loads(content.meta)["via"] == "mqtt"
+
+
+def test_message_of_the_mqtt_exchange_says_so_whatever_its_headers_are():
+    assert json.loads(read(exchange=base.MQTT).meta)["via"] == "mqtt"
+    assert json.loads(read("Bad Name", exchange=base.MQTT).meta)["via"] == "mqtt"
+    assert json.loads(read(exchange=base.EXCHANGE).meta)["via"] == "amqp"
+
+
+def test_empty_message_is_nothing_by_mqtt_and_a_dead_letter_by_amqp():
+    for topic in ("orders", "Home/No Topic"):
+        nothing = read(topic, b"", exchange=base.MQTT)
+        assert nothing == LedgerReport("")
+        assert given_up(nothing, pika.BasicProperties()) == nothing
+    assert read(body=b"", exchange=base.EXCHANGE).reason == "empty"
+
+
+def test_idempotency_key_of_mqtt_5_gives_the_id_that_the_same_key_has_by_amqp():
+    keyed = {"headers": {"idempotency-key": "k"}}
+    first, again = (read(exchange=base.MQTT, **keyed) for _ in range(2))
+    assert first.id == again.id == read(message_id="k").id
+    assert read("other", exchange=base.MQTT, **keyed).id != first.id
+    assert read(exchange=base.EXCHANGE, **keyed).id != first.id
+    assert read(exchange=base.MQTT, message_id="k").id != first.id
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "\0", 7, None, ["k"], {"k": 1}, True])
+def test_idempotency_key_that_is_none_gives_a_new_id_each_time(key):
+    ids_given = {read(exchange=base.MQTT, headers={"idempotency-key": key}).id for _ in range(2)}
+    assert len(ids_given) == 2
+
+
+def test_dead_message_is_known_by_the_exchange_that_it_was_first_published_to():
+    dead = pika.BasicProperties(headers={"x-first-death-exchange": base.MQTT})
+    assert first_exchange(dead) == base.MQTT
+    for headers in (None, {}, {"x-first-death-exchange": 7}):
+        assert first_exchange(pika.BasicProperties(headers=headers)) == ""
 
 
 def test_another_clients_properties_are_kept_as_far_as_they_have_room():

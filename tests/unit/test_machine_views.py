@@ -196,8 +196,10 @@ def test_doors_are_listed_with_where_they_listen_and_their_promises(ask, config)
     where = {door["name"]: door["where"] for door in doors}
     http = str(config.http)
     amqp = str(config.amqp)
-    assert where == {"http": http, "inbox": http, "amqp": amqp, "drain": amqp}
-    assert {door["reach"] for door in doors} == {"machine"}
+    assert where == {"http": http, "inbox": http, "amqp": amqp, "drain": amqp, "mqtt": None}
+    assert {door["name"]: door["reach"] for door in doors} == {
+        "http": "machine", "inbox": "machine", "amqp": "machine", "drain": "machine", "mqtt": None,
+    }  # fmt: skip
     assert [door["lost"] for door in doors] == [door.lost for door in DOORS]
 
 
@@ -205,9 +207,20 @@ def test_door_is_open_if_a_sender_could_use_it_now(ask, services):
     def is_open():
         return {door["name"]: door["open"] for door in ask("GET", "/v1/doors").json["doors"]}
 
-    assert is_open() == {"http": True, "inbox": False, "amqp": False, "drain": False}
+    shut = {"http": True, "inbox": False, "amqp": False, "drain": False, "mqtt": False}
+    assert is_open() == shut
     assert ask("POST", "/v1/inboxes", {"topic": "t"}).status_code == 201
-    assert is_open() == {"http": True, "inbox": True, "amqp": False, "drain": False}
+    assert is_open() == shut | {"inbox": True}
+
+
+def test_mqtt_door_is_where_it_is_set_and_open_while_the_broker_takes_messages(config, store):
+    door = dataclasses.replace(config, mqtt=Address("0.0.0.0", 1883))
+    for accepting in (True, False):
+        services = services_of(door, lambda a=accepting: dataclasses.replace(AWAY, accepting=a))
+        doors = {d["name"]: d for d in asking(services)("GET", "/v1/doors").json["doors"]}
+        assert (doors["mqtt"]["where"], doors["mqtt"]["reach"]) == ("0.0.0.0:1883", "network")
+        assert doors["mqtt"]["open"] is accepting
+        services.reader.close()
 
 
 def test_door_of_a_broker_of_your_own_has_no_address(config, store):

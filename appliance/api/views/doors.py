@@ -42,9 +42,10 @@ def blueprint(services: Services) -> Blueprint:
 
 
 def _addresses(config: Config) -> dict[str, Address | None]:
-    """Return where each door listens; None where that is not ours to know (an outside broker)."""
+    """Return where each door listens; None for one that is off, or an outside broker's to know."""
     amqp = None if config.broker_urls else config.amqps or config.amqp
-    return {"http": config.http, "inbox": config.http, "amqp": amqp, "drain": amqp}
+    http, mqtt = config.http, config.mqtt
+    return {"http": http, "inbox": http, "amqp": amqp, "drain": amqp, "mqtt": mqtt}
 
 
 def _open(services: Services) -> dict[str, bool]:
@@ -54,6 +55,7 @@ def _open(services: Services) -> dict[str, bool]:
         "inbox": any(inbox.addresses for inbox in services.access.inboxes()),
         "amqp": services.broker().accepting,
         "drain": bool(services.config.drain) and services.broker().accepting,
+        "mqtt": services.config.mqtt is not None and services.broker().accepting,
     }
 
 

@@ -6,11 +6,13 @@ built from nothing: a RabbitMQ that the host runs already is neither read nor di
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from appliance.broker.node import mqtt_plugin
 from appliance.broker.node.layout import NODE_NAME, Layout
+from appliance.broker.node.mqtt_plugin import MqttDoor
 from appliance.config import Address
 from appliance.machine.files import write_private
 
@@ -109,6 +111,7 @@ def config_text(
     log_level: str,
     logs: str,
     encrypted: Address | None = None,
+    mqtt: MqttDoor | None = None,
 ) -> str:
     """Return rabbitmq.conf for the RabbitMQ `release`. The addresses have an IP address as host.
 
@@ -135,6 +138,8 @@ def config_text(
         lines["anonymous_login_user"] = "none"
     else:
         lines["raft.segment_max_entries"] = _SEGMENT_ENTRIES_3
+    if mqtt is not None:
+        lines |= mqtt_plugin.lines(mqtt, release)
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
 
 
@@ -235,13 +240,15 @@ def environment(
     }
 
 
-def write_all(layout: Layout, config: str, imported: Mapping[str, Any]) -> None:
+def write_all(
+    layout: Layout, config: str, imported: Mapping[str, Any], plugins: Sequence[str] = ()
+) -> None:
     """Write the node's files. Raises OSError where that can't be done."""
     layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     layout.home.chmod(0o700)
     if not layout.cookie.exists():
         write_private(layout.cookie, secrets.token_hex(32), 0o400)
-    write_private(layout.plugins, "[].\n")
+    write_private(layout.plugins, f"[{','.join(plugins)}].\n")
     write_private(layout.names, _NAMES)
     write_private(layout.definitions, json.dumps(imported, indent=1) + "\n")
     write_private(layout.config, config)

@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from appliance.broker.base import DEAD, QUEUE
@@ -16,7 +15,7 @@ from appliance.broker.node import definitions, synced, users
 from appliance.broker.node.layout import NODE_NAME, Layout
 from appliance.broker.node.release import find_server
 from appliance.broker.node.start import is_running
-from appliance.config import Address, Config
+from appliance.config import Config
 from appliance.errors import NodeError, NotRunningError
 from appliance.machine import files, locks
 from appliance.machine.ports import distribution_port
@@ -28,7 +27,13 @@ _LISTENER: Final = re.compile(r"^listeners\.tcp\.local = .*:([0-9]+)$", re.MULTI
 
 
 def create_user(
-    config: Config, name: str, *, subscribes: bool, queues: Sequence[str] = ()
+    config: Config,
+    name: str,
+    *,
+    subscribes: bool = False,
+    queues: Sequence[str] = (),
+    door: str = "amqp",
+    topics: Sequence[str] = (),
 ) -> tuple[users.AmqpUser, str]:
     """Make a user that can log in from now on; return it and its password.
 
@@ -37,7 +42,9 @@ def create_user(
     """
     _check_trust(config)
     home = config.broker_home
-    made, password = users.create(home, name, subscribes=subscribes, queues=queues)
+    made, password = users.create(
+        home, name, subscribes=subscribes, queues=queues, door=door, topics=topics
+    )
     try:
         policies = definitions.queue_policies(
             config.queue_max_bytes, config.queue_max_envelopes, made.queues
@@ -49,10 +56,13 @@ def create_user(
     return made, password
 
 
-def remove_user(config: Config, name: str) -> bool:
-    """Remove a user and end its connections; return whether there was one. Raises NodeError."""
+def remove_user(config: Config, name: str, *, door: str = "amqp") -> bool:
+    """Remove a user of a door and end its connections; return whether there was one.
+
+    Raises NodeError.
+    """
     _check_running(config)
-    if not any(user.name == name for user in users.read(config.broker_home)):
+    if not any((u.name, u.door) == (name, door) for u in users.read(config.broker_home)):
         return False
     try:
         _run(config, "delete_user", name)
@@ -102,7 +112,7 @@ def _run(config: Config, *arguments: str) -> str:
     """Run rabbitmqctl; return what it says. Raises NodeError where it fails."""
     layout = Layout(config.broker_home)
     _, server = find_server()
-    port = distribution_port(_listens(layout, config.amqp))
+    port = distribution_port(listens(config))
     try:
         done = subprocess.run(  # the node's own command, without a shell
             [server.with_name("rabbitmqctl"), "--node", NODE_NAME, *arguments],
@@ -130,10 +140,10 @@ def _run(config: Config, *arguments: str) -> str:
     return done.stdout
 
 
-def _listens(layout: Layout, given: Address) -> int:
-    """Return the port of the running node: `appliance run` can have chosen another one."""
+def listens(config: Config) -> int:
+    """Return the AMQP port of the running node: `appliance run` can have chosen another one."""
     try:
-        found = _LISTENER.search(Path(layout.config).read_text())
+        found = _LISTENER.search(Layout(config.broker_home).config.read_text())
     except OSError:
         found = None
-    return int(found[1]) if found else given.port
+    return int(found[1]) if found else config.amqp.port

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from appliance.broker.base import DEAD, MATCH, QUEUE, STORED, SUBSCRIBERS, USER
+from appliance.broker.base import DEAD, EXCHANGE, MATCH, MQTT, QUEUE, STORED, SUBSCRIBERS, USER
 
 #: Bounds of a queue of a subscriber's: it holds the newest messages, and a week at most. One that
 #: nobody has used for a week is removed.
@@ -19,9 +19,8 @@ _SUBSCRIBER_QUEUE: Final = {
     "expires": 7 * 86_400_000,
 }
 _DOT: Final = re.escape(".")
-#: Queues of the node, and connections to it, ours included.
+#: Queues of the node, ours included.
 MOST_QUEUES: Final = 64
-_MOST_CONNECTIONS: Final = 1000
 #: The same of a stream; it keeps the segment that it writes, and one more.
 _SUBSCRIBER_STREAM: Final = {
     "max-length-bytes": 32 * 2**20,
@@ -41,11 +40,14 @@ def definitions(
     queue_max_envelopes: int,
     others: Mapping[str, Sequence[Mapping[str, Any]]],
     drained: Sequence[str] = (),
+    *,
+    mqtt: bool = False,
 ) -> dict[str, Any]:
     """Return the definitions that the node imports at each start.
 
     `others` are the users and permissions of others (`node.users`), `drained` the names of queues
-    that others made.
+    that others made. With `mqtt` the exchange of that door is there from the first moment: RabbitMQ
+    3 leaves a client that misses it without an answer for as long as it stays connected.
 
     The limits of the queue are a policy and not arguments of the queue, because arguments could
     not be changed later.
@@ -67,6 +69,7 @@ def definitions(
             {"user": USER, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
             *others["permissions"],
         ],
+        "topic_permissions": others["topic_permissions"],
         "policies": [
             # A message that is given up stays in its queue until the other queue has it on disk.
             _policy(
@@ -84,7 +87,12 @@ def definitions(
             {**_policy(f"{USER}-sub-stream", "", _SUBSCRIBER_STREAM), **subscribers},
             *queue_policies(queue_max_bytes, queue_max_envelopes, drained),
         ],
-        "exchanges": [_exchange(STORED, "topic"), _exchange(MATCH, "headers")],
+        "exchanges": [
+            _exchange(STORED, "topic"),
+            _exchange(MATCH, "headers"),
+            # As `topology` declares it.
+            *([_exchange(MQTT, "topic", {"alternate-exchange": EXCHANGE})] if mqtt else []),
+        ],
         "bindings": [
             {
                 "vhost": "/",
@@ -95,13 +103,14 @@ def definitions(
                 "arguments": {},
             }
         ],
-        # Of all users together: RabbitMQ bounds no user's queues.
+        # Of all users together: RabbitMQ bounds no user's queues. Connections are bounded for each
+        # user alone: a common bound would keep the appliance's own out where others were faster.
         "parameters": [
             {
                 "vhost": "/",
                 "component": "vhost-limits",
                 "name": "limits",
-                "value": {"max-queues": MOST_QUEUES, "max-connections": _MOST_CONNECTIONS},
+                "value": {"max-queues": MOST_QUEUES},
             }
         ],
     }
@@ -120,7 +129,7 @@ def queue_policies(max_bytes: int, most: int, queues: Sequence[str]) -> list[dic
     ]
 
 
-def _exchange(name: str, kind: str) -> dict[str, Any]:
+def _exchange(name: str, kind: str, arguments: dict[str, str] | None = None) -> dict[str, Any]:
     return {
         "vhost": "/",
         "name": name,
@@ -128,7 +137,7 @@ def _exchange(name: str, kind: str) -> dict[str, Any]:
         "durable": True,
         "auto_delete": False,
         "internal": False,
-        "arguments": {},
+        "arguments": arguments or {},
     }
 
 

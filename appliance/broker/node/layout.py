@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def plugins(self) -> Path:
-        """The list of enabled plugins: none."""
+        """The list of enabled plugins: none, or that of MQTT."""
         return self.home / "enabled_plugins"
 
     @property

@@ -22,6 +22,7 @@ from appliance.broker.node import (
     configuration,
     definitions,
     log_check,
+    mqtt_plugin,
     queue_files,
     queue_snapshots,
     readable,
@@ -107,7 +108,8 @@ def start(config: Config) -> NoReturn:
         if relocated.follow(layout):
             _log.info("broker data relocated", path=str(layout.home))
         listen, distribution = check_ports(config)
-        _write(config, layout, release, listen)
+        mqtt = mqtt_plugin.door(config, release)
+        _write(config, layout, release, listen, mqtt)
     except OSError as error:
         raise NodeError(
             f"APPLIANCE_DATA: {layout.home} can't be used ({error.strerror}: {error.filename})"
@@ -170,7 +172,13 @@ def is_running(config: Config) -> bool:
         return False
 
 
-def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Address) -> None:
+def _write(
+    config: Config,
+    layout: Layout,
+    release: tuple[int, ...],
+    listen: Address,
+    mqtt: mqtt_plugin.MqttDoor | None,
+) -> None:
     allowed = allowance.allowance(config)
     text = configuration.config_text(
         layout,
@@ -185,6 +193,7 @@ def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Add
         log_level=config.log_level,
         logs=_log_format(config),
         encrypted=resolved("AMQPS", config.amqps) if config.amqps else None,
+        mqtt=mqtt,
     )
     certificate.write(config)
     known = users.read(layout.home)
@@ -197,8 +206,11 @@ def _write(config: Config, layout: Layout, release: tuple[int, ...], listen: Add
         config.queue_max_envelopes,
         users.imported(known),
         list(dict.fromkeys(drained)),
+        # Not before the queue is there: without it messages would be acknowledged and gone.
+        mqtt=mqtt is not None and (layout.home / synced.QUEUE).exists(),
     )
-    configuration.write_all(layout, text, imported)
+    plugins = [] if mqtt is None else [mqtt_plugin.PLUGIN]
+    configuration.write_all(layout, text, imported, plugins)
     write_private(layout.version, f"{text_of(release)}\n")
 
 

@@ -7,6 +7,11 @@ them to the exchanges of stored messages. It may not bind them to the exchange t
 a queue that is full and refuses more would refuse each message to its publisher too. A user of
 queues may declare these, which are drained as a rule, and publish by the default exchange. RabbitMQ
 does not say by rights to which queues; what such a user sends to ours becomes a dead letter.
+
+A user of the MQTT door may write to an exchange of its own, under the topics that were named or
+under all, and do nothing else: it may make no queue, and so subscribe to nothing. RabbitMQ does not
+bind a user to a protocol, but each protocol has its exchange here: a user of one door gets nothing
+through the other.
 """
 
 import contextlib
@@ -14,11 +19,11 @@ import json
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from appliance.broker.base import EXCHANGE, STORED, SUBSCRIBERS, USER
+from appliance.broker.base import EXCHANGE, MQTT, STORED, SUBSCRIBERS, USER
 from appliance.broker.node.definitions import hash_password
 from appliance.errors import ExistsError, InputError, LimitError, NodeError
 from appliance.machine import files, locks
@@ -34,11 +39,19 @@ _MOST_USERS: Final = 100
 #: Connections and channels of one user.
 _MOST_CONNECTIONS: Final = 50
 _MOST_CHANNELS: Final = 200
+#: The same of a user of the MQTT door, which can be that of many devices: one is a connection, and
+#: on RabbitMQ 3.10 up to three channels, which it counts a little late.
+_MOST_DEVICES: Final = 200
+_MOST_DEVICES_CHANNELS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class AmqpUser:
-    """A user other than our own; `password_hash` is RabbitMQ's."""
+    """A user other than our own; `password_hash` is RabbitMQ's.
+
+    `door` is `amqp` or `mqtt`. `topics` are the patterns of those that it may publish to; none of
+    them: all.
+    """
 
     name: str
     password_hash: str
@@ -46,6 +59,8 @@ class AmqpUser:
     created_at: str
     #: Queues that it may declare and publish to.
     queues: tuple[str, ...] = ()
+    door: str = "amqp"
+    topics: Sequence[str] = field(default_factory=list)
 
 
 def read(home: Path) -> list[AmqpUser]:
@@ -61,7 +76,13 @@ def read(home: Path) -> list[AmqpUser]:
 
 
 def create(
-    home: Path, name: str, *, subscribes: bool, queues: Sequence[str] = ()
+    home: Path,
+    name: str,
+    *,
+    subscribes: bool = False,
+    queues: Sequence[str] = (),
+    door: str = "amqp",
+    topics: Sequence[str] = (),
 ) -> tuple[AmqpUser, str]:
     """Add a user to the file; return it and its password, which nobody keeps.
 
@@ -81,7 +102,9 @@ def create(
             )
     password = secrets.token_urlsafe(_SECRET_BYTES)
     hashed = hash_password(password, secrets.token_bytes(4))
-    made = AmqpUser(name, hashed, subscribes, timestamps.now(), tuple(dict.fromkeys(queues)))
+    made = AmqpUser(
+        name, hashed, subscribes, timestamps.now(), tuple(dict.fromkeys(queues)), door, list(topics)
+    )
     with _locked(home):
         users = read(home)
         if name in (USER, *(user.name for user in users)):
@@ -111,15 +134,23 @@ def imported(users: list[AmqpUser]) -> dict[str, list[dict[str, Any]]]:
                 "password_hash": user.password_hash,
                 "hashing_algorithm": "rabbit_password_hashing_sha256",
                 "tags": [],
-                "limits": {
-                    "max-connections": _MOST_CONNECTIONS,
-                    "max-channels": _MOST_CHANNELS,
-                },
+                "limits": _limits(user),
             }
             for user in users
         ],
         "permissions": [{"user": user.name, "vhost": "/", **_rights(user)} for user in users],
+        "topic_permissions": [
+            {"user": user.name, "vhost": "/", "exchange": MQTT, **_topic_rights(user)}
+            for user in users
+            if user.topics
+        ],
     }
+
+
+def _limits(user: AmqpUser) -> dict[str, int]:
+    if user.door == "mqtt":
+        return {"max-connections": _MOST_DEVICES, "max-channels": _MOST_DEVICES_CHANNELS}
+    return {"max-connections": _MOST_CONNECTIONS, "max-channels": _MOST_CHANNELS}
 
 
 def _rights(user: AmqpUser) -> dict[str, str]:
@@ -127,10 +158,19 @@ def _rights(user: AmqpUser) -> dict[str, str]:
     if user.queues:
         named = "|".join(queue.replace(".", "[.]") for queue in user.queues)
         return {"configure": f"^({named})$", "write": f"^(amq[.]default|{named})$", "read": "^$"}
+    if user.door == "mqtt":
+        return {"configure": "^$", "write": f"^{MQTT.replace('.', '[.]')}$", "read": "^$"}
     if not user.subscribes:
         return {"configure": "^$", "write": f"^{EXCHANGE}$", "read": "^$"}
     own, stored = (name.replace(".", "[.]") for name in (f"{SUBSCRIBERS}{user.name}.", STORED))
     return {"configure": f"^{own}", "write": f"^{own}", "read": f"^({stored}([.]match)?$|{own})"}
+
+
+def _topic_rights(user: AmqpUser) -> dict[str, str]:
+    """Return the regular expressions of the routing keys that a user may publish to and bind."""
+    patterns = (re.escape(each).replace(r"\*", ".*") for each in user.topics)
+    # Not `$`, which a line break may follow: such a name could be mapped to another topic.
+    return {"write": rf"^(?:{'|'.join(patterns)})\z", "read": "^$"}
 
 
 @contextlib.contextmanager
@@ -146,8 +186,9 @@ def _path(home: Path) -> Path:
 
 
 def _write(home: Path, users: list[AmqpUser]) -> None:
-    # An earlier program, started again on this folder, knows no queues.
-    each = [{k: v for k, v in asdict(user).items() if k != "queues" or v} for user in users]
+    # An earlier program, started again on this folder, knows no queues, no doors and no topics.
+    usual = {"queues": (), "door": "amqp", "topics": []}
+    each = [{k: v for k, v in asdict(user).items() if usual.get(k) != v} for user in users]
     text = json.dumps(each, indent=1) + "\n"
     files.write_private(_path(home), text)
     files.give_to_owner_of(home, _path(home))

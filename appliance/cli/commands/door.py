@@ -8,6 +8,7 @@ import click
 
 from appliance.broker.node import control, users
 from appliance.cli import options
+from appliance.cli.commands import door_mqtt
 from appliance.client import Client
 from appliance.config import Config
 from appliance.errors import InputError
@@ -20,16 +21,23 @@ _INDENT: Final = "  "
 #: A door's reach -> in words.
 _REACH: Final = {"machine": "for this machine only", "network": "for the network"}
 
+#: A door that listens nowhere here -> in words.
+_NOWHERE: Final = {"amqp": "at a broker of your own", "mqtt": "off (APPLIANCE_MQTT opens it)"}
+
 
 @click.group(cls=options.Group)
 def door() -> None:
-    r"""Show the ways in, and the promises of each; let AMQP clients in.
+    r"""Show the ways in, and the promises of each; let AMQP and MQTT clients in.
 
     \b
     Examples:
       appliance door list
       appliance door amqp user create till
+      appliance door mqtt user create kitchen
     """
+
+
+door.add_command(door_mqtt.mqtt)
 
 
 @door.command("list")
@@ -130,7 +138,7 @@ def list_users(config: Config, *, as_json: bool) -> None:
     Example:
       appliance door amqp user list
     """
-    found = [_public(each) for each in users.read(config.broker_home)]
+    found = [_public(each) for each in users.read(config.broker_home) if each.door == "amqp"]
     if as_json:
         click.echo(json.dumps({"users": found}))
         return
@@ -172,8 +180,8 @@ def _rights(user: users.AmqpUser) -> str:
 
 def _shown(door: dict[str, Any]) -> str:
     """Return a door for people: a line for where it is, and a paragraph for each promise."""
-    where = door["where"] or "at a broker of your own"
-    state = "open" if door["open"] else "not open now"
+    where = door["where"] or _NOWHERE[door["name"]]
+    state = ", open" if door["open"] else ", not open now" if door["where"] else ""
     reach = f", {_REACH[door['reach']]}" if door["reach"] else ""
     promises = (
         ("acknowledged", "acknowledgement"),
@@ -190,4 +198,4 @@ def _shown(door: dict[str, Any]) -> str:
         )
         for words, name in promises
     )
-    return "\n".join((f"{door['name']}: {where}, {state}{reach}", *paragraphs))
+    return "\n".join((f"{door['name']}: {where}{state}{reach}", *paragraphs))

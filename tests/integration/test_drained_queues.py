@@ -173,6 +173,7 @@ def test_message_with_an_id_is_one_row_and_one_that_cannot_be_kept_a_dead_letter
     assert [row["reason"] for row in letters] == ["empty", "too-large", "foreign-envelope"]
 
 
+@pytest.mark.long
 def test_worker_that_froze_while_it_drained_doubles_nothing_when_it_wakes(running):
     sender = Sender(running, "durable")
     sender.sent = [row["body"] for row in running.rows("durable")]

@@ -324,12 +324,12 @@ def test_every_acknowledged_message_is_a_row_when_the_broker_is_killed_under_loa
                 if stop.is_set():
                     break
                 body = f"{name} {number}"
-                waiting[body] = client.client.publish("load", body, 1)
+                waiting[client.client.publish("load", body, 1).mid] = body
                 while len(waiting) > 20 and not stop.is_set():
                     stop.wait(0.01)
-                    for body in [b for b, sent in waiting.items() if sent.is_published()]:
-                        acknowledged.append(body)
-                        del waiting[body]
+                    for packet in [each for each in waiting if each in client.acknowledged]:
+                        acknowledged.append(waiting.pop(packet))
+                        client.acknowledged.discard(packet)
 
     senders = [threading.Thread(target=send, args=(n,)) for n in range(3)]
     for sender in senders:

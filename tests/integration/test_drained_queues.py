@@ -65,6 +65,7 @@ class Sender(threading.Thread):
                 line = "tick" if len(self.sent) % 2 else str(len(self.sent))
                 channel.basic_publish("", self.kind, line.encode())
                 self.sent.append(line)
+                time.sleep(0.002)  # a load, and no backlog that takes longer than the test
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,7 +85,7 @@ def test_each_line_is_one_row_in_order_though_workers_are_killed_again_and_again
     finally:
         sender.stopping.set()
         sender.join()
-    rows = running.wait_rows(len(sender.sent), kind, 60)
+    rows = running.wait_rows(len(sender.sent), kind, 150)
     assert [row["body"] for row in rows] == sender.sent
     running.wait_ready()
 

@@ -21,10 +21,14 @@ class MqttClient:
         self.got: list[bytes] = []
         self.ends: list[str] = []
         self.subscriptions: list[str] = []
+        #: Packet identifiers of the messages that were acknowledged. (paho's own `is_published`
+        #: raises for good for one that was given to it between two connections.)
+        self.acknowledged: set[int] = set()
         self._known = threading.Event()
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, **options)
         self.client.on_connect = self._connected
         self.client.on_disconnect = lambda *said: self.ends.append(str(said[3]))
+        self.client.on_publish = lambda *said: self.acknowledged.add(said[2])
         self.client.on_message = lambda *said: self.got.append(said[2].payload)
         self.client.on_subscribe = lambda *said: self.subscriptions.extend(map(str, said[3]))
         self.client.reconnect_delay_set(1, 1)

@@ -21,6 +21,7 @@ import structlog
 from clockwork import FOREVER, Clock, Killed, StrandEvent, StrandQueue, VirtualLoop, park
 from simulated_broker import Broker
 
+import appliance.replay_copier
 import appliance.worker
 from appliance import config as configuration
 from appliance.broker import link, topology
@@ -30,12 +31,14 @@ from appliance.broker.publish import last_words, publisher
 from appliance.delayed_mover import DelayedMover
 from appliance.deletion import Deleter
 from appliance.errors import ApplianceError, DeadlineError, RefusedError
+from appliance.machine import ticks
 from appliance.machine.allowance import allowance
 from appliance.model import ledger, ledger_accounting
 from appliance.model.ids import IdSource, key_prefix
 from appliance.model.timestamps import now
 from appliance.model.wire import Envelope, Message, batch, pack, unpack
 from appliance.redrive import Redriver
+from appliance.replay_copier import ReplayCopier
 from appliance.schemas.foreign_fitter import ForeignFitter
 from appliance.store import open_store
 from appliance.store.rows import Choice
@@ -151,6 +154,8 @@ class Worker(Process):
         self._deleter._awake, self._deleter._stopping = (StrandEvent(world.clock) for _ in range(2))
         self._mover = DelayedMover(world.store.delayed, self._open_writer, world.store.handling)
         self._mover._awake, self._mover._stopping = (StrandEvent(world.clock) for _ in range(2))
+        self._copier = ReplayCopier(world.store.replays, self._open_writer)
+        self._copier._awake, self._copier._stopping = (StrandEvent(world.clock) for _ in range(2))
         self._worker = world.parts.worker(
             _Pulse(),
             self._consumer,
@@ -159,6 +164,7 @@ class Worker(Process):
             ForeignFitter(world.store).fitted_all,
             self._deleter,
             self._mover,
+            self._copier,
         )
         self.arrived = StrandQueue(world.clock)
         self._worker._deliveries = self.arrived
@@ -320,7 +326,8 @@ class World:
             (link, "FrameConnection", self.broker.connect),
             (link, "resolve", resolve),
             (publisher, "_SWEEP", 0.25),  # fewer turns, and nothing else is different
-            *((m, "time", self.clock) for m in (link, topology, publisher, appliance.worker)),
+            *((m, "time", self.clock) for m in (link, topology, publisher, ticks)),
+            *((m, "time", self.clock) for m in (appliance.worker, appliance.replay_copier)),
             *self.parts.patches,
         ]
         with contextlib.ExitStack() as stack:

@@ -378,6 +378,25 @@ BROKEN = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["lines", "a pack", "messages"])
+@pytest.mark.parametrize("way", ["ABORT", "ROLLBACK"])
+def test_no_message_dies_of_a_trigger_that_is_dropped_while_it_is_asked_whether_any_is_taken(
+    path, monkeypatch, way, kind
+):
+    change(path, REFUSE_ALL.format(f"{way}, 'closed for today'"))
+
+    def asked(connection, topics, ask_really=writers.takes_a_row):
+        change(path, "DROP TRIGGER IF EXISTS mine")
+        return ask_really(connection, topics)
+
+    monkeypatch.setattr(writers, "takes_a_row", asked)
+    contents = listed(KINDS[kind]([b"a", b"b", b"c"]))
+    store(path, *contents)
+    bodies = [row[0] for row in ask(path, "SELECT body FROM messages ORDER BY seq")]
+    assert bodies == [each[1] for each in everything(contents)]
+    assert ask(path, "SELECT body, reason FROM dead_letters") == []
+
+
 @pytest.mark.parametrize("way", BROKEN)
 @pytest.mark.parametrize("kind", ["lines", "a pack", "messages"])
 @pytest.mark.parametrize("empty", [True, False])

@@ -145,24 +145,26 @@ class SqliteWriter:
             # that a client can send must end the worker, which would receive it again.
             raise _failure(error, self._path) from error
 
-    def _store(
-        self, contents: Sequence[Content], *, account: bool, known: Mapping[str, str] | None = None
-    ) -> int:
+    def _store(self, contents: Sequence[Content], *, account: bool) -> int:
         """Store all contents in one transaction, once it is sure whose fault a refusal is."""
         try:
-            return self._store_once(contents, account=account, known=known)
+            return self._store_once(contents, account=account)
         except NothingTakenError as nothing:
-            self._connection.execute("ROLLBACK")
-            if not takes_a_row(self._connection, nothing.topics):
-                raise TablesError(f"the database takes no row at all: {nothing}") from nothing
-        return self._store_once(contents, account=account, known=known, sure=True)
+            self._check_that_it_takes(nothing)
+        return self._store_once(contents, account=account, sure=True)
+
+    def _check_that_it_takes(self, nothing: NothingTakenError) -> None:
+        """Undo a transaction that took nothing; raise TablesError where no other row is taken."""
+        self._connection.execute("ROLLBACK")
+        if not takes_a_row(self._connection, nothing.topics):
+            raise TablesError(f"the database takes no row at all: {nothing}") from nothing
 
     def _store_once(
         self,
         contents: Sequence[Content],
         *,
         account: bool,
-        known: Mapping[str, str] | None,
+        known: Mapping[str, str] | None = None,
         sure: bool = False,
     ) -> int:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -207,14 +209,19 @@ class SqliteWriter:
         """Store the contents in small transactions, each again for every message that ends it."""
         for piece in _pieces(contents):
             known: dict[str, str] = {}
+            sure = False
             while True:
                 try:
-                    self._store([piece], account=False, known=known)
+                    self._store_once([piece], account=False, known=known, sure=sure)
                     break
                 except RolledBackError as error:
                     if not error.message_id:
                         raise
                     known[error.message_id] = str(error)
+                except NothingTakenError as nothing:
+                    self._check_that_it_takes(nothing)
+                    # Perhaps only since now: each message that it refused is offered once more.
+                    known, sure = {}, True
         reports = [LedgerReport(each.ledger, each.received_at) for each in contents if each.ledger]
         return self._store(reports, account=True) if account and reports else 0
 

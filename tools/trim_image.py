@@ -13,8 +13,9 @@ from pathlib import Path
 RABBITMQ = Path("/usr/lib/rabbitmq/lib")
 ERLANG = Path("/usr/lib/erlang/lib")
 
-#: Where to begin: what Erlang itself starts, RabbitMQ, and what RabbitMQ starts without saying so.
-ROOTS = ("kernel", "stdlib", "sasl", "rabbit", "mnesia")
+#: Where to begin: what Erlang itself starts, RabbitMQ, what RabbitMQ starts without saying so, and
+#: the one plugin that a setting switches on.
+ROOTS = ("kernel", "stdlib", "sasl", "rabbit", "mnesia", "rabbitmq_mqtt")
 
 #: Folders that are emptied; each is made anew by whoever needs it.
 EMPTIED = ("/usr/share/man", "/usr/share/info", "/usr/share/locale", "/usr/share/lintian",
@@ -64,7 +65,7 @@ def remove(path: Path) -> None:
 
 
 def trim_erlang() -> None:
-    """Keep of Erlang's and RabbitMQ's applications those that RabbitMQ is made of: no plugin."""
+    """Keep of Erlang's and RabbitMQ's applications those that RabbitMQ and its MQTT plugin need."""
     folders = {
         folder.name.rpartition("-")[0]: folder
         for parent in (ERLANG, *RABBITMQ.glob("*/plugins"))

@@ -65,7 +65,7 @@ def test_a_short_drill_kills_counts_and_leaves_nothing(drill, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("door", ["amqp", "mqtt"])
+@pytest.mark.parametrize("door", [pytest.param("amqp", marks=pytest.mark.long), "mqtt"])
 def test_drill_through_another_door_counts_what_it_acknowledged(drill, door):
     """Starts RabbitMQ; kills for 4 s."""
     output, errors = drill("--door", door, "--for", "4s", "--rate", "200").communicate(timeout=170)

@@ -125,7 +125,10 @@ def create(
     undrained = set(made.queues) - {each.queue for each in config.drain}
     if undrained:
         names = ",".join(sorted(undrained))
-        click.echo(f"Nobody drains {names} yet: name it in APPLIANCE_DRAIN.", err=True)
+        click.echo(
+            f"APPLIANCE_DRAIN, as this command sees it, lacks {names}: add it for the appliance.",
+            err=True,
+        )
 
 
 @user.command("list")

@@ -66,7 +66,10 @@ def create(config: Config, /, *, name: str, topics: tuple[str, ...], as_json: bo
     click.echo(f"{name} may publish to {where}. This password is", err=True)
     click.echo("a secret, and is shown only now.", err=True)
     if config.mqtt is None:
-        click.echo("The door is closed: set APPLIANCE_MQTT to an address to listen on.", err=True)
+        click.echo(
+            "APPLIANCE_MQTT, as this command sees it, is off: set an address for the appliance.",
+            err=True,
+        )
 
 
 @user.command("list")

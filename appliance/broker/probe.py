@@ -8,6 +8,9 @@ log as the queue of messages. (Some hundred bytes each; the broker's ordinary sn
 The queue of messages can be given up while the probe's lives on. So the probe also heeds how long
 an API has waited for that queue.
 
+And the disk can have refused entries that were confirmed, which the queue would miss only when it
+comes to them: the node must start anew, which puts them back (see node/log_copies).
+
 An alarm, which blocks publishers, is no hang (the consuming connection is then asked instead).
 Nor is a closed port: that broker starts or is down, which is its supervisor's concern.
 A broker of our own that hangs is killed, and its supervisor starts it again.
@@ -29,7 +32,7 @@ import structlog
 
 from appliance.broker.base import PROBE_FACT, STALL_FACT, ProbeState
 from appliance.broker.link import Link, parameters, resolve
-from appliance.broker.node import process, queue_snapshots
+from appliance.broker.node import log_copies, process, queue_snapshots
 from appliance.config import Config
 from appliance.errors import BrokerError, NodeError
 from appliance.machine.complaint import Complaint
@@ -52,6 +55,9 @@ _TCP_TIMEOUT: Final = 2.0
 _GRACE: Final = 5.0
 #: A pause between two looks counts as this many seconds at most: for longer, we were stopped too.
 _LONGEST_STEP: Final = 15.0
+#: Seconds between two looks at the logs of the queues, and looks that must all find entries gone.
+_LOG_PERIOD: Final = 1.0
+_LOOKS: Final = 3
 #: Where a restart did not help, the next one comes after twice the time, this many times at most.
 _MOST_PATIENCE: Final = 16
 #: Seconds that a stop waits for the connections to be closed.
@@ -100,6 +106,26 @@ class Judge:
         return True
 
 
+class Lacking:
+    """Tells from the looks at the logs whether a queue lacks entries that were confirmed.
+
+    One look is not enough: a segment can go, behind a snapshot, while it is looked for.
+    """
+
+    def __init__(self) -> None:
+        self._looks: dict[str, int] = {}
+
+    def look(self, queues: Iterable[str]) -> None:
+        """Take the folders of the queues that lack entries."""
+        self._looks = {name: self._looks.get(name, 0) + 1 for name in queues}
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, in a few words; empty while nothing is."""
+        names = [name for name, looks in self._looks.items() if looks >= _LOOKS]
+        return f"its disk refused entries of {', '.join(names)}" if names else ""
+
+
 class Probe:
     """Probes on the running event loop; `on_result` is given each result."""
 
@@ -108,6 +134,7 @@ class Probe:
         self._on_result = on_result
         self._judge = Judge(config.hang_timeout)
         self._restarts = 0
+        self._lacking = Lacking()
         self._complaint = Complaint(_log, "broker unresponsive", "broker responsive again")
         # Two connections: an alarm holds back whatever is said on one that publishes.
         self._out = Link(
@@ -129,13 +156,16 @@ class Probe:
     async def run(self) -> None:
         """Probe until `stop`."""
         links = asyncio.gather(self._out.run(), self._back.run())
-        probing = asyncio.create_task(self._probe())
-        both: set[asyncio.Future[Any]] = {links, probing}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if probing.done():
-            probing.result()  # only a fault ends it
-        probing.cancel()
-        await asyncio.gather(probing, links, return_exceptions=True)
+        chores = [asyncio.create_task(self._probe())]
+        if not self._config.broker_urls:
+            chores.append(asyncio.create_task(self._keep_logs()))
+        running: set[asyncio.Future[Any]] = {links, *chores}
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for chore in chores:
+            if chore.done():
+                chore.result()  # only a fault ends it
+            chore.cancel()
+        await asyncio.gather(links, *chores, return_exceptions=True)
 
     def stop(self) -> None:
         """End the connections and `run`."""
@@ -145,8 +175,10 @@ class Probe:
     async def _probe(self) -> None:
         while True:
             state, reason = await self._look()
-            if state is ProbeState.SERVES and (stall := stalled(signs(self._config))):
-                state, reason = ProbeState.FAILS, stall
+            if state is ProbeState.SERVES and (
+                trouble := stalled(signs(self._config)) or self._lacking.reason
+            ):
+                state, reason = ProbeState.FAILS, trouble
             restart = self._judge.restart(time.monotonic(), state)
             if restart or self._judge.failing_seconds >= _GRACE or state is ProbeState.SERVES:
                 self._log_change(state, reason)
@@ -157,6 +189,15 @@ class Probe:
             if state is ProbeState.SERVES and not self._config.broker_urls:
                 await asyncio.to_thread(self._keep_snapshots)
             await tick(_PERIOD if state is ProbeState.SERVES else 1.0)
+
+    async def _keep_logs(self) -> None:
+        """Keep the logs of the queues, as soon as the node begins one."""
+        while True:
+            # Where the disk fails, those that were kept before are what counts.
+            with contextlib.suppress(OSError):
+                queues = await asyncio.to_thread(log_copies.keep, self._config.broker_home)
+                self._lacking.look(queues)
+            await tick(_LOG_PERIOD)
 
     def _log_change(self, state: ProbeState, reason: str) -> None:
         """Log where a failure begins and ends."""

@@ -20,7 +20,7 @@ import structlog
 
 from appliance.broker.base import DEAD, EXCHANGE, MQTT, QUEUE
 from appliance.broker.link import Link
-from appliance.broker.node import queue_files, queue_snapshots, synced
+from appliance.broker.node import log_copies, queue_files, queue_snapshots, synced
 from appliance.config import Config
 from appliance.errors import BrokerError
 
@@ -182,6 +182,7 @@ def _sync_node(home: Path) -> None:
     try:
         queue_files.keep(home)
         queue_snapshots.keep(home)
+        log_copies.keep(home)
         synced.sync(home)
         synced.mark(home, synced.DATABASE)
     except OSError as error:

@@ -16,6 +16,8 @@ from harness import START_SECONDS, wait_until
 from supervised import Appliance
 from test_killed import kill_all
 
+from appliance.broker.node import segment_check
+
 pytestmark = pytest.mark.slow
 
 #: Messages that the appliance puts into one envelope at most, where each came alone.
@@ -260,6 +262,32 @@ def test_a_bit_flipped_in_a_segment_of_the_broker_is_put_right_and_nothing_is_lo
         assert (line["corrected"], line["replaced"]) == (1, 0)
         load.wait_accepted(200, START_SECONDS)
     load.verify()
+
+
+def test_entries_that_the_disk_refused_unseen_are_put_back_and_nothing_is_lost(running, under_load):
+    """RabbitMQ has removed them from its log, and a full disk took no more than the segment's head.
+
+    (It ends the queue at the first of them that it reads, and at each start from then on.)
+    """
+    with under_load(running) as load:
+        load.wait_accepted(200, START_SECONDS)
+        running.ctl("stop", "worker:*")
+        load.wait_accepted(300, START_SECONDS)
+        kill_all(running)
+        segment = put_into_segments(running)
+        lacking = len(segment_check.indexed(segment))
+        os.truncate(segment, 8)
+        before = len(events(running, "broker entries put back"))
+        running.start().wait_ready()
+        line = wait_event(running, "broker entries put back", before)
+        assert sum(line["queues"].values()) == lacking
+        load.wait_accepted(200, START_SECONDS)
+    load.verify()
+    wait_until(
+        lambda: [path for path in (running.data / "broker" / "logs").iterdir()
+                 if path.stat().st_nlink == 1] == [],
+        "no log is kept longer than it must be", more=running.logs,
+    )  # fmt: skip
 
 
 @pytest.mark.long

@@ -10,6 +10,8 @@ Format of a log (Ra 2, version 1): `RAWA`, a version, and entries of a flag, the
 name (and the name itself where it is new), an Adler-32 checksum, a length, index, term and data.
 """
 
+import mmap
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from typing import Final
 from appliance.broker.node import damaged_files
 from appliance.broker.node.damaged_files import MOST_ENTRIES, MendedFile
 from appliance.broker.node.layout import Layout
+from appliance.broker.node.log_entries import LogEntry
 from appliance.broker.node.queue_files import queue_logs
 from appliance.broker.node.stand_ins import stand_in
 
@@ -39,7 +42,7 @@ _ADLER: Final = 65521
 class _Entry:
     """One entry; `head` is everything before its checksum."""
 
-    head: memoryview
+    head: memoryview | bytes
     queue: int
     checksum: int
     index: int
@@ -73,6 +76,44 @@ def span(log: Path, queue: str) -> tuple[int, int] | None:
     numbers = {entry.queue for entry in entries if bytes(entry.head[_NAMED:]) == queue.encode()}
     found = [entry.index for entry in entries if entry.queue in numbers]
     return (min(found), max(found)) if found else None
+
+
+def entries(log: Path) -> Iterator[tuple[str, LogEntry]]:
+    """Yield each sound entry, with the name of its queue's folder. Raises OSError."""
+    for name, entry in _named(memoryview(log.read_bytes())):
+        if entry.is_sound:
+            yield name, LogEntry(entry.index, entry.term, bytes(entry.data))
+
+
+def indexed(log: Path) -> dict[str, set[int]]:
+    """Return the numbers of all sound entries by the name of their queue's folder.
+
+    Raises OSError.
+    """
+    numbers: dict[str, set[int]] = {}
+    with log.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return numbers
+        # What is read is in the page cache, and none of it is kept here: a log can have 64 MiB.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            content = memoryview(mapped)
+            for name, entry in _named(content):
+                if entry.is_sound:
+                    numbers.setdefault(name, set()).add(entry.index)
+                entry.head = entry.data = b""
+            content.release()
+    return numbers
+
+
+def _named(content: memoryview) -> Iterator[tuple[str, _Entry]]:
+    if bytes(content[: len(_MAGIC)]) != _MAGIC:
+        return
+    names: dict[int, str] = {}
+    for entry, _ in _walk(content, len(_MAGIC)):
+        if len(entry.head) > _NAMED:
+            names[entry.queue] = bytes(entry.head[_NAMED:]).decode("latin-1")
+        if entry.queue in names:
+            yield names[entry.queue], entry
 
 
 def _mend(layout: Layout, log: Path) -> MendedFile | None:

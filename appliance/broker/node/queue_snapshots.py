@@ -79,6 +79,16 @@ def mend(layout: Layout) -> list[str]:
     return mended
 
 
+def last_index(queue: Path) -> int:
+    """Return the index up to which a queue's newest whole snapshot stands; -1 without one."""
+    found = _snapshots(queue)
+    for name in sorted(found, reverse=True):
+        match = _NAME.fullmatch(name)
+        if match is not None and _is_whole(found[name]):
+            return int(match[1], 16)
+    return -1
+
+
 def _fits(name: str, first: int, last: int) -> bool:
     """Whether the log goes on where the snapshot ends, and did not begin anew since.
 

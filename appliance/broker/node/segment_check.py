@@ -12,7 +12,7 @@ behind the other. Segments of another version are left alone.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from typing import Final
 from appliance.broker.node import damaged_files
 from appliance.broker.node.damaged_files import MOST_ENTRIES, MendedFile
 from appliance.broker.node.layout import Layout
+from appliance.broker.node.log_entries import LogEntry
 from appliance.broker.node.queue_files import queue_logs
 from appliance.broker.node.stand_ins import stand_in
 
@@ -59,6 +60,42 @@ def span(segment: Path) -> tuple[int, int] | None:
     content = segment.read_bytes()
     numbers = [entry.index for entry in _entries(content, _room(content))]
     return (min(numbers), max(numbers)) if numbers else None
+
+
+def indexed(segment: Path) -> set[int]:
+    """Return the numbers of all entries that the segment's head names. Raises OSError."""
+    with segment.open("rb") as file:
+        head = file.read(_HEAD.size)
+        room = _room(head)
+        head += file.read(room * _ENTRY.size)
+    return {entry.index for entry in _entries(head, room)}
+
+
+def entries(segment: Path) -> list[LogEntry]:
+    """Return each sound entry. Raises OSError."""
+    content = segment.read_bytes()
+    return [
+        LogEntry(each.index, each.term, content[each.place : each.place + each.length])
+        for each in _entries(content, _room(content))
+        if _is_sound(each, content)
+    ]
+
+
+def room(segment: Path) -> int:
+    """Return how many entries a segment has room for; 0 for what is none. Raises OSError."""
+    with segment.open("rb") as file:
+        return _room(file.read(_HEAD.size))
+
+
+def content(found: Sequence[LogEntry], room: int) -> bytes:
+    """Return a segment that holds these entries, as Ra writes it."""
+    place = _HEAD.size + room * _ENTRY.size
+    records = bytearray(_HEAD.pack(_MAGIC, _VERSION, room))
+    for number, term, data in found:
+        records += _ENTRY.pack(number, term, place, len(data), zlib.crc32(data))
+        place += len(data)
+    records += bytes(_HEAD.size + room * _ENTRY.size - len(records))
+    return bytes(records) + b"".join(each.data for each in found)
 
 
 def _mend(layout: Layout, segment: Path) -> MendedFile | None:

@@ -22,6 +22,7 @@ from appliance.broker.node import (
     configuration,
     definitions,
     log_check,
+    log_copies,
     mqtt_plugin,
     queue_files,
     queue_snapshots,
@@ -105,6 +106,12 @@ def start(config: Config) -> NoReturn:
             )
         if mended := queue_snapshots.mend(layout):
             _log.warning("broker queue mended", queues=mended, reason="its snapshot was gone")
+        if put_back := log_copies.mend(layout):
+            _log.error(
+                "broker entries put back",
+                queues=put_back,
+                reason="RabbitMQ had removed them from its log, and its disk had refused them",
+            )
         if relocated.follow(layout):
             _log.info("broker data relocated", path=str(layout.home))
         listen, distribution = check_ports(config)

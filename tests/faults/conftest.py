@@ -89,8 +89,9 @@ def outward(request) -> Iterator[Callable[[WatchedLoad], Outward]]:
     made: list[Outward] = []
 
     def make(load: WatchedLoad) -> Outward:
-        # One message a request: so many come that the senders' process can receive them too.
-        topics = [name for name, way in load.ways.items() if way in (Way.PLAIN, Way.SIGNED)]
+        # So many come that the senders' process can receive them too.
+        ways = (Way.PLAIN, Way.SIGNED, Way.HANDLED)
+        topics = [name for name, way in load.ways.items() if way in ways]
         made.append(Outward(load.stack, topics))
         return made[-1]
 

@@ -9,6 +9,7 @@ import time
 import pytest
 from harness import START_SECONDS, wait_until
 from supervised import in_session
+from ways import UNHANDLED, Way
 
 from appliance.drill.kill import Killer
 from appliance.supervision import processes
@@ -16,7 +17,21 @@ from appliance.supervision import processes
 #: Seconds of a storm in CI, and of the long one.
 SHORT_STORM, LONG_STORM = 30, 600
 #: What a storm kills.
-STORMED = ("broker", "worker", "api", "janitor", "listener", "deliver")
+STORMED = ("broker", "worker", "api", "janitor", "listener", "deliver", "handle")
+#: Every way of sending. The last one's topic alone has a handler, which cuts its arrays.
+WAYS = (*UNHANDLED, Way.HANDLED)
+
+
+@pytest.fixture(scope="module")
+def shared(module_appliance):
+    """Deliveries, leases and handlers are all on."""
+    settings = {
+        "APPLIANCE_DELIVER_ALLOW": "127.0.0.1",
+        "APPLIANCE_HANDLERS": f"*-{len(WAYS) - 1}=appliance.split_handler:split",
+        # Each kill is a failure of the messages that the process had.
+        "APPLIANCE_HANDLER_ATTEMPTS": "100",
+    }
+    return module_appliance(**settings).start().wait_ready()
 
 
 def kill(one, program):
@@ -60,7 +75,7 @@ def test_supervisord_killed_under_load_is_started_again_and_nothing_is_lost(runn
 
 def test_everything_killed_at_once_under_load_loses_nothing(running, under_load, outward):
     """As the kernel does it when a container's memory is used up, or an engine with `kill`."""
-    load = under_load(running)
+    load = under_load(running, senders=len(WAYS), ways=WAYS)
     with outward(load) as out, load:
         for _ in range(2):
             load.wait_accepted(200, START_SECONDS)
@@ -92,7 +107,7 @@ def test_a_storm_of_random_kills_loses_nothing(running, under_load, outward, sec
     """Every program, helpers too, in random order; the long one also kills everything at once."""
     # The long one at full speed: beside the short one others have the cores.
     pause = {} if seconds == SHORT_STORM else {"pause": 0.002}
-    load = under_load(running, senders=8, **pause)
+    load = under_load(running, senders=len(WAYS), ways=WAYS, **pause)
     with outward(load) as out, load:
         killer = Killer(
             lambda: running_pids(running),

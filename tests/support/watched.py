@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import Folder, wait_until
 from load import Attempt, Load, check_sums, wait_drained
-from ways import MIXED, RealSenders, RoutedJournal, Way
+from ways import MIXED, UNHANDLED, RealSenders, RoutedJournal, Way
 
 from appliance.drill import load as drill
 from appliance.drill.check import DrillResult, StoredRow, check
@@ -61,7 +61,7 @@ class WatchedLoad(Load):
         name: str,
         *,
         senders: int = len(MIXED),
-        ways: Sequence[Way] = tuple(Way),
+        ways: Sequence[Way] = UNHANDLED,
         **options: Any,
     ) -> None:
         #: topic -> how its sender sends
@@ -133,15 +133,21 @@ class WatchedLoad(Load):
                 f"{self.words(self.check())}\n{self.words(self.check_letters())}\n{folder.logs()}"
             ),
         )
-        wait_drained(folder)
+        self.wait_drained()
         findings = self.verify_at_rest(folder)
         said = folder.cli("verify", timeout=self.patience)
         assert said.returncode == 0, f"{said.stdout}\n{said.stderr}"
         return findings
 
     def wait_drained(self) -> None:
-        """Wait until nothing waits in the queue and nothing more is stored."""
+        """Wait until nothing waits in the queue or for a handler, and nothing more is stored."""
         wait_drained(self.stack)
+        wait_until(
+            lambda: not self.stack.query("SELECT count(*) FROM handler_messages")[0][0],
+            "nothing waits for its handler",
+            60,
+            self.stack.logs,
+        )
 
     def findings(self) -> DrillResult:
         """Compare the store with the journal, and take the figures: a loss may be expected."""
@@ -182,8 +188,13 @@ class WatchedLoad(Load):
         assert set(answers) <= HONEST, answers
 
     def check(self, folder: Folder | None = None) -> DrillResult:
-        """Compare the rows with the journal as it is now."""
-        return check(self._routed, self.rows(folder or self.stack))
+        """Compare the rows with the journal as it is now.
+
+        Several processes handle what comes one after another; the order is that of each result
+        among those of its message.
+        """
+        rows = sorted(self.rows(folder or self.stack), key=self._message_of)
+        return check(self._routed, rows)
 
     def check_letters(self, folder: Folder | None = None) -> DrillResult:
         """Compare the dead letters with what is to be one."""
@@ -196,10 +207,10 @@ class WatchedLoad(Load):
         return self.rows_of(folder, [topic for topic in found if topic not in others])
 
     def rows_of(self, folder: Folder, topics: Iterable[str]) -> list[StoredRow]:
-        """Return the rows of these topics; a line that was a JSON string is what that says."""
+        """Return the rows of these topics; one that was a JSON string is what that says."""
         return [
             row._replace(body=json.loads(row.body))
-            if self.ways.get(row.topic) is Way.BAD_LINES
+            if self.ways.get(row.topic) in (Way.BAD_LINES, Way.HANDLED)
             else row
             for row in folder.stored_rows(topics)
         ]
@@ -221,6 +232,12 @@ class WatchedLoad(Load):
                     answered = sheet.id(number)
             rows.append(StoredRow(topic, answered, body))
         return rows
+
+    def _message_of(self, row: StoredRow) -> int:
+        """Return which message of a handled topic a row is a result of; 0 of every other topic."""
+        if self.ways.get(row.topic) is not Way.HANDLED or not isinstance(row.body, str):
+            return 0
+        return (number_of(row.topic, row.body) or 0) // drill.BATCH
 
     def _of_others(self) -> set[str]:
         return {topic for load in self._all if load is not self for topic in load.ways}

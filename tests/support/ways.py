@@ -1,7 +1,7 @@
 """The ways in which the senders of a load send: as clients do, and as real webhooks do.
 
 What is bad on purpose must become a dead letter, by the same promise as a row: each exactly once,
-or, where it was refused, not at all.
+or, where it was refused, not at all. So must each result of a handler.
 """
 
 import gzip
@@ -19,6 +19,7 @@ from load import Attempt
 from appliance.client import ApiConnection, NoAnswerError
 from appliance.drill import load as drill
 from appliance.drill.journal import Journal, text
+from appliance.model.handler_outcomes import result_ids
 
 SECRET = "It's a Secret to Everybody"
 
@@ -45,18 +46,22 @@ class Way(Enum):
     KEYED = "keyed"
     #: many lines
     BATCH = "batch"
+    #: a JSON array to a topic whose handler makes a message of each element
+    HANDLED = "handled"
 
 
+#: All that need no handler.
+UNHANDLED = tuple(way for way in Way if way is not Way.HANDLED)
 #: The ways of a load with as many senders as most have.
-MIXED = tuple(Way)[:6]
+MIXED = UNHANDLED[:6]
 #: Ways whose requests have many messages.
-_MANY = frozenset({Way.GZIP_LINES, Way.BAD_LINES, Way.BATCH})
+_MANY = frozenset({Way.GZIP_LINES, Way.BAD_LINES, Way.BATCH, Way.HANDLED})
 _TO_AN_INBOX = frozenset({Way.SIGNED, Way.GZIP_LINES, Way.QUARANTINED})
 #: Ways that make dead letters, and rows.
 _DYING = frozenset({Way.BAD_LINES, Way.QUARANTINED})
 #: Seconds before each further request: an inbox can put 600 letters a minute into the quarantine,
-#: and each letter costs as much as some rows.
-_PAUSES = {Way.QUARANTINED: 0.2, Way.BAD_LINES: 0.1}
+#: and each letter costs as much as some rows. What goes out again must not be too much.
+_PAUSES = {Way.QUARANTINED: 0.2, Way.BAD_LINES: 0.1, Way.HANDLED: 0.1}
 
 
 class RoutedJournal(Journal):
@@ -104,6 +109,8 @@ class RealSenders(drill.Load):
         took = time.monotonic() - began
         if answer.status in (200, 201, 202):  # 200: it was accepted by an earlier attempt
             ids = tuple(content["ids"]) if "ids" in content else (content["id"],)
+            if way is Way.HANDLED:
+                ids = tuple(result_ids(ids[0], count))
             return Attempt(topic, first, count, 202, ids, began, took)
         return Attempt(
             topic, first, count, answer.status, (), began, took,
@@ -127,6 +134,8 @@ class RealSenders(drill.Load):
                 both = "\n".join(f"{json.dumps(line)}\n{line}" for line in lines).encode()
                 keyed["Content-Type"] = "application/x-ndjson"
                 return f"{path}?on-bad=dead-letter", both, keyed
+            if way is Way.HANDLED:
+                return path, json.dumps(lines).encode(), keyed
             joined = "\n".join(lines).encode()
             if way is Way.BATCH:
                 return f"{path}?split=lines", joined, keyed

@@ -31,6 +31,8 @@ def double(message):
     return [message, message.replace(topic="copies")]
 
 def stuck(message):
+    if message.attempt > 1:
+        raise Reject("it never ends")
     while True:
         pass
 """
@@ -39,7 +41,8 @@ HANDLERS = "replies=mine:reply, doubled=mine:double, stuck=mine:stuck"
 
 @pytest.fixture(scope="module")
 def running(module_stack):
-    stack = module_stack(workers=2, handlers=HANDLERS, handler_timeout="1", handler_attempts="2")
+    # Each kill is a failure of the message that the process had, and tests kill many times.
+    stack = module_stack(workers=2, handlers=HANDLERS, handler_timeout="1", handler_attempts="100")
     home = stack.data / "handlers"
     home.mkdir()
     (home / "mine.py").write_text(CODE)

@@ -16,6 +16,7 @@ from appliance.alerts.endpoint_conditions import (
     EndpointConditions,
     deliverer,
 )
+from appliance.alerts.handler_conditions import HANDLE, HANDLER, late_functions, runner_trouble
 from appliance.broker.base import PROBE_FACT, ProbeState
 from appliance.config import Config
 from appliance.errors import StoreError
@@ -30,6 +31,7 @@ from appliance.proofs import proof_book
 from appliance.proofs.canary_book import canary_trouble
 from appliance.store.base import Reader
 from appliance.store.endpoints import Endpoints
+from appliance.store.handler_rows import Handling
 
 #: Kinds of alerts.
 SILENCE: Final = "silence"
@@ -40,7 +42,9 @@ HEARTBEAT: Final = "heartbeat"
 BROKER: Final = "broker"
 BACKUP: Final = "backup"
 CANARY: Final = "canary"
-KINDS: Final = (SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP, CANARY, ENDPOINT)
+KINDS: Final = (
+    SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP, CANARY, ENDPOINT, HANDLER,
+)  # fmt: skip
 
 #: Seconds that a message may wait in the queue, or in a worker's hand.
 _LAG_SECONDS: Final = 300.0
@@ -69,11 +73,13 @@ class AlertConditions:
         reader: Reader,
         raised: Container[str] = (),
         endpoints: Endpoints | None = None,
+        handling: Handling | None = None,
     ) -> None:
         self._config = config
         self._reader = reader
         self._raised = raised
         self._endpoints = None if endpoints is None else EndpointConditions(endpoints)
+        self._handling = handling
         self._began = time.time()
         self._dead: float | None = None
         self._died_at = time.monotonic() if DEAD_LETTERS in raised else 0.0
@@ -86,7 +92,10 @@ class AlertConditions:
             found.append(AlertCondition(BACKUP, "", text[:_LONGEST]))
         if text := canary_trouble(self._config):
             found.append(AlertCondition(CANARY, "", text[:_LONGEST]))
-        parts = (self._silences, self._disks, self._counted, lambda: self._deliveries(living))
+        parts = (
+            self._silences, self._disks, self._counted, lambda: self._deliveries(living),
+            lambda: self._handlers(living),
+        )  # fmt: skip
         for part in parts:
             try:
                 found += part()
@@ -121,6 +130,14 @@ class AlertConditions:
         found = self._endpoints.now()
         if self._endpoints.has_active() and (text := deliverer(living)):
             found.append(AlertCondition(HEARTBEAT, DELIVER, text, _PATIENCE))
+        return found
+
+    def _handlers(self, living: list[Sign]) -> list[AlertCondition]:
+        if self._handling is None:
+            return []
+        found = late_functions(self._handling, living)
+        if self._config.handlers and (text := runner_trouble(living, SILENT_SECONDS)):
+            found.append(AlertCondition(HEARTBEAT, HANDLE, text, _PATIENCE))
         return found
 
     def _disks(self) -> Iterator[AlertCondition]:

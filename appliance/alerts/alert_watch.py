@@ -22,6 +22,7 @@ from appliance.machine.complaint import Complaint
 from appliance.metrics.board import Numbers
 from appliance.store.base import Reader
 from appliance.store.endpoints import Endpoints
+from appliance.store.handler_rows import Handling
 
 #: Seconds between two looks, and before the first.
 LOOK_SECONDS: Final = 10.0
@@ -43,11 +44,12 @@ class AlertWatch:
         reader: Reader,
         send: Callable[[str, AlertNews, str], None] = webhook.send,
         endpoints: Endpoints | None = None,
+        handling: Handling | None = None,
     ) -> None:
         self._url = config.alert_url
         self._send = send
         self._book = AlertBook(config)
-        self._conditions = AlertConditions(config, reader, self._book.raised, endpoints)
+        self._conditions = AlertConditions(config, reader, self._book.raised, endpoints, handling)
         self._pause, self._again_at = _FIRST, 0.0
         self._delivering = Complaint(_log, "alert not delivered", "alerts delivered again")
 
@@ -93,9 +95,11 @@ class AlertWatch:
 
 
 @contextlib.contextmanager
-def watching(config: Config, reader: Reader, endpoints: Endpoints) -> Iterator[AlertWatch]:
+def watching(
+    config: Config, reader: Reader, endpoints: Endpoints, handling: Handling
+) -> Iterator[AlertWatch]:
     """Look for the time of the block."""
-    watch = AlertWatch(config, reader, endpoints=endpoints)
+    watch = AlertWatch(config, reader, endpoints=endpoints, handling=handling)
     stop = threading.Event()
 
     def run() -> None:
@@ -104,6 +108,7 @@ def watching(config: Config, reader: Reader, endpoints: Endpoints) -> Iterator[A
                 watch.look(time.time())
             except Exception:  # noqa: BLE001  # the next look may be better
                 _log.exception("alerts not looked for")
+        handling.close()
 
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(run,), name="alerts", daemon=True)

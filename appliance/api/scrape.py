@@ -15,6 +15,7 @@ from appliance.metrics import board
 from appliance.model import timestamps
 from appliance.model.timestamps import EPOCH, seconds_between
 from appliance.store.endpoint_rows import ACTIVE
+from appliance.store.replay_rows import STATES
 
 Values = dict[tuple[str, ...], float | list[float]]
 Samples = dict[str, Values]
@@ -47,7 +48,7 @@ def _board(services: Services, found: Samples) -> None:
     totals = board.totals(services.config)
     for numbers in (totals.counters, totals.histograms, totals.gauges):
         for key, value in numbers.items():
-            name, *labels = key.split(":")
+            name, *labels = key.split(":", 2)  # a function's name has a colon too
             found.setdefault(name, {})[tuple(labels)] = value
     found["process_starts_total"] = {(name,): n for name, n in totals.starts.items()}
 
@@ -84,13 +85,22 @@ def _quarantine(services: Services, found: Samples) -> None:
 
 
 def _handlers(services: Services, found: Samples) -> None:
-    backlog = services.handling.backlog()
-    found["handler_waiting_messages"] = {(): sum(each.waiting for each in backlog)}
-    oldest = min((each.oldest_at for each in backlog if each.oldest_at), default=None)
-    age = 0.0
-    if oldest is not None:
-        age = max(0.0, seconds_between(oldest, timestamps.now()))
-    found["handler_waiting_age_seconds"] = {(): round(age, 3)}
+    waiting: Values = {(each,): 0 for each in services.config.handlers.functions}
+    ages: Values = dict(waiting)
+    now = timestamps.now()
+    for each in services.handling.backlog():
+        waiting[each.function,] = each.waiting
+        if each.oldest_at is not None:
+            ages[each.function,] = round(max(0.0, seconds_between(each.oldest_at, now)), 3)
+    found["handler_waiting_messages"], found["handler_waiting_age_seconds"] = waiting, ages
+
+
+def _replays(services: Services, found: Samples) -> None:
+    rows = services.replays.newest()
+    for state in STATES:
+        sent = [row.sent for row in rows if row.state == state]
+        found.setdefault("replays", {})[state,] = len(sent)
+        found.setdefault("replay_sent_messages", {})[state,] = sum(sent)
 
 
 def _endpoints(services: Services, found: Samples) -> None:
@@ -157,6 +167,6 @@ def _processes(services: Services, found: Samples) -> None:
 
 
 _PARTS: Final = (
-    _board, _broker, _store, _quarantine, _endpoints, _subscriptions, _delayed, _handlers, _disks,
-    _processes,
+    _board, _broker, _store, _quarantine, _endpoints, _subscriptions, _replays, _delayed, _handlers,
+    _disks, _processes,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The tabs that lead to the pages of whatever goes out again."""
+"""The tabs that lead to the pages of whatever goes out again, and of the handlers beside it."""
 
 from typing import Final
 
@@ -8,4 +8,5 @@ OUTWARD_TABS: Final = (
     ("show_replays", "Replays"),
     ("show_subscriptions", "Subscriptions"),
     ("show_delayed", "For later"),
+    ("show_handlers", "Handlers"),
 )

@@ -17,6 +17,7 @@ from appliance.readiness import Readiness
 from appliance.redrive import Redriver
 from appliance.store.base import Access, DeadLetters, Delayed, Reader, Subscriptions
 from appliance.store.endpoints import Endpoints
+from appliance.store.handler_rows import Handling
 from appliance.supervision.state import ProcessState
 
 
@@ -66,6 +67,10 @@ class ConsoleParts(Protocol):
     @property
     def delayed(self) -> Delayed:
         """The store's messages that wait for their time."""
+
+    @property
+    def handling(self) -> Handling:
+        """The store's messages that wait for a handler."""
 
     @property
     def endpoint_desk(self) -> EndpointDesk:

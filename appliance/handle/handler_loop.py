@@ -72,7 +72,7 @@ class HandlerLoop:
         open_writer: Callable[[], Writer],
         pulse: Pulse,
     ) -> None:
-        self.shown = HandlerNumbers()
+        self.shown = HandlerNumbers(config.handlers.functions)
         self._config = config
         self._handling = handling
         self._open_writer = open_writer
@@ -82,7 +82,7 @@ class HandlerLoop:
         self._stop = threading.Event()
         self._stop_at = 0.0
         self._writer: Writer | None = None
-        self._outcomes: list[HandlerOutcome] = []
+        self._outcomes: list[tuple[str, HandlerOutcome]] = []  # each with its function
         self._bytes = 0  # of their results
         self._stored_at = 0.0
         self._recover_at = 0.0
@@ -183,7 +183,7 @@ class HandlerLoop:
     def _handle(self, function: str, message: WaitingMessage) -> None:
         most = self._config.handler_attempts
         if message.attempts >= most:  # it has ended its process each time
-            self._note(message, FunctionAnswer(None, message.error, is_final=True))
+            self._note(function, message, FunctionAnswer(None, message.error, is_final=True))
             return
         head = {
             "topic": message.topic,
@@ -196,9 +196,9 @@ class HandlerLoop:
         began = time.monotonic()
         answer = self._runner.handle(function, head, as_bytes(message.body))
         self.shown.took.observe(time.monotonic() - began)
-        self._note(message, answer)
+        self._note(function, message, answer)
 
-    def _note(self, message: WaitingMessage, answer: FunctionAnswer) -> None:
+    def _note(self, function: str, message: WaitingMessage, answer: FunctionAnswer) -> None:
         """Gather an outcome; a failure is tried again, unless it was tried often enough."""
         attempts = message.attempts + (answer.results is None)
         retry_at: int | None = None
@@ -212,9 +212,8 @@ class HandlerLoop:
             else:
                 pause = min(_AGAIN_MOST, _AGAIN_FIRST * 4 ** (attempts - 1))
                 retry_at = int((time.time() + pause) * 1000)
-        self._outcomes.append(
-            HandlerOutcome(message.seq, answer.results, answer.error, attempts, retry_at)
-        )
+        outcome = HandlerOutcome(message.seq, answer.results, answer.error, attempts, retry_at)
+        self._outcomes.append((function, outcome))
         self._bytes += sum(len(result.body) for _, result in answer.results or ())
 
     def _tick(self) -> bool:
@@ -243,7 +242,7 @@ class HandlerLoop:
         name = self._holder.name
         self._writer = self._writer or self._open_writer()
         try:
-            self._writer.store([HandlerOutcomes(name, self._outcomes)])
+            self._writer.store([HandlerOutcomes(name, [each for _, each in self._outcomes])])
         except UnstorableError as error:
             _log.error("results refused by the database", error=str(error))
             self._close_writer()
@@ -257,7 +256,7 @@ class HandlerLoop:
 
     def _store_each(self) -> None:
         """Store each outcome alone; results that the database refuses even so are a failure."""
-        for outcome in self._outcomes:
+        for _, outcome in self._outcomes:
             for form in (outcome, outcome._replace(results=None, error="its results are refused")):
                 writer = self._open_writer()
                 try:

@@ -59,10 +59,11 @@ FAMILIES: Final = (
         "handler_messages_total",
         "Messages that a handler made messages of, or dropped; failures; those for good",
         "outcome",
+        "function",
     ),
     Family("handler_duration_seconds", "histogram", "How long a handler's function took"),
-    _gauge("handler_waiting_messages", "Messages that wait for their handler"),
-    _gauge("handler_waiting_age_seconds", "How long ago the oldest of them came"),
+    _gauge("handler_waiting_messages", "Messages that wait for their handler", "function"),
+    _gauge("handler_waiting_age_seconds", "How long ago the oldest of them came", "function"),
     _gauge("messages", "Messages in the database"),
     _gauge("topics", "Topics in the database"),
     _gauge("last_message_timestamp_seconds", "When the newest message was received, Unix time"),
@@ -121,6 +122,8 @@ FAMILIES: Final = (
     _counter(
         "subscription_redelivered_total", "Messages handed out once more", "subscription"
     ),
+    _gauge("replays", "Replays, of the 100 newest, by their state", "state"),
+    _gauge("replay_sent_messages", "Messages that those have delivered or copied", "state"),
     _gauge("delayed_messages", "Messages that wait for their time"),
     _gauge(
         "delayed_next_due_timestamp_seconds",

@@ -91,8 +91,8 @@ class Handling(Protocol):
         nobody else can be given a message: whoever has one by then was there before.
         """
 
-    def backlog(self) -> list[FunctionBacklog]:
-        """Return what waits, by function."""
+    def backlog(self, most: int = ...) -> list[FunctionBacklog]:
+        """Return what waits, by function; of each `most` messages are looked at."""
 
     def waiting(self, message_id: str) -> WaitingState | None:
         """Return the message with this id, if it waits for its handler."""

@@ -16,6 +16,7 @@ RUNNING: Final = "running"
 STOPPED: Final = "stopped"
 DONE: Final = "done"
 FAILED: Final = "failed"
+STATES: Final = (RUNNING, STOPPED, DONE, FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

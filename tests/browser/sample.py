@@ -23,6 +23,7 @@ PAGES = {
     "new replay": "/console/replays/new",
     "subscriptions": "/console/subscriptions",
     "for later": "/console/delayed",
+    "handlers": "/console/handlers",
     "send": "/console/send?topic={topic}",
     "send again": "/console/send?from={webhook}",
     "system": "/console/system",

@@ -14,6 +14,7 @@ from harness import Process, wait_until
 from store_contents import IDS
 
 from appliance import config as configuration
+from appliance.handle.handler_numbers import COUNTER
 from appliance.metrics import board
 from appliance.model.handler_outcomes import result_ids
 from appliance.model.timestamps import now
@@ -362,7 +363,8 @@ def test_nothing_is_lost_or_doubled_however_often_handler_processes_are_killed(h
 
 
 def counted(one, outcome):
-    return board.totals(one.config).counters[f"handler_messages_total:{outcome}"]
+    counters = board.totals(one.config).counters
+    return sum(n for name, n in counters.items() if f"{COUNTER}:{outcome}:" in name)
 
 
 def runs(pid):

@@ -220,8 +220,8 @@ def test_kills_under_load_leave_each_result_once_and_other_topics_in_order(runni
                if each["topic"] == "stuck"]  # fmt: skip
     assert reasons == ["handler-failed"] * 4
     metrics = running.get("/metrics").text
-    assert "appliance_handler_waiting_messages 0" in metrics
-    assert 'appliance_handler_messages_total{outcome="handled"}' in metrics
+    assert 'appliance_handler_waiting_messages{function="mine:double"} 0' in metrics
+    assert 'appliance_handler_messages_total{outcome="handled",function="mine:double"}' in metrics
 
 
 def test_messages_whose_handler_is_taken_away_become_rows(running):

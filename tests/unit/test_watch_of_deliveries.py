@@ -71,6 +71,22 @@ def test_each_endpoint_has_metrics_under_its_name(client):
     assert found.keys() <= {family.name for family in FAMILIES}
 
 
+def test_replays_have_metrics_by_their_state(client):
+    store(client, many([b"1", b"2", b"3"]))
+    desk = client.services.replays
+    kept = desk.create(desk.read({"into": "copies"}), BY)
+    desk.create(desk.read({"into": "others"}), BY)
+    desk.stop(kept.id, BY)
+    link = connect(client.store.path, readonly=False)
+    link.execute("UPDATE replays SET sent = 2 WHERE id = ?", (kept.id,))
+    link.close()
+    found = scrape.samples(client.services)
+    states = {("running",): 1, ("stopped",): 1, ("done",): 0, ("failed",): 0}
+    assert found["replays"] == states
+    assert found["replay_sent_messages"] == dict.fromkeys(states, 0) | {("stopped",): 2}
+    assert found.keys() <= {family.name for family in FAMILIES}
+
+
 def test_each_subscription_has_metrics_of_what_is_where(client):
     store(client, many([b"1", b"2", b"3"]))
     row = SubscriptionRow("jobs", ("*",), 60, 5, timestamps.now())

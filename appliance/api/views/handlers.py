@@ -10,8 +10,8 @@ from flask import Blueprint, Response, request
 from appliance.api.services import Services
 from appliance.api.views import formats, parameters, visible
 from appliance.api.views.answers import json_answer
-from appliance.machine.signs import HANDLER_TROUBLE, signs
 from appliance.model.handler_outcomes import result_ids
+from appliance.operations.handler_overview import handler_overview
 from appliance.store.handler_rows import HandledMessage, WaitingState
 
 #: Ids of results that are listed.
@@ -25,24 +25,17 @@ def blueprint(services: Services) -> Blueprint:
     @views.get("/v1/handlers")
     def list_handlers() -> Response:
         parameters.read(request.args.to_dict(flat=False), ())
-        rules = services.config.handlers.rules
-        backlog = {each.function: each for each in services.handling.backlog()}
-        found = []
-        for function in dict.fromkeys([*(f for _, f in rules), *backlog]):
-            waits = backlog.get(function)
-            found.append(
-                {
-                    "function": function,
-                    "topics": [pattern for pattern, each in rules if each == function],
-                    "waiting": waits.waiting if waits else 0,
-                    "retrying": waits.retrying if waits else 0,
-                    "oldest_at": waits.oldest_at if waits else None,
-                }
-            )
-        living = [sign for sign in signs(services.config) if sign.process == "handle"]
-        troubles = {str(sign.facts.get(HANDLER_TROUBLE) or "") for sign in living} - {""}
+        overview = handler_overview(services.config, services.handling)
+        found = [
+            {
+                **each.backlog._asdict(),
+                "topics": each.topics,
+                **each.counts,
+            }
+            for each in overview.handlers
+        ]
         return json_answer(
-            {"handlers": found, "processes": len(living), "trouble": sorted(troubles)}
+            {"handlers": found, "processes": overview.processes, "trouble": overview.trouble}
         )
 
     return views

@@ -166,4 +166,6 @@ def _shown(each: dict[str, Any]) -> str:
         words += f", {each['retrying']:,} of them failed before"
     if each["oldest_at"]:
         words += f"; the oldest came at {each['oldest_at']}"
-    return f"{each['function']}  ({topics})\n  {words}"
+    done = f"{each['handled']:,} handled, {each['dropped']:,} dropped, "
+    done += f"{each['failed']:,} failures, {each['dead']:,} dead"
+    return f"{each['function']}  ({topics})\n  {words}\n  {done}"

@@ -216,7 +216,7 @@ def janitor(config: Config) -> None:
         store.in_use(),
         Pulse(config, "janitor", "chores", probe.LOOP) as pulse,
         probe.running(config, pulse),
-        alert_watch.watching(config, store.reader, store.endpoints) as watch,
+        alert_watch.watching(config, store.reader, store.endpoints, store.handling) as watch,
         prover.proving(config, store.backup) as proofs,
         _canaries(config, store) as canaries,
         board.shown(

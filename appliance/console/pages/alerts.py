@@ -5,7 +5,12 @@ from typing import Final, NamedTuple
 
 from flask import Blueprint, render_template
 
-from appliance.alerts import alert_book, alert_conditions, endpoint_conditions
+from appliance.alerts import (
+    alert_book,
+    alert_conditions,
+    endpoint_conditions,
+    handler_conditions,
+)
 from appliance.config import Config
 from appliance.console.page_errors import PageError
 from appliance.console.parts import ConsoleParts
@@ -54,6 +59,10 @@ ADVICE: Final = {
     endpoint_conditions.ENDPOINT: (
         "An endpoint takes no messages",
         "Its messages wait, unless retention deletes them. See why; resume it once it is well.",
+    ),
+    handler_conditions.HANDLER: (
+        "Messages wait for their handler",
+        "Nothing is lost. Is the function slow, does it fail, can it be loaded? Its log says why.",
     ),
 }
 

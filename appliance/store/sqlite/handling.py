@@ -106,14 +106,14 @@ class SqliteHandling:
                 ).rowcount
             )
 
-    def backlog(self) -> list[FunctionBacklog]:
-        """Return what waits, by function."""
+    def backlog(self, most: int = _MOST_COUNTED) -> list[FunctionBacklog]:
+        """Return what waits, by function; of each `most` messages are looked at."""
         found = []
         for function in self._functions():
             ((waiting, retrying, oldest),) = self._read(
                 "SELECT count(*), coalesce(sum(attempts > 0), 0), min(received_at) FROM "
                 "(SELECT attempts, received_at FROM handler_messages WHERE function = ? LIMIT ?)",
-                function, _MOST_COUNTED,
+                function, most,
             )  # fmt: skip
             found.append(FunctionBacklog(function, waiting, retrying, oldest))
         return found

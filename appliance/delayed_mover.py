@@ -7,14 +7,13 @@ due message first stores it. Taking it from those that wait and storing it are o
 it becomes one row whichever worker does it, and whoever is killed meanwhile.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 
-from appliance.errors import StoreError
+from appliance.lookout import Lookout
 from appliance.machine.complaint import Complaint
 from appliance.machine.ticks import until_tick
 from appliance.model import timestamps
@@ -27,61 +26,34 @@ from appliance.store.handler_rows import Handling
 _LOOK_SECONDS: Final = 1.0
 #: Seconds between two looks for messages whose handler is none any more.
 _STRAYS_SECONDS: Final = 60.0
-#: Seconds between attempts: doubled from the first to the last.
-_BACKOFF_FIRST: Final = 0.5
-_BACKOFF_LAST: Final = 30.0
 
 _log: Any = structlog.get_logger(__name__)
 
 
-class DelayedMover:
+class DelayedMover(Lookout):
     """Moves messages that are due, in a thread of the worker, once `wake` was called."""
 
     def __init__(
         self, delayed: Delayed, open_writer: Callable[[], Writer], handling: Handling
     ) -> None:
+        super().__init__(
+            Complaint(
+                _log, "storing delayed messages failed", "storing delayed messages works again"
+            )
+        )
         self._delayed = delayed
         self._handling = handling
         self._strays_at = 0.0
         self._open_writer = open_writer
-        self._awake = threading.Event()
-        self._stopping = threading.Event()
-        self._complaint = Complaint(
-            _log, "storing delayed messages failed", "storing delayed messages works again"
-        )
 
-    def wake(self) -> None:
-        """Say that the database is there. Any thread."""
-        self._awake.set()
+    def _look(self) -> float:
+        self._move()
+        self._release()
+        return until_tick(_LOOK_SECONDS)
 
-    def stop(self) -> None:
-        """Have `run` end soon."""
-        self._stopping.set()
-        self._awake.set()
-
-    def run(self) -> None:
-        """Look and move until `stop`; then nothing of the database is open any more."""
-        self._awake.wait()
-        try:
-            self._look_and_move()
-        finally:
-            self._delayed.look_away()
-            self._handling.close()
-
-    def _look_and_move(self) -> None:
-        delay = _BACKOFF_FIRST
-        while not self._stopping.is_set():
-            try:
-                self._move()
-                self._release()
-            except StoreError as error:
-                self._complaint.fails(error=str(error))
-                self._stopping.wait(delay)
-                delay = min(2 * delay, _BACKOFF_LAST)
-            else:
-                self._complaint.works()
-                delay = _BACKOFF_FIRST
-                self._stopping.wait(until_tick(_LOOK_SECONDS))
+    def _close(self) -> None:
+        self._delayed.look_away()
+        self._handling.close()
 
     def _move(self) -> None:
         """Make rows of all messages that are due, some in each transaction."""

@@ -6,14 +6,13 @@ where two see the same piece, the transaction of the second one finds the place 
 nothing. The database's writer is left alone after each piece, for twice as long as the piece took.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 
-from appliance.errors import StoreError
+from appliance.lookout import Lookout
 from appliance.machine.complaint import Complaint
 from appliance.machine.ticks import until_tick
 from appliance.model import meta as metas
@@ -36,14 +35,11 @@ _ELSEWHERE_SECONDS: Final = 5.0
 #: least.
 _PAUSE_FACTOR: Final = 2.0
 _LEAST_PAUSE: Final = 0.005
-#: Seconds between attempts: doubled from the first to the last.
-_BACKOFF_FIRST: Final = 0.5
-_BACKOFF_LAST: Final = 30.0
 
 _log: Any = structlog.get_logger(__name__)
 
 
-class ReplayCopier:
+class ReplayCopier(Lookout):
     """Copies in a thread of the worker, once `wake` was called.
 
     `lacking` says which disk is too full to store more on; empty where none is.
@@ -55,45 +51,18 @@ class ReplayCopier:
         open_writer: Callable[[], Writer],
         lacking: Callable[[], str] = lambda: "",
     ) -> None:
+        super().__init__(Complaint(_log, "replaying failed", "replaying works again"))
         self._replays = replays
         self._open_writer = open_writer
         self._lacking = lacking
-        self._awake = threading.Event()
-        self._stopping = threading.Event()
-        self._failing = Complaint(_log, "replaying failed", "replaying works again")
         self._full = Complaint(_log, "replay waits for space", "replay has space again")
         self._expected: tuple[str, int] | None = None  # the replay at work, and its place
 
-    def wake(self) -> None:
-        """Say that the database is there. Any thread."""
-        self._awake.set()
+    def _look(self) -> float:
+        return self._copy() if self._replays.next_copy() else until_tick(_LOOK_SECONDS)
 
-    def stop(self) -> None:
-        """Have `run` end soon."""
-        self._stopping.set()
-        self._awake.set()
-
-    def run(self) -> None:
-        """Look and copy until `stop`; then nothing of the database is open any more."""
-        self._awake.wait()
-        try:
-            self._look_and_copy()
-        finally:
-            self._replays.look_away()
-
-    def _look_and_copy(self) -> None:
-        delay = _BACKOFF_FIRST
-        while not self._stopping.is_set():
-            try:
-                pause = self._copy() if self._replays.next_copy() else until_tick(_LOOK_SECONDS)
-            except StoreError as error:
-                self._failing.fails(error=str(error))
-                self._stopping.wait(delay)
-                delay = min(2 * delay, _BACKOFF_LAST)
-            else:
-                self._failing.works()
-                delay = _BACKOFF_FIRST
-                self._stopping.wait(pause)
+    def _close(self) -> None:
+        self._replays.look_away()
 
     def _copy(self) -> float:
         """Store pieces as long as there are any; return the seconds until the next look."""

@@ -24,7 +24,7 @@ ORDER: Final = [
     ["model", "handler"],
     ["config", "split_handler"],
     ["machine", "logs"],
-    ["credentials"],
+    ["credentials", "lookout"],
     ["broker", "store"],
     [
         "auth",

@@ -112,6 +112,15 @@ class Courier:
             self._stock.look_for_due()
         self._wake.set()
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much is undelivered that the cursor stays."""
+        return self._stock.is_crowded
+
+    def recount(self, unfinished: int) -> None:
+        """Take over how many messages wait or were given up: others may have discarded some."""
+        self._stock.unfinished = unfinished
+
     def tell(self, works: Iterable[ReplayWork]) -> None:
         """Say which replays to this endpoint are running, the oldest first."""
         self._stock.replays.tell(works)

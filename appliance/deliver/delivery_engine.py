@@ -190,6 +190,8 @@ class DeliveryEngine:
                 self._leaving.append(self._couriers.pop(number))
                 asyncio.get_running_loop().call_later(_LAST_SECONDS, courier.abort)
             else:
+                if courier.is_crowded:
+                    courier.recount(await self.ask(partial(_unfinished, number)))
                 courier.look(due=True)
         self._leaving = [courier for courier in self._leaving if not await self._is_gone(courier)]
         replays = await self.ask(lambda d: d.replays())
@@ -281,6 +283,10 @@ def _begin(outfit: Outfit, store: Deliveries) -> tuple[Outfit, CourierBegin]:
     fresh = next((each for each in store.outfits() if each.row.id == number), outfit)
     ahead = store.ahead(number, fresh.row.cursor)
     return fresh, CourierBegin(store.lanes(number), store.unfinished(number), ahead)
+
+
+def _unfinished(number: int, store: Deliveries) -> int:
+    return store.unfinished(number)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -98,11 +98,16 @@ class Stock:
     @property
     def next_at(self) -> float:
         """Unix time before which there is no job; infinite where only others can tell."""
-        if self._is_behind:
+        if self._is_behind and not self.is_crowded:
             return 0.0
-        next_due = inf if self._is_due_full else self._next_due
-        replays = inf if self.unfinished >= MOST_UNFINISHED else self.replays.next_at
+        next_due = inf if self._is_due_full or not self._has_room else self._next_due
+        replays = inf if self.is_crowded else self.replays.next_at
         return min(next_due, self.lanes.next_at, replays)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much is undelivered that the cursor stays."""
+        return self.unfinished >= MOST_UNFINISHED
 
     def look_for_due(self) -> None:
         """Look for due rows at the next call: others may have made some due."""
@@ -113,7 +118,7 @@ class Stock:
         job = await self._of_due_rows(now) or await self._of_lanes(now)
         if job is not None:
             return job
-        if self.unfinished >= MOST_UNFINISHED:
+        if self.is_crowded:
             self._crowded.fails(messages=self.unfinished)
             return None
         self._crowded.works()
@@ -167,10 +172,15 @@ class Stock:
         """Whether half of what may be under way are attempts of due rows: the others' turn."""
         return 2 * self._busy >= max(2, self._plan.settings.concurrency)
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether due rows may be read: there is room, or nothing in hand that makes some."""
+        return bool(self._desk.room()) or not self._bodies
+
     async def _of_due_rows(self, now: float) -> Job | None:
         if self._is_due_full:
             return None
-        if not self._ready and now >= self._next_due and (self._desk.room() or not self._bodies):
+        if not self._ready and now >= self._next_due and self._has_room:
             await self._read_due_rows(now)
         if not self._ready:
             return None

@@ -23,11 +23,13 @@ from store_contents import IDS, many, one
 
 from appliance import config as configuration
 from appliance.auth.signatures import standard
+from appliance.deliver.stock import MOST_UNFINISHED
 from appliance.metrics import board
 from appliance.model import timestamps
 from appliance.model.wire import single
 from appliance.store import open_store
 from appliance.store.endpoint_rows import GIVEN_UP, GONE, PAUSED, WAITING, EndpointRow
+from appliance.store.sqlite.database import connect
 
 
 @pytest.fixture
@@ -560,3 +562,24 @@ def test_kills_of_the_worker_and_of_the_deliverer_skip_none(stack, tmp_path):
         assert list(dict.fromkeys(receiver.bodies)) == [b"%d" % n for n in range(len(accepted))]
         assert deliver.stop() == 0
     store.reader.close()
+
+
+def test_an_endpoint_with_too_much_undelivered_goes_on_once_some_of_it_is_discarded(make):
+    out = make()
+    with receiving() as receiver:
+        endpoint = out.endpoint(receiver.url)
+        link = connect(out.store.path, readonly=False)
+        link.execute(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?) "
+            "INSERT INTO deliveries_due "
+            "(endpoint, seq, message_id, topic, state, attempts, first_at, error) "
+            "SELECT ?, -n, 'm' || n, 't', 'given-up', 1, 1, '' FROM n",
+            (MOST_UNFINISHED, endpoint.id),
+        )
+        link.close()
+        out.put("1")
+        out.process.start()
+        until_said(out, "endpoint has too much undelivered")
+        assert receiver.ids == []
+        assert out.store.endpoints.discard("shop", None, DEED) == MOST_UNFINISHED
+        wait_until(lambda: receiver.ids, "it goes on", more=lambda: out.process.log)

@@ -96,7 +96,7 @@ FAMILIES: Final = (
     _gauge("delivery_lag_messages", "Messages stored behind the place of the slowest endpoint"),
     _gauge("delivery_lag_seconds", "Since when an endpoint has not been up to date, the longest"),
     _gauge(
-        "endpoint_lag_messages", "Messages of any topic stored behind an endpoint's place",
+        "endpoint_lag_messages", "Messages of its topics stored behind an endpoint's place",
         "endpoint",
     ),
     _gauge("endpoint_lag_seconds", "How long ago the oldest of them was received", "endpoint"),

@@ -59,9 +59,10 @@ class EndpointRow:
 class EndpointBacklog(NamedTuple):
     """What an endpoint has before it.
 
-    `behind` are the messages of any topic that were stored after its cursor: numbers of rows, so
-    that some of them may be deleted or not for it. `oldest_at` is when the first of them was
-    received (None: there is none). `waiting`, `given_up` and `gone` are messages whose delivery
+    `behind` are the messages of its topics that were stored after its cursor; its conditions are
+    not looked at. Where it gets every topic they are numbers of rows, some of which may be deleted;
+    else they are counted up to a bound. `oldest_at` is when the first of them was received (None:
+    there is none). `waiting`, `given_up` and `gone` are messages whose delivery
     failed, by state; `lanes` the topics whose order a failed message holds up.
     """
 

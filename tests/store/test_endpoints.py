@@ -27,6 +27,7 @@ from appliance.store.endpoint_rows import (
 )
 from appliance.store.filters import MessageFilter
 from appliance.store.rows import Span
+from appliance.store.sqlite import endpoint_admin
 
 DEED = Deed(Actor("ann", "::1"), "endpoint-create", "shop")
 NEWEST = Span()
@@ -77,12 +78,33 @@ def test_an_endpoint_has_a_name_of_its_own(store, made):
 
 
 def test_an_endpoint_begins_now_unless_it_is_told_where(store, writer):
-    writer.store([one() for _ in range(3)])
+    writer.store([one(topic="orders.eu") for _ in range(3)])
     now = store.endpoints.create(ROW, ["whsec_a"], {}, None, DEED)
     again = store.endpoints.create(replace(ROW, name="b"), ["whsec_a"], {}, 1, DEED)
     assert (now.cursor, again.cursor) == (3, 1)
     assert store.endpoints.backlog(now)[:2] == (0, None)
     assert store.endpoints.backlog(again).behind == 2
+
+
+def test_an_endpoint_is_behind_by_the_messages_of_its_topics(store, writer, made):
+    """Whatever comes for others, and before the first of its own."""
+    soon, later = "2026-11-28T09:01:00.000Z", "2026-11-28T09:02:00.000Z"
+    writer.store([one(topic="mail") for _ in range(5)])
+    assert store.endpoints.backlog(made)[:2] == (0, None)
+    writer.store([one(topic="orders.us", time=soon), one(topic="orders.eu", time=later)])
+    writer.store([one(topic="mail"), one(topic="orders.eu", time=later)])
+    assert store.endpoints.backlog(made)[:2] == (3, soon)
+    assert store.endpoints.backlog(replace(made, cursor=6))[:2] == (2, later)
+    assert store.endpoints.backlog(replace(made, cursor=9))[:2] == (0, None)
+    every = replace(made, topics=("*",), cursor=6)
+    assert store.endpoints.backlog(every)[:2] == (3, later)
+
+
+def test_messages_of_some_topics_are_counted_up_to_a_bound(store, writer, made, monkeypatch):
+    monkeypatch.setattr(endpoint_admin, "MOST_BEHIND", 4)
+    for topic in ("orders.eu", "orders.us"):
+        writer.store([one(topic=topic) for _ in range(3)])
+    assert store.endpoints.backlog(made).behind == 4
 
 
 def test_an_endpoint_that_is_changed_is_tried_at_once(store, made):

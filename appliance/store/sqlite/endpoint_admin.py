@@ -25,12 +25,15 @@ from appliance.store.endpoint_rows import (
 )
 from appliance.store.rows import Span
 from appliance.store.sqlite import audit_table, endpoint_tables
+from appliance.store.sqlite.lag import lag
 from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.short_write import writing
 
 #: Endpoints, each of which costs memory and reads of its own; and secrets of one of them.
 MAX_ENDPOINTS: Final = 100
 MAX_SECRETS: Final = 10
+#: Messages behind the place of an endpoint of some topics that are counted.
+MOST_BEHIND: Final = 100_000
 
 _DUE: Final = ", ".join(DueRow._fields)
 _ATTEMPT: Final = ", ".join(AttemptRow._fields)
@@ -62,11 +65,7 @@ class SqliteEndpoints:
     def backlog(self, endpoint: EndpointRow) -> EndpointBacklog:
         """Return what an endpoint has before it."""
         with self._reader.reading() as connection:
-            end = endpoint_tables.end(connection)
-            oldest = connection.execute(
-                "SELECT received_at FROM messages WHERE seq > ? ORDER BY seq LIMIT 1",
-                (endpoint.cursor,),
-            ).fetchone()
+            behind, oldest_at = _behind(connection, endpoint)
             states = dict(
                 connection.execute(
                     "SELECT state, count(*) FROM deliveries_due WHERE endpoint = ? GROUP BY state",
@@ -77,8 +76,7 @@ class SqliteEndpoints:
                 "SELECT count(*) FROM delivery_lanes WHERE endpoint = ?", (endpoint.id,)
             ).fetchone()[0]
         waiting, given_up, gone = (states.get(state, 0) for state in (WAITING, GIVEN_UP, GONE))
-        behind = 0 if oldest is None else max(0, end - endpoint.cursor)
-        return EndpointBacklog(behind, oldest and oldest[0], waiting, given_up, gone, lanes)
+        return EndpointBacklog(behind, oldest_at, waiting, given_up, gone, lanes)
 
     def create(
         self,
@@ -293,6 +291,21 @@ class SqliteEndpoints:
                 values,
             ).fetchall()
         return [AttemptRow._make(row) for row in rows]
+
+
+def _behind(connection: Any, endpoint: EndpointRow) -> tuple[int, str | None]:
+    """Return how many messages lie behind an endpoint's place, and when the first was received."""
+    end = endpoint_tables.end(connection)
+    count, first = max(0, end - endpoint.cursor), endpoint.cursor + 1
+    if count and "*" not in endpoint.topics:
+        found, seq = lag(connection, endpoint.topics, endpoint.cursor, MOST_BEHIND)
+        count, first = min(found, MOST_BEHIND), seq or first
+    if not count:
+        return 0, None
+    oldest = connection.execute(
+        "SELECT received_at FROM messages WHERE seq >= ? ORDER BY seq LIMIT 1", (first,)
+    ).fetchone()
+    return (count, oldest[0]) if oldest else (0, None)
 
 
 def _find(connection: Any, name: str) -> EndpointRow | None:

@@ -4,19 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from appliance.store.sqlite import expiry
-from appliance.store.sqlite.reader import MATCHES, pattern_text
+from appliance.store.sqlite.lag import lag
 from appliance.store.subscription_rows import SubscriptionCounts, SubscriptionRow
 
 _COLUMNS: Final = (
     "name, topics, lease_seconds, most_attempts, created_at, acknowledged, gone, redelivered"
 )
-_TOPICS: Final = f"SELECT topic FROM topics WHERE {MATCHES} ORDER BY topic"  # noqa: S608  # ours
-_LAG: Final = """
-    SELECT count(*) FROM (
-        SELECT 1 FROM messages INDEXED BY messages_topic WHERE {} LIMIT ?
-    )
-"""
 #: A message whose last lease is over is dead, though nobody has written it yet.
 _STATES: Final = """
     SELECT
@@ -88,18 +81,10 @@ def count(
 
 def counts(connection: Any, found: NumberedSubscription, now: int, most: int) -> SubscriptionCounts:
     """Return how many messages are where; the lag is counted up to a bound."""
-    lag = 0
-    patterns = pattern_text(found.row.topics)
-    lagging = _LAG.format(" AND ".join(["topic = ?", "seq > ?", *expiry.hides(connection)]))
-    for (topic,) in connection.execute(_TOPICS, {"patterns": patterns}).fetchall():
-        values = (topic, found.cursor, most + 1 - lag)
-        lag += connection.execute(lagging, values).fetchone()[0]
-        if lag > most:
-            break
+    count, _ = lag(connection, found.row.topics, found.cursor, most)
     states = {"number": found.number, "now": now, "most": found.row.most_attempts}
     leased, waiting, dead = connection.execute(_STATES, states).fetchone()
-    is_more = lag > most
-    return SubscriptionCounts(min(lag, most), is_more, leased, waiting, dead)
+    return SubscriptionCounts(min(count, most), count > most, leased, waiting, dead)
 
 
 def _row(values: Sequence[Any]) -> SubscriptionRow:

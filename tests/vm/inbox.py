@@ -50,8 +50,10 @@ class Inbox:
         return answer.status_code == 202
 
     def bodies(self, topic: str) -> list[str]:
-        """The bodies of a topic's rows, as they were stored."""
+        """The bodies of a topic's rows, as they were stored: none before its first one is."""
         answer = self._http.get(f"/v1/topics/{topic}/messages", params={"format": "ndjson"})
+        if answer.status_code == 404:
+            return []
         assert answer.status_code == 200, answer.text
         return [json.loads(line)["body"] for line in answer.text.splitlines()][::-1]
 

@@ -60,7 +60,7 @@ class Topology:
 
     def __init__(self, config: Config) -> None:
         self._home = None if config.broker_urls else config.broker_home
-        self._takes_mqtt = self._home is not None and config.mqtt is not None
+        self._takes_mqtt = self._home is not None and config.takes_mqtt
         self._is_settled = False  # this process has waited for these queues
 
     async def declare(self, link: Link) -> None:

@@ -85,6 +85,10 @@ class Config:
         "Address that our own broker listens on for MQTT, HOST:PORT, for example 127.0.0.1:1883; "
         "off: no MQTT",
     )  # fmt: skip
+    mqtts: Address | None = _setting(
+        "off", parsers.optional_address,
+        "Address at which our own broker takes MQTT clients over TLS, HOST:PORT; off: none",
+    )  # fmt: skip
     broker_url: str = _setting(
         "", parsers.urls("amqp", "amqps"),
         "URL of a broker to use instead of our own, amqp:// or amqps://; of a cluster several, "
@@ -266,6 +270,16 @@ class Config:
         return parsers.split_urls(self.broker_url)
 
     @property
+    def takes_mqtt(self) -> bool:
+        """Whether our own broker takes messages by MQTT, in plain text or over TLS."""
+        return self.mqtt is not None or self.mqtts is not None
+
+    @property
+    def broker_serves_tls(self) -> bool:
+        """Whether our own broker takes clients over TLS."""
+        return self.amqps is not None or self.mqtts is not None
+
+    @property
     def broker_certificate(self) -> tuple[Path, Path] | None:
         """Files of the certificate that our own broker serves, and of its key; None: no TLS."""
         if self.broker_tls_cert and self.broker_tls_key:
@@ -369,27 +383,30 @@ def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
         )
     _check_pair("TLS", config.tls_cert, config.tls_key)
     _check_pair("BROKER_TLS", config.broker_tls_cert, config.broker_tls_key)
-    if config.amqps and not config.broker_certificate:
-        raise ConfigError(
-            f"{PREFIX}AMQPS: needs a certificate; set {PREFIX}BROKER_TLS_CERT and "
-            f"{PREFIX}BROKER_TLS_KEY, or {PREFIX}TLS_CERT and {PREFIX}TLS_KEY"
-        )
-    if config.amqps and config.broker_url:
-        raise ConfigError(
-            f"{PREFIX}AMQPS: only a broker of the appliance's own listens there, and "
-            f"{PREFIX}BROKER_URL names another"
-        )
-    if config.mqtt and config.broker_url:
-        raise ConfigError(
-            f"{PREFIX}MQTT: only a broker of the appliance's own listens there, and "
-            f"{PREFIX}BROKER_URL names another"
-        )
+    _check_doors(config)
     if config.max_request_bytes > config.max_bodies_bytes:
         raise ConfigError(
             f"{PREFIX}MAX_BODIES_BYTES: {config.max_bodies_bytes} is less than one request may "
             f"have, {PREFIX}MAX_REQUEST_BYTES ({config.max_request_bytes})"
         )
     return config
+
+
+def _check_doors(config: Config) -> None:
+    """Refuse a door of our own broker's without what it needs."""
+    for name, address in (("AMQPS", config.amqps), ("MQTTS", config.mqtts)):
+        if address and not config.broker_certificate:
+            raise ConfigError(
+                f"{PREFIX}{name}: needs a certificate; set {PREFIX}BROKER_TLS_CERT and "
+                f"{PREFIX}BROKER_TLS_KEY, or {PREFIX}TLS_CERT and {PREFIX}TLS_KEY"
+            )
+    doors = (("AMQPS", config.amqps), ("MQTT", config.mqtt), ("MQTTS", config.mqtts))
+    for name, address in doors:
+        if address and config.broker_url:
+            raise ConfigError(
+                f"{PREFIX}{name}: only a broker of the appliance's own listens there, and "
+                f"{PREFIX}BROKER_URL names another"
+            )
 
 
 def _check_pair(name: str, certificate: Path | None, key: Path | None) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from appliance.broker.node import mqtt_plugin, release, start
@@ -132,9 +133,12 @@ def _ports(config: Config) -> Iterator[Diagnosis]:
     mine = start.is_running(config)
     if not config.broker_url:
         yield _port("AMQP port", "APPLIANCE_AMQP", mine, lambda: addresses.choose_amqp(config))
-    if config.mqtt is not None:
-        listen = config.mqtt
-        yield _port("MQTT port", "APPLIANCE_MQTT", mine, lambda: _free("APPLIANCE_MQTT", listen))
+    for check, setting, address in (
+        ("MQTT port", "APPLIANCE_MQTT", config.mqtt),
+        ("MQTT port with TLS", "APPLIANCE_MQTTS", config.mqtts),
+    ):
+        if address is not None:
+            yield _port(check, setting, mine, partial(_free, setting, address))
 
 
 def _free(setting: str, address: Address) -> Address:

@@ -41,13 +41,15 @@ def amqp(config: Config) -> Diagnosis:
 def mqtt(config: Config) -> Diagnosis:
     """Check that passwords of the MQTT door don't cross a network as plain text."""
     check = "MQTT network"
-    if config.mqtt is None:
+    if not config.takes_mqtt:
         return ok(check, "off")
-    if not is_open_to_others(config.mqtt):
-        return ok(check, f"{config.mqtt}, for this machine only")
-    return warning(
-        check,
-        f"others can reach {config.mqtt}, where passwords and all messages are plain text",
-        "let only a private network reach it, or set APPLIANCE_MQTT to an address of 127.0.0.1 and "
-        "put a mosquitto with TLS in front",
-    )
+    if config.mqtt is not None and is_open_to_others(config.mqtt):
+        return warning(
+            check,
+            f"others can reach {config.mqtt}, where passwords and all messages are plain text",
+            "let only a private network reach it, or set APPLIANCE_MQTT to an address of 127.0.0.1 "
+            "and APPLIANCE_MQTTS to the one at which others are served over TLS",
+        )
+    plain = f"{config.mqtt}, for this machine only" if config.mqtt else ""
+    encrypted = f"{config.mqtts}, encrypted" if config.mqtts else ""
+    return ok(check, "; ".join(filter(None, (plain, encrypted))))

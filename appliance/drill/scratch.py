@@ -24,8 +24,8 @@ from appliance.supervision import plugin, processes
 #: Settings that say where an appliance is and who may use it. The scratch one has its own; all
 #: others (workers, limits, time-outs) it takes over, since they are part of what is tried.
 _OWN: Final = (
-    "DATA", "RUN", "HTTP", "TLS_CERT", "TLS_KEY", "TOKEN", "AMQP", "MQTT", "BROKER_URL", "URL",
-    "LOG_FORMAT",
+    "DATA", "RUN", "HTTP", "TLS_CERT", "TLS_KEY", "TOKEN", "AMQP", "AMQPS", "MQTT", "MQTTS",
+    "BROKER_URL", "URL", "LOG_FORMAT",
 )  # fmt: skip
 #: Seconds for an answer to a question about its state.
 _ASK_SECONDS: Final = 5.0

@@ -75,8 +75,9 @@ def run(config: Config) -> int:
     _make_folders(config)
     _lock(config)
     addresses.refuse_taken("APPLIANCE_HTTP", config.http)
-    if config.mqtt is not None:
-        addresses.refuse_taken("APPLIANCE_MQTT", config.mqtt)
+    for setting, address in (("APPLIANCE_MQTT", config.mqtt), ("APPLIANCE_MQTTS", config.mqtts)):
+        if address is not None:
+            addresses.refuse_taken(setting, address)
     credentials.token(config)
     os.environ.update(environment(config))
     FatalMark.path(config.run_folder).unlink(missing_ok=True)

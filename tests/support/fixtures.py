@@ -20,7 +20,7 @@ PASSED = pytest.StashKey[bool]()
 #: Settings that the node itself reads: a stack that sets one gets a broker of its own.
 SETTINGS_OF_THE_NODE = frozenset(
     {"amqp", "amqps", "broker_tls_cert", "broker_tls_key", "broker_url", "data", "drain"}
-    | {"log_format", "log_level", "min_free_bytes", "mqtt", "queue_max_bytes"}
+    | {"log_format", "log_level", "min_free_bytes", "mqtt", "mqtts", "queue_max_bytes"}
     | {"queue_max_envelopes"}
 )
 

@@ -18,6 +18,7 @@ class MqttClient:
 
     def __init__(self, port: int, user: str | None, password: str | None, **options) -> None:
         self._will = options.pop("will", None)
+        self._host = options.pop("host", "127.0.0.1")
         self.got: list[bytes] = []
         self.ends: list[str] = []
         self.subscriptions: list[str] = []
@@ -40,7 +41,7 @@ class MqttClient:
         self.port = port
 
     def __enter__(self) -> Self:
-        self.client.connect("127.0.0.1", self.port)
+        self.client.connect(self._host, self.port)
         self.client.loop_start()
         assert self._known.wait(SECONDS), "no answer to the login"
         return self

@@ -110,6 +110,10 @@ VALUES = {
         {"off": None, "": None, "0.0.0.0:1883": Address("0.0.0.0", 1883)},
         ["1883", "on", "127.0.0.1", "mqtt://127.0.0.1:1883"],
     ),
+    "MQTTS": (
+        {"off": None, "": None, "0.0.0.0:8883": Address("0.0.0.0", 8883)},
+        ["8883", "on", "0.0.0.0"],
+    ),
     "BROKER_URL": (
         {
             "": "",
@@ -269,7 +273,7 @@ def test_a_good_value_is_taken_and_its_source_is_remembered(name, raw, value):
     if name.startswith("BROKER_TLS_") and raw:
         pair = {"APPLIANCE_BROKER_TLS_CERT": "/a/cert.pem"}
         environ = pair | {"APPLIANCE_BROKER_TLS_KEY": "/a/key.pem"}
-    if name == "AMQPS":
+    if name in ("AMQPS", "MQTTS"):
         environ |= {"APPLIANCE_TLS_CERT": "/a/cert.pem", "APPLIANCE_TLS_KEY": "/a/key.pem"}
     if name == "MAX_REQUEST_BYTES":
         environ["APPLIANCE_MAX_MESSAGE_BYTES"] = "1"
@@ -286,6 +290,7 @@ def test_a_bad_value_is_refused_and_the_message_begins_with_the_name(name, raw):
         assert raw not in str(caught.value)  # a secret, even a mistyped one, is not repeated
 
 
+@pytest.mark.parametrize("door", ["AMQPS", "MQTTS"])
 @pytest.mark.parametrize(
     ("others", "words"),
     [
@@ -293,10 +298,10 @@ def test_a_bad_value_is_refused_and_the_message_begins_with_the_name(name, raw):
         ({"BROKER_URL": "amqp://a:b@c/", "TLS_CERT": "/c", "TLS_KEY": "/k"}, "BROKER_URL"),
     ],
 )
-def test_tls_door_of_the_broker_without_what_it_needs_is_refused(others, words):
+def test_tls_door_of_the_broker_without_what_it_needs_is_refused(door, others, words):
     environ = {f"APPLIANCE_{name}": value for name, value in others.items()}
-    with pytest.raises(ConfigError, match=rf"^APPLIANCE_AMQPS: .*{words}"):
-        load(environ | {"APPLIANCE_AMQPS": "0.0.0.0:5671"})
+    with pytest.raises(ConfigError, match=rf"^APPLIANCE_{door}: .*{words}"):
+        load(environ | {f"APPLIANCE_{door}": "0.0.0.0:5671"})
 
 
 def test_broker_serves_the_certificate_of_the_api_unless_it_has_one_of_its_own():

@@ -46,6 +46,9 @@ def test_mqtt_that_others_can_reach_is_warned_of():
     finding = network.mqtt(load({"APPLIANCE_MQTT": "0.0.0.0:1883"}))
     assert finding.level is Level.WARNING
     assert "plain text" in finding.found
+    assert "APPLIANCE_MQTTS" in finding.advice
+    encrypted = network.mqtt(load(PAIR | {"APPLIANCE_MQTTS": "0.0.0.0:8883"}))
+    assert (encrypted.level, encrypted.found) == (Level.OK, "0.0.0.0:8883, encrypted")
 
 
 def test_broker_that_others_can_reach_is_warned_of():

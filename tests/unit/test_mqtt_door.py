@@ -15,6 +15,7 @@ from appliance.errors import BrokerError, ConfigError, NodeError
 
 DOOR = MqttDoor(Address("127.0.0.1", 1883), 2**20)
 OLD, NEW = (3, 10, 8), (4, 0, 5)
+PAIR = {"APPLIANCE_BROKER_TLS_CERT": "/c", "APPLIANCE_BROKER_TLS_KEY": "/k"}
 
 
 def test_door_is_off_unless_an_address_is_set():
@@ -39,6 +40,16 @@ def test_lines_refuse_strangers_and_keep_nothing_in_memory():
         assert lines["mqtt.listeners.ssl"] == "none"
 
 
+def test_a_door_can_be_open_over_tls_only_or_both_ways():
+    encrypted = Address("192.0.2.1", 8883)
+    both = mqtt_plugin.lines(DOOR._replace(encrypted=encrypted), NEW)
+    assert both["mqtt.listeners.tcp.local"] == "127.0.0.1:1883"
+    assert both["mqtt.listeners.ssl.others"] == "192.0.2.1:8883"
+    tls_only = mqtt_plugin.lines(DOOR._replace(listen=None, encrypted=encrypted), NEW)
+    assert tls_only["mqtt.listeners.tcp"] == "none"
+    assert tls_only["mqtt.listeners.ssl.others"] == "192.0.2.1:8883"
+
+
 def test_packets_are_bounded_where_the_release_can():
     new = mqtt_plugin.lines(DOOR, NEW)
     assert new["mqtt.max_packet_size_unauthenticated"] == 16 * 1024
@@ -53,6 +64,10 @@ def test_release_that_bounds_nothing_is_refused_on_a_network(address):
         mqtt_plugin.check(config, OLD)
     mqtt_plugin.check(config, NEW)
     mqtt_plugin.check(load({"APPLIANCE_MQTT": "127.0.0.1:1883"}), OLD)
+    encrypted = load(PAIR | {"APPLIANCE_MQTTS": address})
+    with pytest.raises(NodeError, match=f"APPLIANCE_MQTTS: .*{re.escape(address)}"):
+        mqtt_plugin.check(encrypted, OLD)
+    mqtt_plugin.check(encrypted, NEW)
 
 
 def test_taken_port_is_named_with_its_setting():

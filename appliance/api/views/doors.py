@@ -44,7 +44,7 @@ def blueprint(services: Services) -> Blueprint:
 def _addresses(config: Config) -> dict[str, Address | None]:
     """Return where each door listens; None for one that is off, or an outside broker's to know."""
     amqp = None if config.broker_urls else config.amqps or config.amqp
-    http, mqtt = config.http, config.mqtt
+    http, mqtt = config.http, config.mqtts or config.mqtt
     return {"http": http, "inbox": http, "amqp": amqp, "drain": amqp, "mqtt": mqtt}
 
 
@@ -55,7 +55,7 @@ def _open(services: Services) -> dict[str, bool]:
         "inbox": any(inbox.addresses for inbox in services.access.inboxes()),
         "amqp": services.broker().accepting,
         "drain": bool(services.config.drain) and services.broker().accepting,
-        "mqtt": services.config.mqtt is not None and services.broker().accepting,
+        "mqtt": services.config.takes_mqtt and services.broker().accepting,
     }
 
 

@@ -26,7 +26,7 @@ def write(config: Config) -> bool:
 
     Raises ConfigError where the pair can't be used, OSError where it can't be written.
     """
-    if not config.amqps or config.broker_certificate is None:
+    if not config.broker_serves_tls or config.broker_certificate is None:
         return False
     certificate, key = config.broker_certificate
     name = f"{PREFIX}BROKER_TLS_CERT" if config.broker_tls_cert else f"{PREFIX}TLS_CERT"

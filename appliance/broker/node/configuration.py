@@ -131,8 +131,10 @@ def config_text(
         "heartbeat": _HEARTBEAT_SECONDS,
         "log.file": "false",
     } | _log_lines(logs, BROKER_LOG_LEVELS[log_level])
+    if encrypted or (mqtt and mqtt.encrypted):
+        lines |= _tls_lines(layout)
     if encrypted:
-        lines |= _tls_lines(layout) | {"listeners.ssl.others": f"{encrypted.host}:{encrypted.port}"}
+        lines["listeners.ssl.others"] = f"{encrypted.host}:{encrypted.port}"
     if release >= (4,):
         # Without it, anyone who reaches the port can log in without a password.
         lines["anonymous_login_user"] = "none"

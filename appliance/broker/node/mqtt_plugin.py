@@ -5,7 +5,8 @@ topic, with dots for slashes, to an exchange of its own and on to `appliance`: i
 that of any other AMQP client. PUBACK comes once every queue has confirmed, so after our fsync.
 
 RabbitMQ 3 takes a packet of up to 256 MiB from anyone, before the login: six connections made the
-node take 2.9 GB, and hold all publishers back. So there it listens on the loopback only.
+node take 2.9 GB, and hold all publishers back. So there it listens on the loopback only, over TLS
+too.
 """
 
 from typing import Final, NamedTuple
@@ -29,10 +30,14 @@ _SESSION_SECONDS: Final = 60
 
 
 class MqttDoor(NamedTuple):
-    """Where it listens, at an IP address, and the largest message that it takes, in bytes."""
+    """Where it listens, at IP addresses, and the largest message that it takes, in bytes.
 
-    listen: Address
+    `listen` is for plain text, `encrypted` for TLS; None: it does not.
+    """
+
+    listen: Address | None
     largest: int
+    encrypted: Address | None = None
 
 
 def door(config: Config, release: tuple[int, ...]) -> MqttDoor | None:
@@ -41,35 +46,44 @@ def door(config: Config, release: tuple[int, ...]) -> MqttDoor | None:
     Raises NodeError for a host without an address, a port that is taken, and what this release
     can't bear.
     """
-    if config.mqtt is None:
+    if not config.takes_mqtt:
         return None
     check(config, release)
+    return MqttDoor(
+        _free("APPLIANCE_MQTT", config.mqtt),
+        config.max_message_bytes,
+        _free("APPLIANCE_MQTTS", config.mqtts),
+    )
+
+
+def _free(setting: str, address: Address | None) -> Address | None:
+    if address is None:
+        return None
     try:
-        listen = ports.resolve(config.mqtt)
+        listen = ports.resolve(address)
     except OSError as error:
-        raise NodeError(f"APPLIANCE_MQTT: {config.mqtt.host} has no address ({error})") from error
+        raise NodeError(f"{setting}: {address.host} has no address ({error})") from error
     if problem := ports.problem(listen):
-        raise NodeError(
-            f"APPLIANCE_MQTT: {config.mqtt} is taken ({problem}); set it to another address"
-        )
-    return MqttDoor(listen, config.max_message_bytes)
+        raise NodeError(f"{setting}: {address} is taken ({problem}); set it to another address")
+    return listen
 
 
 def check(config: Config, release: tuple[int, ...]) -> None:
     """Raise NodeError where the network could reach the plugin of a release that bounds nothing."""
-    if release < (4,) and config.mqtt is not None and ports.is_open_to_others(config.mqtt):
-        raise NodeError(
-            f"APPLIANCE_MQTT: RabbitMQ {text_of(release)} takes packets of 256 MiB from anyone who "
-            f"reaches {config.mqtt}; set it to an address of 127.0.0.1, with a mosquitto in front "
-            "for other machines (docs/mqtt.md), or use RabbitMQ 4 (Debian 13, the image)"
-        )
+    for setting, address in (("APPLIANCE_MQTT", config.mqtt), ("APPLIANCE_MQTTS", config.mqtts)):
+        if release < (4,) and address is not None and ports.is_open_to_others(address):
+            raise NodeError(
+                f"{setting}: RabbitMQ {text_of(release)} takes packets of 256 MiB from anyone who "
+                f"reaches {address}; set it to an address of 127.0.0.1, with a mosquitto in front "
+                "for other machines (docs/mqtt.md), or use RabbitMQ 4 (Debian 13, the image)"
+            )
 
 
 def lines(door: MqttDoor, release: tuple[int, ...]) -> dict[str, str | int]:
     """Return the lines of rabbitmq.conf for the RabbitMQ `release`."""
     found: dict[str, str | int] = {
-        "mqtt.listeners.tcp.local": f"{door.listen.host}:{door.listen.port}",
-        "mqtt.listeners.ssl": "none",
+        **_listener("tcp", "local", door.listen),
+        **_listener("ssl", "others", door.encrypted),
         "mqtt.vhost": "/",
         "mqtt.exchange": MQTT,
         "mqtt.allow_anonymous": "false",
@@ -82,3 +96,9 @@ def lines(door: MqttDoor, release: tuple[int, ...]) -> dict[str, str | int]:
         found["mqtt.max_packet_size_authenticated"] = door.largest + _PACKET_ROOM
         found["mqtt.max_session_expiry_interval_seconds"] = _SESSION_SECONDS
     return found
+
+
+def _listener(kind: str, name: str, address: Address | None) -> dict[str, str]:
+    if address is None:
+        return {f"mqtt.listeners.{kind}": "none"}
+    return {f"mqtt.listeners.{kind}.{name}": f"{address.host}:{address.port}"}

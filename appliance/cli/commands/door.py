@@ -22,7 +22,10 @@ _INDENT: Final = "  "
 _REACH: Final = {"machine": "for this machine only", "network": "for the network"}
 
 #: A door that listens nowhere here -> in words.
-_NOWHERE: Final = {"amqp": "at a broker of your own", "mqtt": "off (APPLIANCE_MQTT opens it)"}
+_NOWHERE: Final = {
+    "amqp": "at a broker of your own",
+    "mqtt": "off (APPLIANCE_MQTT or _MQTTS opens it)",
+}
 
 
 @click.group(cls=options.Group)

@@ -65,9 +65,10 @@ def create(config: Config, /, *, name: str, topics: tuple[str, ...], as_json: bo
     where = f"the topics {', '.join(named)}" if named else "every topic"
     click.echo(f"{name} may publish to {where}. This password is", err=True)
     click.echo("a secret, and is shown only now.", err=True)
-    if config.mqtt is None:
+    if not config.takes_mqtt:
         click.echo(
-            "APPLIANCE_MQTT, as this command sees it, is off: set an address for the appliance.",
+            "APPLIANCE_MQTT and APPLIANCE_MQTTS, as this command sees them, are off: set an "
+            "address for the appliance.",
             err=True,
         )
 

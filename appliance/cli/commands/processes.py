@@ -248,7 +248,7 @@ def _renewals(config: Config) -> "list[Duty]":
     from appliance.broker.node import certificate
     from appliance.store.base import Duty
 
-    if not config.amqps:
+    if not config.broker_serves_tls:
         return []
     renewal = certificate.Renewal(config)
     return [Duty(renewal.renew, certificate.LOOK_SECONDS, renewal.complaint)]

@@ -15,6 +15,8 @@ from appliance.store.base import Reader
 #: Seconds after which the last look at the queue, or a sign of life, is out of date: several times
 #: the pause between two of them.
 _STALE_SECONDS: Final = 15.0
+#: Seconds without any confirm from a node of a cluster, after which others are to be asked.
+_UNSURE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ def _check_broker(readiness: Readiness, broker: BrokerState) -> None:
         "broker_accepts",
         broker.accepting,
         f"the broker does not accept: {broker.reason or 'no reason given'}",
+    )
+    unsure = broker.unsure_seconds
+    readiness.add(
+        "broker_confirms",
+        unsure < _UNSURE_SECONDS,
+        f"no confirm from the broker's node for {unsure:.1f} s",
     )
     readiness.add("queue_has_room", not broker.full, "the queue is full")
     age = broker.checked_seconds_ago

@@ -70,6 +70,8 @@ class BrokerState:
     #: missing.
     stalled_seconds: float = 0.0
     stalled: str = ""
+    #: Seconds for which a node of a cluster has answered nothing though something waited.
+    unsure_seconds: float = 0.0
 
 
 class ProbeState(StrEnum):

@@ -13,6 +13,7 @@ from appliance.broker.base import DEAD, QUEUE, Delivery
 from appliance.broker.drain import DrainedDelivery, QueueDrain
 from appliance.broker.envelopes import EnvelopeReader, first_exchange, given_up, sent_past_exchange
 from appliance.broker.link import Link
+from appliance.broker.ping import Ping
 from appliance.broker.trust import Trust
 from appliance.config import Config
 from appliance.errors import BrokerError
@@ -46,6 +47,8 @@ class AmqpConsumer:
         self._link = Link(config, self._opened, self._lost)
         self._channel: Any = None
         self._seeking: asyncio.Task[None] | None = None
+        self._ping = Ping()
+        self._pinging: asyncio.Task[None] | None = None
         self._trust = Trust(config)
         most, mapped = config.max_message_bytes, config.map_topics
         self._reader = EnvelopeReader(most, self._trust.is_ours, map_topics=mapped)
@@ -74,8 +77,9 @@ class AmqpConsumer:
         finally:
             for each in draining:
                 each.cancel()
-            if self._seeking is not None:
-                self._seeking.cancel()
+            for task in (self._seeking, self._pinging):
+                if task is not None:
+                    task.cancel()
 
     def is_current(self, delivery: Delivery) -> bool:
         """Whether the delivery's connection is still open, as far as is known. Any thread."""
@@ -139,6 +143,8 @@ class AmqpConsumer:
 
         channel.basic_consume(QUEUE, delivered)
         self._seeking = asyncio.create_task(self._consume_dead(link, turn, died))
+        if link.has_others:
+            self._pinging = asyncio.create_task(self._ping.run(link))
 
     async def _consume_dead(self, link: Link, turn: int, died: Callable[..., None]) -> None:
         """Consume the broker's dead letters too, as soon as the API has made their queue.
@@ -160,3 +166,5 @@ class AmqpConsumer:
     def _lost(self, _: str) -> None:
         self._turn += 1
         self._channel = None
+        if self._pinging is not None:
+            self._pinging.cancel()

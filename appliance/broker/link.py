@@ -2,11 +2,11 @@
 
 pika speaks in callbacks; here they become awaitable. When the channel or the connection ends, for
 whatever reason, the owner is told, and after a pause the link connects again, to the next address.
+One of several nodes is left when it says nothing for seconds; a broker alone has only heartbeats.
 """
 
 import asyncio
 import contextlib
-import copy
 import random
 import time
 from collections import deque
@@ -18,13 +18,12 @@ import pika.exceptions
 import structlog
 from pika.channel import Channel
 
-from appliance import credentials
-from appliance.broker import pika_patches
-from appliance.broker.base import USER
+from appliance.broker import pika_patches, silence
+from appliance.broker.broker_addresses import behind, is_node, parameters, resolve
 from appliance.broker.pika_patches import FrameConnection
+from appliance.broker.silence import Silence
 from appliance.config import Config
 from appliance.errors import BrokerError
-from appliance.machine import names
 from appliance.machine.complaint import Complaint
 
 #: Seconds between attempts: doubled from the first to the last, and jittered.
@@ -37,64 +36,17 @@ _STEADY: Final = 5.0
 _STARTING: Final = 30.0
 #: Seconds to wait for the broker's answer to anything but a publish.
 _CALL_TIMEOUT: Final = 10.0
-#: Seconds. A broker that hangs is noticed within two of them; SIGSTOP of a few seconds is not.
-_HEARTBEAT: Final = 10
-#: Seconds for each step of connecting.
-_CONNECT_TIMEOUT: Final = 5
-#: Seconds for the broker's answer to the end of a connection, and for the whole end of a link.
+#: The same, of one of several nodes: another one may be better.
+_NODE_CALL_TIMEOUT: Final = 5.0
+#: Seconds between two looks whether a node still says something.
+_LISTEN: Final = 0.4
+#: Seconds for the answer to the end of a connection, the same in a cluster, and for the whole end
+#: of a link.
 _DISCONNECT_TIMEOUT: Final = 1.0
+_NODE_DISCONNECT_TIMEOUT: Final = 0.3
 _CLOSE_TIMEOUT: Final = 2.0
 
 _log: Any = structlog.get_logger(__name__)
-
-
-def parameters(config: Config) -> list[pika.connection.Parameters]:
-    """Return how to connect to each of the broker's addresses, in the order of the settings.
-
-    Several addresses are the nodes of one cluster. Raises ConfigError where our own broker's
-    password can't be read.
-    """
-    each: list[pika.connection.Parameters] = [pika.URLParameters(url) for url in config.broker_urls]
-    if not each:
-        password = credentials.broker_password(config)
-        host, port = config.amqp
-        identity = pika.PlainCredentials(USER, password)
-        here = names.without_lookup(host)
-        each = [pika.ConnectionParameters(host=here, port=port, credentials=identity)]
-    for one in each:
-        one.heartbeat = _HEARTBEAT
-        one.socket_timeout = _CONNECT_TIMEOUT
-        one.stack_timeout = 2 * _CONNECT_TIMEOUT
-        one.connection_attempts = 1
-    return each
-
-
-async def resolve(each: list[pika.connection.Parameters]) -> list[pika.connection.Parameters]:
-    """Return how to connect to each IP address that the hosts' names stand for, in order.
-
-    All names are looked up at once. Raises BrokerError where none of them has an address.
-    """
-    looked_up = await asyncio.gather(
-        *(names.addresses(one.host, one.port) for one in each), return_exceptions=True
-    )
-    resolved: list[pika.connection.Parameters] = []
-    reason = ""
-    for one, found in zip(each, looked_up, strict=True):
-        if isinstance(found, OSError):
-            reason = f"{one.host} has no address ({found.strerror or found})"
-            continue
-        if isinstance(found, BaseException):
-            raise found
-        for host in found:
-            at_address = copy.copy(one)
-            at_address.host = host
-            if one.ssl_options is not None:  # the certificate is the name's
-                name = one.ssl_options.server_hostname or one.host
-                at_address.ssl_options = pika.SSLOptions(one.ssl_options.context, name)
-            resolved.append(at_address)
-    if not resolved:
-        raise BrokerError(f"broker: {reason}")
-    return resolved
 
 
 class Link:
@@ -122,6 +74,11 @@ class Link:
         self._on_blocked = on_blocked
         self._quiet = quiet
         self._addresses: deque[pika.connection.Parameters] = deque()
+        self._last_address: tuple[str, int] | None = None
+        #: This connection is to one of several nodes: another one may be better.
+        self.has_others = False
+        self._is_blocked = False
+        self._is_silent = False
         self._connection: Any = None
         self._lost: asyncio.Future[str] | None = None
         self._stopping = asyncio.Event()
@@ -145,8 +102,11 @@ class Link:
         delay = _BACKOFF_FIRST
         while not self._stopping.is_set():
             self._lost = asyncio.get_running_loop().create_future()
+            listening: asyncio.Task[None] | None = None
             try:
                 await self._connect()
+                if self.has_others:
+                    listening = asyncio.create_task(self._listen())
                 await self._on_open(self)
                 self._log_connected()
                 opened_at = time.monotonic()
@@ -157,6 +117,8 @@ class Link:
                 reason = str(error)
             except pika.exceptions.AMQPError as error:  # a channel that closed just before a call
                 reason = _describe(error)
+            if listening is not None:
+                listening.cancel()
             self._on_lost(reason)
             await self._disconnect()
             if self._stopping.is_set():
@@ -254,14 +216,15 @@ class Link:
         """Await `answer`, the loss of the link or the deadline, whichever comes first."""
         if self._lost is None:
             raise BrokerError("broker: not connected")
+        patience = _NODE_CALL_TIMEOUT if self.has_others else _CALL_TIMEOUT
         await asyncio.wait(
-            [answer, self._lost], timeout=_CALL_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+            [answer, self._lost], timeout=patience, return_when=asyncio.FIRST_COMPLETED
         )
         if answer.done():
             return answer.result()
         if self._lost.done():
             raise BrokerError(self._lost.result())
-        raise BrokerError(f"broker: no answer within {_CALL_TIMEOUT:.0f} s")
+        raise BrokerError(f"broker: no answer within {patience:.0f} s")
 
     async def pause(self, seconds: float) -> None:
         """Sleep. Raises BrokerError as soon as the link is lost."""
@@ -289,16 +252,21 @@ class Link:
 
         def blocked(connection: Any, now: bool) -> None:
             if connection is self._connection:
+                self._is_blocked = now
                 self._on_blocked(now)
 
+        self._is_blocked = self._is_silent = False
         if not self._addresses:
             looking = asyncio.ensure_future(resolve(parameters(self._config)))
             try:
-                self._addresses.extend(await self.wait(looking))
+                self._addresses.extend(behind(await self.wait(looking), self._last_address))
             finally:
                 looking.cancel()
+        address = self._addresses.popleft()
+        self._last_address = address.host, address.port
+        self.has_others = is_node(address)
         self._connection = connection = FrameConnection(
-            self._addresses.popleft(),
+            address,
             on_open_callback=opened.set_result,
             on_open_error_callback=failed,
             on_close_callback=closed,
@@ -310,9 +278,30 @@ class Link:
         self.channel = await self.open_channel()
         self.channel.add_on_close_callback(channel_closed)
 
+    async def _listen(self) -> None:
+        """End the link when its node has said nothing for too long."""
+        connection, silent, asked = self._connection, Silence(), False
+        while True:
+            await asyncio.sleep(_LISTEN)
+            seconds = silent.look(connection.bytes_received)
+            if silence.is_worth_leaving(seconds, blocked=self._is_blocked):
+                self._is_silent = True
+                host, port = self._last_address or ("", 0)
+                self.drop(f"broker: {host}:{port} has said nothing for {seconds:.1f} s")
+                return
+            if not silence.is_worth_asking(seconds):
+                asked = False
+            elif not asked and self.channel is not None and self.channel.is_open:
+                # Any broker answers this at once, and it changes nothing.
+                asked = True
+                self.channel.flow(True, callback=lambda _: None)
+
     async def _disconnect(self) -> None:
         connection, self._connection, self.channel = self._connection, None, None
         if connection is None or connection.is_closed:
+            return
+        if self._is_silent:
+            connection.leave()
             return
         closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -324,7 +313,10 @@ class Link:
         connection.add_on_open_error_callback(done)
         if not connection.is_closing:
             connection.close_in_order()
-        await asyncio.wait([closed], timeout=_DISCONNECT_TIMEOUT)
+        patience = _NODE_DISCONNECT_TIMEOUT if self.has_others else _DISCONNECT_TIMEOUT
+        await asyncio.wait([closed], timeout=patience)
+        if self.has_others and not closed.done():
+            connection.leave()
 
 
 def _describe(error: BaseException) -> str:

@@ -7,6 +7,7 @@ moved one fails that test and not a broker's connection.
 from typing import Any, Final
 
 import pika.data
+import pika.exceptions
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import io_services_utils
 
@@ -37,6 +38,10 @@ class FrameConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no t
         for channel in self._channels.values():
             channel._cancelled.update(channel._consumers)  # noqa: SLF001
         self.close()
+
+    def leave(self) -> None:
+        """End the connection here, without a word to a broker that is silent."""
+        self._terminate_stream(pika.exceptions.StreamLostError("the broker is silent"))
 
 
 def receive_more() -> None:

@@ -31,7 +31,8 @@ import pika.exceptions
 import structlog
 
 from appliance.broker.base import PROBE_FACT, STALL_FACT, ProbeState
-from appliance.broker.link import Link, parameters, resolve
+from appliance.broker.broker_addresses import parameters, resolve
+from appliance.broker.link import Link
 from appliance.broker.node import log_copies, process, queue_snapshots
 from appliance.config import Config
 from appliance.errors import BrokerError, NodeError

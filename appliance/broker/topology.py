@@ -9,6 +9,9 @@ On our own node a mark, a file in the node's folder, shows that the queue is old
 RabbitMQ leaves some files of a node unsynced, which a power cut would take; so they are synced
 before anything is accepted (`node.synced`). Of an outside broker we have no files, and other hosts
 may make its queue: there each process waits once, and again whenever the queue was gone.
+
+The nodes of a cluster share new queues. One that is there is taken as it is: an earlier version, or
+its operator, may have made it with other arguments.
 """
 
 import asyncio
@@ -32,14 +35,14 @@ _LOOK_FIRST: Final = 0.25
 _LOOK_LAST: Final = 5.0
 #: Seconds between two looks for the mark, which costs the broker nothing.
 _MARK_LOOK: Final = 0.1
-#: Members that a new queue begins with on a cluster; None leaves it to the broker (3).
-_INITIAL_GROUP_SIZE: Final[int | None] = None
+#: Nodes that keep a new queue of a cluster: with three, one of them can be lost.
+MEMBERS: Final = 3
 
 _log: Any = structlog.get_logger(__name__)
 
 
-def queue_arguments(group_size: int | None = _INITIAL_GROUP_SIZE) -> dict[str, str | int | bool]:
-    """Return the arguments that both queues are declared with.
+def queue_arguments(members: int | None = None) -> dict[str, str | int | bool]:
+    """Return the arguments that both queues are declared with; `members` where nodes share them.
 
     They can't change later: the broker refuses to declare a queue with other arguments than it was
     made with. Bounds that may change are a policy (`node.definitions`).
@@ -50,8 +53,9 @@ def queue_arguments(group_size: int | None = _INITIAL_GROUP_SIZE) -> dict[str, s
         # RabbitMQ 4 drops after 20 redeliveries where nothing is said; -1 drops at once on 3.10.
         "x-delivery-limit": 1_000_000,
     }
-    if group_size is not None:
-        arguments["x-quorum-initial-group-size"] = group_size
+    if members is not None:
+        arguments["x-quorum-initial-group-size"] = members
+        arguments["x-queue-leader-locator"] = "balanced"
     return arguments
 
 
@@ -104,6 +108,10 @@ class Topology:
         if self._home is not None:
             _write_mark(self._home)
 
+    def note_gone(self) -> None:
+        """The queue was gone; the one that is there next time may be another host's new one."""
+        self._is_settled = False
+
     def _has_settled(self) -> bool:
         return self._is_settled if self._home is None else _mark(self._home).exists()
 
@@ -114,8 +122,11 @@ class Topology:
 
 
 async def _declare_queue(link: Link, queue: str) -> None:
+    if link.has_others and await exists(link, queue):
+        return
     channel: Any = link.channel
-    await link.call(channel.queue_declare, queue=queue, durable=True, arguments=queue_arguments())
+    arguments = queue_arguments(MEMBERS) if link.has_others else queue_arguments()
+    await link.call(channel.queue_declare, queue=queue, durable=True, arguments=arguments)
 
 
 async def wait_until_exists(link: Link, config: Config, queue: str) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from appliance.broker.base import USER
-from appliance.broker.link import parameters
+from appliance.broker.broker_addresses import parameters
 from appliance.broker.node import synced
 from appliance.config import Config
 

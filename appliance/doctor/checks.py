@@ -8,7 +8,7 @@ from typing import Final
 
 from appliance.broker.node import mqtt_plugin, release, start
 from appliance.config import Address, Config
-from appliance.doctor import data_folder, deliverer, network
+from appliance.doctor import cluster, data_folder, deliverer, network
 from appliance.doctor.diagnosis import Diagnosis, Level, error, ok, warning
 from appliance.errors import ApplianceError, HostError, NodeError, StoreError
 from appliance.machine import allowance, memory, place
@@ -36,6 +36,7 @@ def examine(config: Config, store: Store) -> Iterator[Diagnosis]:
     yield _handlers(config, store)
     yield deliverer.delivers(config, store.endpoints)
     yield _broker(config)
+    yield from cluster.nodes(config)
     yield from _ports(config)
     yield network.http(config)
     yield network.amqp(config)

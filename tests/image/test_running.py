@@ -76,7 +76,7 @@ def test_supervisorctl_works_in_docker_exec_as_it_stands(running: Container):
 EXPIRES = """
 import os, time, pika
 from appliance import config
-from appliance.broker.link import parameters
+from appliance.broker.broker_addresses import parameters
 settings = {k: v for k, v in os.environ.items() if k.startswith("APPLIANCE_")}
 with pika.BlockingConnection(parameters(config.load(settings))[0]) as link:
     channel = link.channel()

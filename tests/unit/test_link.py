@@ -10,8 +10,10 @@ import pytest
 import structlog
 from harness import free_port
 
+from appliance.broker import broker_addresses as addresses
 from appliance.broker import link as link_module
-from appliance.broker.link import Link, parameters, resolve
+from appliance.broker.broker_addresses import parameters, resolve
+from appliance.broker.link import Link
 from appliance.config import load
 from appliance.errors import BrokerError
 
@@ -46,15 +48,59 @@ def answers(monkeypatch, **addresses):
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-def test_every_address_of_a_name_is_tried_in_order_and_a_name_without_one_passed_over(
-    tmp_path, monkeypatch
-):
+def test_every_address_of_a_name_is_tried_and_a_name_without_one_passed_over(tmp_path, monkeypatch):
     answers(monkeypatch, nodes=["192.0.2.1", "192.0.2.2", "192.0.2.1"], last=["192.0.2.3"])
     each = parameters(config(tmp_path, "amqp://nodes", "amqp://nobody", "amqp://last:7"))
-    resolved = asyncio.run(resolve(each))
-    assert [(one.host, one.port) for one in resolved] == [
-        ("192.0.2.1", 5672), ("192.0.2.2", 5672), ("192.0.2.3", 7),
-    ]  # fmt: skip
+    resolved = [(one.host, one.port) for one in asyncio.run(resolve(each))]
+    assert sorted(resolved) == [("192.0.2.1", 5672), ("192.0.2.2", 5672), ("192.0.2.3", 7)]
+
+
+@pytest.mark.parametrize("urls", [["amqp://all"], ["amqp://a", "amqp://b", "amqp://c"]])
+def test_processes_begin_with_different_nodes_and_keep_to_their_order(tmp_path, monkeypatch, urls):
+    three = [f"192.0.2.{n}" for n in range(3)]
+    answers(monkeypatch, all=three, a=three[:1], b=three[1:2], c=three[2:])
+    firsts = set()
+    for process in range(20):
+        monkeypatch.setattr(addresses, "_ORDER", bytes([process]))
+        orders = [asyncio.run(resolve(parameters(config(tmp_path, *urls)))) for _ in "ab"]
+        assert [one.host for one in orders[0]] == [one.host for one in orders[1]]
+        firsts.add(orders[0][0].host)
+    assert len(firsts) == 3
+
+
+@pytest.mark.parametrize(
+    ("found", "are_nodes"),
+    [
+        (["192.0.2.1"], False),
+        (["192.0.2.1", "2001:db8::1"], False),  # one broker, by two protocols
+        (["192.0.2.1", "192.0.2.2"], True),
+        (["fe80::1%eth0", "fe80::2%eth0", "192.0.2.1"], True),
+    ],
+)
+def test_a_name_with_several_addresses_of_a_kind_is_a_cluster(
+    tmp_path, monkeypatch, found, are_nodes
+):
+    answers(monkeypatch, broker=found)
+    resolved = asyncio.run(resolve(parameters(config(tmp_path, "amqp://broker"))))
+    assert [addresses.is_node(one) for one in resolved] == [are_nodes] * len(found)
+    if not are_nodes:
+        assert [one.host for one in resolved] == found
+    assert {(one.heartbeat, one.socket_timeout) for one in resolved} == (
+        {(5, 2)} if are_nodes else {(10, 5)}
+    )
+
+
+def test_several_urls_are_a_cluster_and_our_own_node_is_none(tmp_path):
+    several = parameters(config(tmp_path, "amqp://192.0.2.1", "amqp://192.0.2.2"))
+    own = parameters(load({"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_AMQP": "127.0.0.1:5"}))
+    assert [addresses.is_node(one) for one in asyncio.run(resolve(several))] == [True, True]
+    assert [addresses.is_node(one) for one in asyncio.run(resolve(own))] == [False]
+
+
+def test_the_address_that_was_tried_last_comes_last(tmp_path):
+    each = parameters(config(tmp_path, *(f"amqp://192.0.2.{n}" for n in range(3))))
+    for last, order in ((None, "012"), (("192.0.2.0", 5672), "120"), (("192.0.2.9", 1), "012")):
+        assert [one.host[-1] for one in addresses.behind(each, last)] == list(order)
 
 
 def test_names_without_an_address_are_an_error_that_names_the_last(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ MOVED = "pika has moved a part that appliance/broker/pika_patches.py uses: "
         (Channel.close, "in list(self._consumers.keys())"),
         (Channel, "self._cancelled: set"),
         (Channel.close, "not in self._cancelled"),
+        (PikaConnection, "def _terminate_stream("),
         (pika.data, "def decode_table("),
         (pika.spec, "data.decode_table("),
     ],

@@ -11,7 +11,8 @@ import structlog
 
 from appliance.broker.base import DEAD, EXCHANGE, QUEUE, BrokerState
 from appliance.broker.link import Link
-from appliance.broker.publish import direct
+from appliance.broker.publish import direct, doubt
+from appliance.broker.publish.doubt import Doubt
 from appliance.broker.publish.frames import Field, FrameWriter
 from appliance.broker.publish.last_words import LedgerRecord
 from appliance.broker.publish.numbering import Numbering
@@ -61,6 +62,8 @@ class AmqpPublisher:
         )
         self._is_sending_soon = False
         self._stall = Stall()
+        self._doubt = Doubt()
+        self._patience = doubt.LEAVE
         self._is_opening = False
         self._blocked = False
         self._full = False
@@ -110,6 +113,7 @@ class AmqpPublisher:
             numbers=self._numbering.entry(),
             stalled_seconds=self._stall.seconds,
             stalled=self._stall.reason,
+            unsure_seconds=self._doubt.seconds if self._link.has_others else 0.0,
         )
 
     def refuse(self, reason: str) -> None:
@@ -238,9 +242,7 @@ class AmqpPublisher:
     async def _opened(self, link: Link) -> None:
         channel: Any = link.channel
         self._is_opening = True
-        channel.add_on_return_callback(
-            lambda *_: self._give_up("no queue takes what is published; making it again")
-        )
+        channel.add_on_return_callback(self._returned)
         await self._topology.declare(link)
         await link.call(channel.confirm_delivery, self._on_answer(channel))
         self._frames = FrameWriter(
@@ -250,6 +252,10 @@ class AmqpPublisher:
         self._is_opening = False
         self._stall.opened()
         self._send_soon()
+
+    def _returned(self, *_: Any) -> None:
+        self._topology.note_gone()
+        self._give_up("no queue takes what is published; making it again")
 
     def _on_answer(self, channel: Any) -> Any:
         """Ignore the answers of a lost channel: its tags are not ours any more."""
@@ -297,9 +303,25 @@ class AmqpPublisher:
                 await tick(idle)
             self._outbox.expire(self.state().reason or "it is slow")
             self._stall.look(0 if self._blocked else self._outbox.oldest())
+            if self._link.has_others:
+                self._heed_doubt()
+
+    def _heed_doubt(self) -> None:
+        """Note how long the node has answered nothing, and leave it for another one."""
+        tally = self.tally
+        waiting = bool(self._outbox.held_requests) and not self._blocked
+        self._doubt.look(tally.confirmed + tally.nacked, waiting=waiting)
+        if not self._doubt.seconds:
+            self._patience = doubt.LEAVE
+        elif self._channel is not None and waiting and self._stall.seconds >= self._patience:
+            self._give_up(f"broker: no confirm within {self._patience:.0f} s from this node")
+            self._patience = doubt.LEAVE_NEXT
 
     async def _check(self) -> None:
-        """Read how deep the queue is and who consumes it; either queue gone ends the link."""
+        """Read how deep the queue is and who consumes it; either queue gone ends the link.
+
+        A node that does not reach the queue's leader says that nobody consumes.
+        """
         while True:
             await tick(_CHECK)
             channel = self._channel
@@ -320,4 +342,6 @@ class AmqpPublisher:
                 self._depth = depth
                 self._queue_age.note(time.monotonic(), depth, self.tally.confirmed)
                 self._consumers = answer.method.consumer_count
+                if self._consumers and not self._outbox.held_requests:
+                    self._doubt.reached()
                 self._checked_at = time.monotonic()

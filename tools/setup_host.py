@@ -63,6 +63,12 @@ NEEDS = {
         "setpriv": "util-linux",
         "strace": "strace",
     },
+    "scale": {
+        "iptables": "iptables",
+        "nsenter": "util-linux",
+        "openssl": "openssl",
+        "ss": "iproute2",
+    },
     "disks": {"losetup": "mount", "mkfs.btrfs": "btrfs-progs", "mkfs.ext4": "e2fsprogs"},
     "vm": {
         "mkfs.ext4": "e2fsprogs",

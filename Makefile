@@ -121,11 +121,13 @@ image-for-tests: need-containers
 proxy-image-for-tests: image-for-tests
 	@docker build --quiet --tag $(IMAGE)-proxy --build-arg BASE=$(BASE) tests/image/proxy
 
-# Two packages of the code as it is, the later one newer than any release.
+# Two packages of the code as it is, the later one newer than any release. Their files are those of
+# `make deb`; to press them as small takes half a minute of a processor for each, and an emulated
+# machine long to unpack.
 build/deb.stamp: $(VENV)/run.stamp README.md LICENSE Makefile $(shell find \
     appliance packaging rootfs supervisor systemd tools -type f -not -name '*.pyc')
 	@rm -rf build/deb
-	@$(VENV)/bin/python tools/build_deb.py --output build/deb 0.0.1 $(DEB_TEST_VERSION)
+	@$(VENV)/bin/python tools/build_deb.py --compression zstd --output build/deb 0.0.1 $(DEB_TEST_VERSION)
 	@touch $@
 
 test-image: need-containers $(VENV)/dev.stamp proxy-image-for-tests ## build the image and test its container from outside, as a user would

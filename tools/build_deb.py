@@ -33,6 +33,9 @@ def main() -> int:
         "versions", nargs="*", help="one package for each of these; else setup.cfg's version"
     )
     parser.add_argument("--output", default="dist", type=Path, help="folder to put it into")
+    parser.add_argument(
+        "--compression", default="xz", help="dpkg-deb's -Z; zstd takes a hundredth of the time"
+    )
     options = parser.parse_args()
     architecture = run("dpkg", "--print-architecture").strip()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,10 @@ def main() -> int:
             add_control_files(root, version, architecture)
             set_times(root)
             package = options.output / f"queue-appliance_{version}_{architecture}.deb"
-            run("dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(package))
+            run(
+                "dpkg-deb", "--root-owner-group", f"-Z{options.compression}",
+                "--build", str(root), str(package),
+            )  # fmt: skip
             print(package)
     return 0
 

@@ -20,12 +20,15 @@ SYSTEMD_IMAGE ?= queue-appliance-systemd
 # Of a package for tests: newer than the one before, whatever setup.cfg says.
 DEB_TEST_VERSION := 999
 CUTS ?= 16
+# What is compiled is kept, whatever the machine's habit: to compile the tests takes 8 s of a
+# processor, and each process that runs some of them reads them all.
+unexport PYTHONDONTWRITEBYTECODE
 DESTDIR ?=
 PREFIX ?= /opt/appliance
 
-.PHONY: help run migrate lint format test model test-senders test-browser pictures test-faults faults test-powercut \
-  powercut test-image test-scale test-systemd test-vm check-all bench bench-full image base-image image-for-tests \
-  proxy-image-for-tests scale-images-for-tests systemd-images-for-tests images-for-tests deb install lock clean
+.PHONY: help run migrate lint format test compiled-tests model test-senders test-browser pictures test-faults \
+  faults test-powercut powercut test-image test-scale test-systemd test-vm check-all bench bench-full image base-image \
+  image-for-tests proxy-image-for-tests scale-images-for-tests systemd-images-for-tests deb install lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -68,6 +71,10 @@ format: $(VENV)/dev.stamp ## let ruff format the code
 
 test: need-broker-test-model $(VENV)/dev.stamp ## unit and integration tests, with a real RabbitMQ
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE) $(JOBS) -m 'not long'
+
+# pytest keeps its own compiled form of each test. Processes that start at once make it each.
+compiled-tests: $(VENV)/dev.stamp
+	$(VENV)/bin/pytest --collect-only --quiet --quiet -m 'not long'
 
 model: need-model $(VENV)/dev.stamp ## explore the promise by machine, in thousands of new stories
 	$(VENV)/bin/pytest tests/model
@@ -143,10 +150,6 @@ systemd-images-for-tests: need-containers
 build/guest-bookworm.tar: tests/vm/make-root.sh
 	@mkdir -p build
 	tests/vm/make-root.sh bookworm $@
-
-# All that the tests of the image, the package and the machine are run on.
-images-for-tests: need-containers-package-vm image-for-tests proxy-image-for-tests \
-  systemd-images-for-tests build/guest-bookworm.tar build/deb.stamp
 
 # RabbitMQ and nginx, as the images that deploy/compose/scale names have them.
 scale-images-for-tests: image-for-tests

@@ -63,24 +63,6 @@ def test_the_memory_and_tasks_of_a_service_are_limited(guest):
         print(name, *(f"{n}={show(guest, unit, n)}" for n in ("MemoryCurrent", "TasksCurrent")))
 
 
-def test_after_a_reboot_it_is_there_by_itself_in_the_right_order(guest, inbox):
-    guest.run("systemctl", "enable", "appliance-backup.timer")
-    print(f"rebooted in {guest.reboot():.0f} s")
-    print(f"ready {inbox.wait_ready():.0f} s after that")
-    assert inbox.bodies("machine") == ["before the reboot"]
-    ready = {name: microseconds(guest, name, "ActiveEnterTimestamp") for name in SERVICES}
-    begun = {name: microseconds(guest, name, "ExecMainStartTimestamp") for name in SERVICES}
-    migrated = microseconds(guest, "migrate", "ExecMainExitTimestamp")
-    for name in ("api", "worker@0", "worker@1", "janitor"):
-        assert ready["broker"] <= begun[name], name
-        assert migrated <= begun[name], name
-
-
-def test_a_timer_runs_after_a_boot(guest):
-    assert show(guest, "appliance-backup.timer", "ActiveState") == "active"
-    assert show(guest, "appliance-backup.timer", "NextElapseUSecRealtime")
-
-
 class Sender:
     """Sends one message after the other, in the background; `accepted` are those answered 202."""
 
@@ -106,6 +88,8 @@ class Sender:
             taken = self._inbox.publish(self._topic, body)
             (self.accepted if taken else self.unclear).append(body)
             number += 1
+            if not taken:  # a guest that is busy starting needs its processor for that
+                time.sleep(0.5)
 
     def wait_accepted(self, more: int) -> None:
         wanted, end = len(self.accepted) + more, time.monotonic() + PATIENCE
@@ -133,17 +117,35 @@ def test_clock_that_jumps_an_hour_and_a_day_loses_nothing(guest, inbox):
     sender.verify()
 
 
-def test_clock_that_was_set_back_across_a_restart_loses_nothing(guest, inbox):
-    with Sender(inbox, "clock-restart") as sender:
+def test_clock_that_was_set_back_across_a_reboot_loses_nothing(guest, inbox):
+    """The next two tests look at this boot too: emulated, one takes minutes."""
+    guest.run("systemctl", "enable", "appliance-backup.timer")
+    with Sender(inbox, "clock-reboot") as sender:
         sender.wait_accepted(20)
-        guest.run("systemctl", "stop", "appliance.target")
-        guest.run("date", "--set", "-1 day")
-        guest.run("systemctl", "start", "appliance.target")
-        print(f"ready {inbox.wait_ready():.0f} s after the start")
+        before = int(guest.run("date", "+%s"))
+        guest.move_clock(days=-1)
+        print(f"rebooted in {guest.reboot():.0f} s")
+        print(f"ready {inbox.wait_ready():.0f} s after that")
+        assert int(guest.run("date", "+%s")) < before, "it came up a day back"
         sender.wait_accepted(20)
-        guest.run("date", "--set", "+1 day")
+        guest.move_clock(days=1)
         sender.wait_accepted(20)
     sender.verify()
+
+
+def test_after_a_reboot_it_is_there_by_itself_in_the_right_order(guest, inbox):
+    assert inbox.bodies("machine") == ["before the reboot"]
+    ready = {name: microseconds(guest, name, "ActiveEnterTimestamp") for name in SERVICES}
+    begun = {name: microseconds(guest, name, "ExecMainStartTimestamp") for name in SERVICES}
+    migrated = microseconds(guest, "migrate", "ExecMainExitTimestamp")
+    for name in ("api", "worker@0", "worker@1", "janitor"):
+        assert ready["broker"] <= begun[name], name
+        assert migrated <= begun[name], name
+
+
+def test_a_timer_runs_after_a_boot(guest):
+    assert show(guest, "appliance-backup.timer", "ActiveState") == "active"
+    assert show(guest, "appliance-backup.timer", "NextElapseUSecRealtime")
 
 
 def test_machine_that_is_paused_and_resumed_loses_nothing(guest, inbox):

@@ -113,6 +113,8 @@ def pytest_collection_modifyitems(items):
             "test_listening.py",
             "test_lost_names.py",
             "test_hanging.py",
+            "test_neighbours.py",
+            "test_taken_away.py",
         ),
     )
 

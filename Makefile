@@ -194,9 +194,9 @@ bench-full: ## make bench, then ten million rows, and every page on a full datab
 	@$(MAKE) --no-print-directory bench BENCH="--full $(BENCH)"
 
 lock: ## resolve the dependencies anew, with hashes (needs uv)
-	uv pip compile setup.cfg --extra build --extra schema --universal --python-version 3.11 --generate-hashes \
+	uv pip compile setup.cfg --extra build --extra schema --extra postgresql --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --custom-compile-command 'make lock' --quiet -o requirements.lock
-	uv pip compile setup.cfg --extra build --extra schema --extra dev --universal --python-version 3.11 \
+	uv pip compile setup.cfg --extra build --extra schema --extra postgresql --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --custom-compile-command 'make lock' -c requirements.lock \
 	  --quiet -o requirements-dev.lock
 

@@ -36,7 +36,8 @@ ApplianceError
 │   ├── StoreFullError     no room on the store's disk
 │   └── BackupError        a copy of the database can't be made or used
 │       ├── BackupBusyError    another one is being made
-│       └── BackupRoomError    no room for it
+│       ├── BackupRoomError    no room for it
+│       └── BackupElsewhereError  the database program's own tools make them
 ├── HandlerError           a handler can't be loaded, or has failed
 ├── BusyError              what is asked for is being done for others
 ├── MissingExtraError      what is asked for needs a package that is not installed
@@ -248,6 +249,15 @@ class BackupRoomError(BackupError):
     @property
     def public(self) -> str:
         """The message: it names no path, only sizes."""
+        return str(self)
+
+
+class BackupElsewhereError(BackupError):
+    """Backups of this database are made and restored by its program's own tools."""
+
+    @property
+    def public(self) -> str:
+        """The message: it names these tools."""
         return str(self)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pika
 
 from appliance.store.sqlite.database import sqlite3
-from bench import beside, delivering, pages, scenarios
+from bench import beside, delivering, pages, scenarios, stores
 from bench.harness import REPOSITORY, BenchError, MissingError, file_system, find, fsync_ms
 from bench.large import large
 from bench.meter import Measurement, Meter
@@ -40,7 +40,7 @@ from bench.sides.ours import Appliance
 
 _SCENARIOS = ("singles", "singles256", "topics", "waits", "batches", "paced", "memory")
 #: Those that take long: only with --full, and, with little in them, with --quick.
-_ONLY_FULL = ("large", "beside", "deliveries", "pages")
+_ONLY_FULL = ("large", "beside", "deliveries", "pages", "scale")
 _RESULTS = REPOSITORY / "bench" / "results"
 #: Where `--docs` puts the figures: between these lines.
 _DOCS = REPOSITORY / "docs" / "performance.md"
@@ -180,6 +180,12 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
         if "large" in wanted:
             measured, report.large = large(meter, ours, scale)
             add(measured)
+        if "scale" in wanted:
+            try:
+                share = 0.2 if arguments.quick else 1.0
+                report.stores = stores.measure(folder, stack, scale.rounds, share)
+            except MissingError as error:
+                report.left_out.append(f"the store on PostgreSQL: {error}")
         if "pages" in wanted:
             size, requests = (pages.QUICK, 3) if arguments.quick else (pages.FULL, pages.REQUESTS)
             report.pages = pages.measure(folder, size, requests, say)

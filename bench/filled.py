@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.model import timestamps
+from appliance.store.sql.history_table import MAX_MINUTES
 from appliance.store.sqlite import indexer
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.history_table import MAX_MINUTES
 from appliance.store.sqlite.migrations import migrate
 
 #: Topics that have a quarter of all messages together, more than the others have.

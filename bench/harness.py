@@ -90,7 +90,7 @@ class Program:
 
     def cpu_seconds(self) -> float:
         """CPU time of the process and its descendants."""
-        return sum(map(_cpu_seconds, tree(self.pid)))
+        return sum(map(cpu_seconds_of, tree(self.pid)))
 
     def memory(self) -> int:
         """Bytes of the process and its descendants: PSS where it may be read, else RSS."""
@@ -106,7 +106,7 @@ def tree(pid: int) -> Iterator[int]:
                 yield from tree(int(child))
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
     """CPU time of one process.
 
     /proc/PID/stat knows threads that have ended, and leaves out what is below a tick, which is much

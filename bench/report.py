@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench import beside, delivering, pages
+from bench import beside, delivering, pages, stores
 from bench.beside import Pair
 from bench.delivering import Deliveries
 from bench.large import Large
@@ -13,6 +13,7 @@ from bench.meter import BUSY, Measurement
 from bench.pages import Pages
 from bench.scenarios import PACED, Memory, Runs
 from bench.sides.base import Side
+from bench.stores import StoreRound
 from bench.tables import table
 from bench.targets import Target, judge, median, mib, ratios
 
@@ -32,6 +33,7 @@ class Report:
     beside: list[Pair] = field(default_factory=list)
     deliveries: Deliveries | None = None
     pages: Pages | None = None
+    stores: list[StoreRound] = field(default_factory=list)
     #: sides that were not measured, and why
     left_out: list[str] = field(default_factory=list)
 
@@ -49,8 +51,9 @@ class Report:
     def targets(self) -> list[Target]:
         """Judge what was measured."""
         return judge(
-            self.measurements, self.memory, self.large, self.pages, self.beside, self.deliveries
-        )
+            self.measurements, self.memory, self.large, self.pages, self.beside, self.deliveries,
+            self.stores,
+        )  # fmt: skip
 
     def _pairs(self) -> list[Pair]:
         return [*self.beside, *(self.deliveries.pairs if self.deliveries else [])]
@@ -83,6 +86,8 @@ class Report:
         if self.deliveries:
             rows = delivering.rows(self.deliveries)
             yield from _titled(delivering.TITLE, delivering.HEADS, rows)
+        if self.stores:
+            yield from _titled(stores.TITLE, stores.HEADS, stores.rows(self.stores))
         if self.pages:
             shown = pages.rows(self.pages)[:_PAGES_SHOWN]
             title = (

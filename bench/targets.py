@@ -21,6 +21,8 @@ from bench.scenarios import (
     singles_name,
 )
 from bench.sides.go_peer import GO
+from bench.stores import BARE, SQLITE, StoreRound
+from bench.stores import shares as store_shares
 
 #: connections -> how many times the naive design
 _TIMES_NAIVE = {64: 10.0, 256: 12.0}
@@ -44,6 +46,10 @@ _TOLD_MS = 0.6
 _LAST_OF_FIRST = 0.9
 _BESIDE_READERS = 0.8
 _PAGE_MS = 10.0
+#: The store alone on PostgreSQL: CPU of a message on SQLite, and of one in a bare pipeline, as
+#: shares of its own. From end to end, where API and broker cost the same, 0.8 and 0.35 are asked.
+_STORE_OF_SQLITE = {"singles,": 0.65, "batches": 0.33}
+_STORE_OF_BARE = 0.8
 #: Growth of memory, bytes, from the half to the end of a million messages, that is called flat.
 FLAT_BYTES = 8 * 2**20
 
@@ -65,6 +71,7 @@ def judge(
     pages: Pages | None = None,
     pairs: Sequence[Pair] = (),
     deliveries: Deliveries | None = None,
+    stores: Sequence[StoreRound] = (),
 ) -> list[Target]:
     """Judge what was measured; a target whose scenario did not run is left out."""
     groups: dict[tuple[str, str], list[Measurement]] = {}
@@ -75,6 +82,7 @@ def judge(
     found += _large(large) if large else []
     found += _beside(pairs)
     found += _deliveries(deliveries) if deliveries else []
+    found += _stores(stores)
     return [*found, *(_pages(pages) if pages else [])]
 
 
@@ -254,3 +262,17 @@ def median(values: Iterable[float]) -> float:
 def mib(size: float) -> str:
     """Write bytes as MiB."""
     return f"{size / 2**20:.1f} MiB"
+
+
+def _stores(found: Sequence[StoreRound]) -> Iterable[Target]:
+    for kind, share in store_shares(found, SQLITE):
+        wanted = _STORE_OF_SQLITE[kind.partition(" ")[0]]
+        yield Target(
+            f"the store alone, {kind}: CPU of SQLite's message / of PostgreSQL's",
+            f">= {wanted}", f"{share:.2f}", share >= wanted,
+        )  # fmt: skip
+    for kind, share in store_shares(found, BARE):
+        yield Target(
+            f"the store alone, {kind}: CPU of a bare pipeline's message / of PostgreSQL's",
+            f">= {_STORE_OF_BARE}", f"{share:.2f}", share >= _STORE_OF_BARE,
+        )  # fmt: skip

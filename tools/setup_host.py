@@ -31,6 +31,7 @@ NEEDS = {
         "mosquitto_pub": "mosquitto-clients",
         "nginx": "nginx-light",
         "openssl": "openssl",
+        "/usr/lib/postgresql/*/bin/initdb": "postgresql",
         "prometheus": "prometheus",
         "systemd-analyze": "systemd",
     },
@@ -76,11 +77,12 @@ NEEDS = {
         "qemu-system-x86_64": "qemu-system-x86",
         "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     },
-    "bench": {"sqlite3": "sqlite3"},
+    "bench": {"/usr/lib/postgresql/*/bin/initdb": "postgresql", "sqlite3": "sqlite3"},
 }
 #: Debian packages that start a service -> its name. The tests start programs of their own.
 SERVICES = {
     "mosquitto": "mosquitto",
+    "postgresql": "postgresql",
     "prometheus": "prometheus",
     "rabbitmq-server": "rabbitmq-server",
     "syslog-ng-core": "syslog-ng",

@@ -1,4 +1,4 @@
-"""Pings a node of a cluster: whether it still keeps what it is sent, together with the others.
+"""Pings a node of a cluster: whether it still keeps messages, together with the others.
 
 A node that is cut off from the others and not from us goes on as if nothing were: it sends
 heartbeats, and the queue's leader on it believes to lead. Its consumers get nothing any more. Only

@@ -13,6 +13,10 @@ from urllib.parse import urlsplit
 
 from appliance.model import quantities
 
+#: The URL of a PostgreSQL database, as libpq reads it: the host can be among the parameters.
+_DATABASE: Final = re.compile(
+    r"postgres(?:ql)?://(?:[^@/?#\s]*@)?[^@/?#\s]*/[^/?#\s]+(?:\?[^#\s]*)?"
+)
 #: Between two URLs; a comma can also be part of one, of a password for example.
 _URL_SEPARATOR: Final = re.compile(r"\s*,\s*(?=[a-z]+://|,|$)")
 
@@ -112,6 +116,19 @@ def urls(*schemes: str) -> Callable[[str], str]:
 def split_urls(value: str) -> list[str]:
     """Return the URLs in a text that `urls` parses; none in an empty one."""
     return _URL_SEPARATOR.split(value) if value else []
+
+
+def database_url(value: str) -> str:
+    """Return the URL of a PostgreSQL database, with one host or several; empty: none.
+
+    The text is secret: no error repeats it.
+    """
+    if not value:
+        return ""
+    found = _DATABASE.fullmatch(value)
+    if not found:
+        raise ValueError("expected postgresql://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]]/DATABASE")
+    return value
 
 
 def names(value: str) -> tuple[str, ...]:

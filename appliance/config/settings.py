@@ -100,6 +100,18 @@ class Config:
         "Users of that other broker whose envelopes are the appliance's own, separated by commas; "
         "empty: those of every user",
     )  # fmt: skip
+    database_url: str = _setting(
+        "", parsers.database_url,
+        "URL of a PostgreSQL database to store messages in, in place of the SQLite file: "
+        "postgresql://USER:PASSWORD@HOST[,HOST]/DATABASE",
+        secret=True,
+    )  # fmt: skip
+    database_read_url: str = _setting(
+        "", parsers.database_url,
+        "URL of copies of that PostgreSQL database, from which messages are read; empty: they are "
+        "read where they are written",
+        secret=True,
+    )  # fmt: skip
     drain: tuple[DrainedQueue, ...] = _setting(
         "", parse_drains,
         "Queues of the broker, made by others, whose messages are taken in, separated by commas; "
@@ -384,6 +396,7 @@ def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
     _check_pair("TLS", config.tls_cert, config.tls_key)
     _check_pair("BROKER_TLS", config.broker_tls_cert, config.broker_tls_key)
     _check_doors(config)
+    _check_database(config)
     if config.max_request_bytes > config.max_bodies_bytes:
         raise ConfigError(
             f"{PREFIX}MAX_BODIES_BYTES: {config.max_bodies_bytes} is less than one request may "
@@ -407,6 +420,19 @@ def _check_doors(config: Config) -> None:
                 f"{PREFIX}{name}: only a broker of the appliance's own listens there, and "
                 f"{PREFIX}BROKER_URL names another"
             )
+
+
+def _check_database(config: Config) -> None:
+    if config.database_read_url and not config.database_url:
+        raise ConfigError(
+            f"{PREFIX}DATABASE_READ_URL: copies of a database are read only together with "
+            f"{PREFIX}DATABASE_URL, which names the one that is written"
+        )
+    if config.database_url and config.backup_every:
+        raise ConfigError(
+            f"{PREFIX}BACKUP_EVERY: PostgreSQL's own tools make the backups of the database in "
+            f"{PREFIX}DATABASE_URL (docs/postgresql.md); leave it out"
+        )
 
 
 def _check_pair(name: str, certificate: Path | None, key: Path | None) -> None:

@@ -21,7 +21,7 @@ LONGEST_JSON: Final = 4 * 2**20
 _MOST_TERMS: Final = 32
 _MOST_WORDS: Final = 64
 #: Characters of a word that count.
-_LONGEST_WORD: Final = 200
+LONGEST_WORD: Final = 200
 #: Characters of an excerpt, and of what it shows before the first hit.
 _EXCERPT: Final = 200
 _BEFORE: Final = 60
@@ -137,9 +137,9 @@ def parse_words(text: str) -> SearchWords | None:
             typed, is_excluded = minus + bare, False
         if not typed.strip():
             continue
-        words = tuple(word[:_LONGEST_WORD] for word in _WORD.findall(fold(typed))[:_MOST_WORDS])
+        words = tuple(word[:LONGEST_WORD] for word in _WORD.findall(fold(typed))[:_MOST_WORDS])
         star = bool(quoted_star) or (bare.endswith("*") and len(bare) > 1)
-        terms.append(Term(words, typed[:_LONGEST_WORD], star and bool(words), is_excluded))
+        terms.append(Term(words, typed[:LONGEST_WORD], star and bool(words), is_excluded))
         if len(terms) == _MOST_TERMS:
             break
     return SearchWords(tuple(terms)) if terms else None

@@ -5,16 +5,13 @@ and token, one compiled program. The front before PostgreSQL is the same program
 """
 
 import os
-import re
 import secrets
-import shutil
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench import database
 from bench.harness import (
-    BenchError,
     MissingError,
     Program,
     find,
@@ -23,12 +20,12 @@ from bench.harness import (
     wait_until,
 )
 from bench.sides.base import Side
+from bench.sides.postgres_program import PostgresProgram
 
 GO = "one Go program"
 POSTGRES = "PostgreSQL"
 _SOURCE = Path(__file__).with_name("go")
 #: Where Debian keeps PostgreSQL's own programs, a folder for each release.
-_RELEASES = Path("/usr/lib/postgresql")
 
 
 def start_sqlite(folder: Path, stack: ExitStack) -> Side:
@@ -49,44 +46,18 @@ def start_sqlite(folder: Path, stack: ExitStack) -> Side:
 
 def start_postgres(folder: Path, stack: ExitStack) -> Side:
     """Start PostgreSQL and the program. Raises MissingError where one of them is not installed."""
-    releases = sorted(_RELEASES.glob("*/bin/postgres"))
-    if not releases:
-        raise MissingError("postgres is missing: apt-get install postgresql")
-    binaries = releases[-1].parent
-    data, port = folder / "postgres", free_port()
-    data.mkdir(mode=0o700)
-    become: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        become = [find("setpriv", "util-linux"), "--reuid=postgres", "--regid=postgres",
-                  "--init-groups"]  # fmt: skip
-        shutil.chown(data, "postgres", "postgres")
-        folder.chmod(0o711)
-    made = subprocess.run(
-        [*become, str(binaries / "initdb"), "--pgdata", str(data), "--username=bench",
-         "--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust"],
-        cwd=data, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if made.returncode:
-        raise BenchError(f"initdb failed: {made.stderr}")
-    server = Program(
-        "postgres",
-        [*become, str(binaries / "postgres"), "-D", str(data), "-k", str(data),
-         "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1"],
-        folder,
-    )  # fmt: skip
-    stack.callback(server.stop)
-    wait_until("PostgreSQL listens", lambda: listening(port), [server])
-    url = f"postgres://bench@127.0.0.1:{port}/postgres?pool_max_conns=64"
+    server = PostgresProgram(folder, stack)
+    url = f"{server.url}?pool_max_conns=64"
     front, front_port, headers = _start(folder, stack, "postgres", url)
     return Side(
         name=POSTGRES,
         what="a Go front on net/http and pgx, up to 64 connections; a row and commit each",
-        durability=f"commit with fsync before the 201 (PostgreSQL {_version(binaries)}); "
+        durability=f"commit with fsync before the 201 ({server.version}); "
         "our columns, without the counters of topics",
         port=front_port,
         path="/topics/{topic}",
         headers=headers,
-        programs={"api": [front], "broker": [server]},
+        programs={"api": [front], "broker": [server.program]},
     )
 
 
@@ -115,11 +86,3 @@ def _build(folder: Path) -> Path:
         if built.returncode:
             raise MissingError(f"the Go program can't be built: {built.stderr.strip()[-500:]}")
     return target
-
-
-def _version(binaries: Path) -> str:
-    shown = subprocess.run(
-        [str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=True
-    )
-    found = re.search(r"\d+\.\d+", shown.stdout)
-    return found[0] if found else "?"

@@ -5,8 +5,9 @@ import json
 import pytest
 from engine import IMAGE, docker, run_to_its_end
 
-#: Ours is 166 MB and the 15 MB of jsonschema-rs; more than this means that something slipped in.
-LARGEST_MEGABYTES = 195
+#: Ours is 166 MB, the 15 MB of jsonschema-rs and the 13 MB of psycopg with its libraries; more than
+#: this means that something slipped in.
+LARGEST_MEGABYTES = 208
 
 
 @pytest.fixture(scope="module")

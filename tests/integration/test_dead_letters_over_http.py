@@ -23,8 +23,8 @@ from appliance.broker import base
 PUBLISHES_AND_DIES = """
 import os, signal
 from appliance.cli import main
-from appliance.store.sqlite.dead_letters import SqliteDeadLetters
-SqliteDeadLetters.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from appliance.store.sql.dead_letters import StoredDeadLetters
+StoredDeadLetters.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """
 

@@ -21,7 +21,7 @@ from appliance.broker import base
 #: A worker whose database refuses some bodies in a way that nobody foresaw.
 REFUSES = """
 from appliance.cli import main
-from appliance.store.sqlite.transaction import Transaction
+from appliance.store.sql.transaction import Transaction
 add = Transaction._add
 def refuse(self, envelope):
     if b"poison" in envelope.body:

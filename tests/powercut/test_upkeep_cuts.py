@@ -8,11 +8,12 @@ import uuid
 import sqlite_utils
 from cuts import Bench, kept
 from load import MIXED, Load, check_sums
+from sqlite_file import file_database
 
 from appliance.errors import StoreError
 from appliance.model.retention import parse_rules
+from appliance.store.sql.sweeper import Sweeper
 from appliance.store.sqlite import migrations, upkeep
-from appliance.store.sqlite.sweeper import Sweeper
 
 #: Messages of a topic of which `KEPT` stay.
 OLD = 5000
@@ -95,7 +96,7 @@ def sweep(path):
 
     for _ in range(10):
         with contextlib.suppress(StoreError):
-            Sweeper(path, parse_rules(f"old: rows={KEPT}"), rest).sweep()
+            Sweeper(file_database(path), parse_rules(f"old: rows={KEPT}"), rest).sweep()
             return
 
 

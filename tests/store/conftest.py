@@ -3,13 +3,17 @@
 A new engine is one more word in ENGINES, and its settings in `config`.
 """
 
+from functools import partial
+
 import pytest
+from own_sql import by_sql
+from postgres import PostgresServer
 from store_contents import Contents
 
 from appliance import config as configuration
 from appliance.store import open_store
 
-ENGINES = ["sqlite"]
+ENGINES = ["sqlite", "postgresql"]
 
 
 @pytest.fixture(params=ENGINES)
@@ -17,13 +21,32 @@ def engine(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def postgres_server():
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
 @pytest.fixture
-def load(tmp_path, engine):
+def database(engine, request):
+    """Settings that name a database of this test's own, which is not made yet."""
+    if engine == "sqlite":
+        yield {}
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = server.new_database()
+    yield {"APPLIANCE_DATABASE_URL": url}
+    server.drop_database(url)
+
+
+@pytest.fixture
+def load(tmp_path, database):
     """Load settings with which the engine's database belongs to this test alone."""
 
     def load(**settings):
         environ = {f"APPLIANCE_{name.upper()}": value for name, value in settings.items()}
-        return configuration.load({"APPLIANCE_DATA": str(tmp_path / "data"), **environ})
+        return configuration.load({"APPLIANCE_DATA": str(tmp_path / "data"), **database, **environ})
 
     return load
 
@@ -57,3 +80,36 @@ def writer(store):
 @pytest.fixture
 def contents(store):
     return Contents(store)
+
+
+@pytest.fixture
+def by_hand(config):
+    """Run a statement as another program would; its rows, if it has any."""
+    return partial(by_sql, config)
+
+
+@pytest.fixture
+def refuse_bodies(engine, by_hand):
+    """Have a trigger of somebody's refuse messages with this body; each engine in its words.
+
+    PostgreSQL knows no more than an error, and leaving the row out.
+    """
+
+    def refuse(body, action="ABORT"):
+        if engine == "sqlite":
+            what = "IGNORE" if action == "IGNORE" else f"{action}, 'refused'"
+            by_hand(
+                f"CREATE TRIGGER mine BEFORE INSERT ON messages WHEN new.body = '{body}' "
+                f"BEGIN SELECT RAISE({what}); END"
+            )
+            return
+        what = "RETURN NULL" if action == "IGNORE" else "RAISE EXCEPTION 'refused'"
+        by_hand(
+            "CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN IF new.body = '{body}' THEN {what}; END IF; RETURN new; END $$"
+        )
+        by_hand(
+            "CREATE TRIGGER mine BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION mine()"
+        )
+
+    return refuse

@@ -1,12 +1,14 @@
 """Tokens, inbox addresses and the audit trail: kept as hashes, changed with an entry each."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from appliance.errors import ExistsError, LimitError
 from appliance.store.access_rows import Actor, Deed, InboxRow, TokenRow
 from appliance.store.rows import Span
+from appliance.store.sql import access as access_module
 
 TIME = "2026-01-02T03:04:05.678Z"
 LATER = "2999-01-02T03:04:05.678Z"
@@ -68,6 +70,21 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_written(access):
     with pytest.raises(ExistsError, match="a already"):
         access.create_token(token("a"), digest("b"), deed("token-create"))
     assert (access.version(), len(trail(access))) == (version, 1)
+
+
+def test_tokens_made_at_once_are_never_too_many(access, monkeypatch):
+    monkeypatch.setattr(access_module, "MAX_NAMES", 3)
+
+    def create_token(n):
+        try:
+            access.create_token(token(f"t{n}"), digest(str(n)), deed("token-create", str(n)))
+        except LimitError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(create_token, range(8))) == 3
+    assert len(access.tokens()) == len(trail(access)) == 3
 
 
 def test_an_inbox_has_its_settings_and_its_senders_secrets(access):
@@ -198,7 +215,7 @@ def test_the_audit_trail_is_read_from_either_end(access):
 def test_the_audit_trail_takes_hostile_targets_and_bounds_them(access):
     access.record(deed("discard", "\udcff\0" + "x" * 1000))
     (entry,) = access.audit(Span(), 9)
-    assert entry.target.startswith("\\udcff\0xxx")
+    assert entry.target.startswith("\\udcff\\x00xxx")
     assert len(entry.target) == 300
 
 

@@ -6,10 +6,20 @@ import time
 
 import pytest
 from flask_app import app_of
-from store_contents import Contents, letter, many, one
+from store_contents import Contents, letter, lines, many, one
 
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError, InUseError, StoreError
 from appliance.store import open_store
+
+
+@pytest.fixture
+def engine():
+    """PostgreSQL's own tools make its backups (see test_upkeep_of_postgresql)."""
+    return "sqlite"
+
+
+def verified(store):
+    return store.verify(quick=False, alone=True, progress=lambda *_: None)
 
 
 def go_on(_step, _share):
@@ -280,3 +290,23 @@ def test_backups_that_are_kept_are_listed_the_newest_first_and_nothing_else(back
 
 def test_a_folder_without_backups_lists_none(backups):
     assert backups.kept() == []
+
+
+def test_a_store_that_is_in_use_is_not_restored(store, config, tmp_path):
+    copy = store.backup.make(tmp_path / "copy", lambda *_: True).path
+    other = open_store(config)
+    with (
+        store.in_use(),
+        pytest.raises(InUseError),
+        other.restore(copy, lambda *_: True),
+    ):
+        pass
+
+
+def test_the_store_of_a_backup_is_verified_like_the_store(store, writer, tmp_path):
+    writer.store([lines([b"a", b"b"])])
+    copy = store.backup.make(tmp_path / "copy", lambda *_: True)
+    result = verified(store.of_backup(copy.path))
+    assert (result.problems, result.messages.rows) == ([], 2)
+    with pytest.raises(StoreError):
+        verified(store.of_backup(tmp_path / "none"))

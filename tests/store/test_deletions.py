@@ -211,8 +211,8 @@ def test_counting_that_takes_too_long_says_so(writer, deletions):
 def test_deletions_that_are_done_make_room_and_open_ones_are_bounded(
     writer, ask, deletions, monkeypatch
 ):
-    from appliance.store.sqlite import deletion_table
-    from appliance.store.sqlite import deletions as module
+    from appliance.store.sql import deletion_table
+    from appliance.store.sql import deletions as module
 
     monkeypatch.setattr(deletion_table, "_MOST_KEPT", 3)
     monkeypatch.setattr(module, "MAX_OPEN", 5)

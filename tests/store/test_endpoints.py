@@ -27,7 +27,7 @@ from appliance.store.endpoint_rows import (
 )
 from appliance.store.filters import MessageFilter
 from appliance.store.rows import Span
-from appliance.store.sqlite import endpoint_admin
+from appliance.store.sql import endpoint_admin
 
 DEED = Deed(Actor("ann", "::1"), "endpoint-create", "shop")
 NEWEST = Span()

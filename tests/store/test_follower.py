@@ -4,12 +4,12 @@ import threading
 import time
 
 import pytest
+from own_sql import by_sql
 from store_contents import letter, many, one
 
 from appliance.errors import StoreError
 from appliance.model import timestamps
 from appliance.store.rows import Choice, Followed, Window
-from appliance.store.sqlite.database import connect
 
 ANY = Followed()
 
@@ -17,15 +17,6 @@ ANY = Followed()
 @pytest.fixture
 def follower(store):
     return store.follower
-
-
-def by_sql(config, statement):
-    """Change the database as someone else does; with the library that has it open already."""
-    link = connect(config.data / "appliance.db", readonly=False)
-    try:
-        link.execute(statement)
-    finally:
-        link.close()
 
 
 def numbers(first, last):
@@ -101,7 +92,8 @@ def test_a_part_that_finds_nothing_near_goes_on_behind_it(writer, follower):
 
 def test_a_gap_of_any_length_is_one_read(writer, follower, config):
     writer.store([one(b"first")])
-    by_sql(config, "UPDATE sqlite_sequence SET seq = 1000000000 WHERE name = 'messages'")
+    by_sql(config, {"sqlite": "UPDATE sqlite_sequence SET seq = 1000000000 WHERE name = 'messages'",
+                    "postgresql": "UPDATE shards SET last_seq = 1000000000"})  # fmt: skip
     writer.store([one(b"second")])
     end = follower.end()
     first = follower.part(ANY, 0, end)

@@ -15,7 +15,6 @@ from appliance.model.ids import IdSource
 from appliance.model.wire import Message, batch, mixed, pack, single
 from appliance.store import open_store
 from appliance.store.rows import Choice
-from appliance.store.sqlite.database import connect
 
 IDS = IdSource()
 THEN = "2026-01-01T00:00:00.000Z"
@@ -259,15 +258,9 @@ def test_a_handled_message_is_forgotten_after_its_time(store, handling):
 
 @pytest.mark.parametrize("action", ["ABORT", "ROLLBACK", "FAIL", "IGNORE"])
 def test_a_result_that_the_database_refuses_is_a_dead_letter_and_takes_no_other_along(
-    store, handling, action
+    store, handling, action, refuse_bodies
 ):
-    link = connect(store.path, readonly=False)
-    what = "IGNORE" if action == "IGNORE" else f"{action}, 'refused'"
-    link.execute(
-        "CREATE TRIGGER mine BEFORE INSERT ON messages WHEN new.body = 'bad' "
-        f"BEGIN SELECT RAISE({what}); END"
-    )
-    link.close()
+    refuse_bodies("bad", action)
     first, second = order(b"1"), order(b"2")
     put(store, first, second)
     one, two = handling.take(FUNCTION, "me", 10, MANY)

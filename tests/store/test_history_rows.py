@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from appliance.model.history_points import HistoryPoint
-from appliance.store.sqlite import history_table
+from appliance.store.sql import history_table
 
 MINUTE = 1_800_000_000
 FULL = HistoryPoint(MINUTE, 60.0, 100, 90, 3, 2, 7, 1.5, 0.004, 0.009, 10**12)

@@ -1,30 +1,24 @@
 """Messages with an end in a real database: nobody gets one that is over."""
 
-import asyncio
 import time
 
 import pytest
+from sqlite_file import file_database
 
-from appliance.api.stream.source import StreamSource
 from appliance.model import timestamps
 from appliance.model.contents import DelayedEnvelope, DueMessages
 from appliance.model.ids import IdSource
 from appliance.model.wire import Message, batch, pack, single
 from appliance.store.access_rows import Actor, Deed
 from appliance.store.filters import MessageFilter
-from appliance.store.rows import Followed, Span, Window
+from appliance.store.rows import Window
+from appliance.store.sql.expirer import Expirer
 from appliance.store.sqlite import expiry
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.deliveries import SqliteDeliveries
-from appliance.store.sqlite.expirer import Expirer
-from appliance.store.sqlite.following import SqliteFollower
 from appliance.store.sqlite.migrations import migrate
-from appliance.store.sqlite.pulling import SqlitePuller
 from appliance.store.sqlite.reader import SqliteReader
-from appliance.store.sqlite.subscriptions import SqliteSubscriptions
 from appliance.store.sqlite.verify import verify
 from appliance.store.sqlite.writer import SqliteWriter
-from appliance.store.subscription_rows import Receive, SubscriptionRow
 
 IDS = IdSource()
 DEED = Deed(Actor("administrator", "127.0.0.1"), "subscription-create", "s")
@@ -78,7 +72,7 @@ def bodies(rows):
 
 
 def sweep(path):
-    return Expirer(path, lambda _: False).sweep()
+    return Expirer(file_database(path), lambda _: False).sweep()
 
 
 @pytest.fixture
@@ -90,78 +84,6 @@ def mixture(path):
 def test_only_messages_with_an_end_have_a_row_of_their_time(path, mixture):
     assert ask(path, "SELECT m.body, e.expires_at FROM expirations AS e JOIN messages AS m "
                      "USING (seq) ORDER BY seq") == [("over", OVER), ("going on", FAR)]  # fmt: skip
-
-
-@pytest.mark.parametrize("order", ["newest first", "in order"])
-def test_the_list_of_a_topic_leaves_out_a_message_that_is_over(reader, mixture, order):
-    window = Window("t", after=0) if order == "in order" else Window("t")
-    assert sorted(bodies(reader.page(window, 10).rows)) == [b"going on", b"lasting"]
-
-
-def test_an_export_leaves_out_a_message_that_is_over(reader, mixture):
-    rows = [row for piece in reader.pieces(Window("t", after=0)) for row in piece]
-    found = [row for piece in reader.find_pieces(EVERYTHING, Span(after=0)) for row in piece]
-    assert bodies(rows) == bodies(found) == [b"lasting", b"going on"]
-
-
-def test_a_message_that_is_over_is_not_found_by_its_id(path, reader, mixture):
-    ids = dict(ask(path, "SELECT body, id FROM messages"))
-    assert reader.message(ids["over"]) is None
-    assert reader.message(ids["going on"]) is not None
-
-
-@pytest.mark.parametrize(
-    "wanted", [EVERYTHING, MessageFilter(topics=("t",)), MessageFilter(topics=("t",), kind="text")]
-)
-def test_a_search_leaves_out_a_message_that_is_over(reader, mixture, wanted):
-    assert bodies(reader.find(wanted, Span(), 10).rows) == [b"going on", b"lasting"]
-
-
-@pytest.mark.parametrize("followed", [Followed(), Followed("t"), Followed(None, (("t*",),))])
-def test_a_stream_leaves_out_a_message_that_is_over(reader, mixture, followed):
-    follower = SqliteFollower(reader)
-    part = follower.part(followed, 0, follower.end())
-    assert (bodies(part.rows), part.end) == ([b"lasting", b"going on"], 3)
-    assert follower.glance(followed, 0, 3, 10).counts == {"t": 2}
-
-
-def test_a_stream_keeps_no_message_with_an_end_for_those_who_come_later(path, reader, mixture):
-    async def read_twice():
-        source = StreamSource(SqliteFollower(reader))
-        first = await source.messages(Followed("t"), 0, 3)
-        ask(path, "UPDATE expirations SET expires_at = ? WHERE seq = 3", OVER)
-        later = await source.messages(Followed("t"), 0, 3)
-        source.close()
-        return [b"going on" in b"".join(p.data for p in each.pieces) for each in (first, later)]
-
-    assert asyncio.run(read_twice()) == [True, False]
-
-
-@pytest.mark.parametrize("wanted", [EVERYTHING, MessageFilter(topics=("t",))])
-def test_an_endpoint_gets_no_message_that_is_over(path, mixture, wanted):
-    deliveries = SqliteDeliveries(path)
-    part = deliveries.part(wanted, 0, 3, 10, 10**6)
-    assert (bodies(part.rows), part.end) == ([b"lasting", b"going on"], 3)
-    assert sorted(bodies(deliveries.messages([1, 2, 3]))) == [b"going on", b"lasting"]
-
-
-def test_a_subscription_gets_no_message_that_is_over_not_even_once_more(path, reader, mixture):
-    subscriptions = SqliteSubscriptions(path, reader)
-    store(path, one(b"soon over", FAR, "u"))
-    row = SubscriptionRow("s", ("*",), 1, 5, LONG_AGO)
-    subscriptions.create(row, "", DEED)
-    puller = SqlitePuller(path, reader)
-    (first,) = puller.serve([Receive("s", ("*",), 10, None)])
-    assert [each.message.body for each in first.messages] == [
-        b"lasting", b"going on", b"soon over",
-    ]  # fmt: skip
-    ask(path, "UPDATE expirations SET expires_at = ? WHERE seq = 4", OVER)
-    again = []
-    while len(again) < 2:  # until the leases are over
-        (received,) = puller.serve([Receive("s", ("*",), 10, None)])
-        again += [each.message.body for each in received.messages]
-    assert again == [b"lasting", b"going on"]
-    assert subscriptions.counts("s").waiting == 0
 
 
 def test_a_message_that_is_over_is_deleted_with_its_time_and_counted_out(path, reader, mixture):

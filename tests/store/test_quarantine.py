@@ -2,13 +2,14 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from store_contents import IDS, TIME
 
 from appliance.model.contents import DeadLetter
 from appliance.store.rows import Choice
-from appliance.store.sqlite.quarantine import QuarantineBounds, _level
+from appliance.store.sql.quarantine import QuarantineBounds, _level
 
 KIB = 1024
 
@@ -16,7 +17,7 @@ KIB = 1024
 @pytest.fixture
 def bounds(store, writer):
     def keep(most_bytes, age=0.0):
-        QuarantineBounds(store.path, most_bytes, age, lambda _: False).keep()
+        QuarantineBounds(store._database, most_bytes, age, lambda _: False).keep()
 
     return keep
 
@@ -66,6 +67,14 @@ def test_a_quarantine_within_its_bounds_is_left_alone(store, writer, bounds):
     assert store.dead_letters.quarantine().pushed_out == 0
 
 
+def test_a_letter_with_a_nul_in_its_meta_counts_too(store, writer, bounds):
+    meta = json.dumps({"quarantine": "inbox a", "headers": {"x": "\0", "y": "\\\0\\u0000"}})
+    writer.store([replace(letter, meta=meta) for letter in letters("inbox a", 30)])
+    assert store.dead_letters.quarantine().letters == 30
+    bounds(20 * KIB)
+    assert 0 < store.dead_letters.quarantine().letters < 20
+
+
 def test_tiny_letters_count_too(store, writer, bounds):
     writer.store(letters("inbox a", 300, size=8))
     bounds(100 * KIB)
@@ -92,7 +101,7 @@ def test_letters_beyond_their_age_go_and_are_counted_apart(store, writer, bounds
 
 def test_a_stop_ends_the_work_between_two_transactions(store, writer):
     writer.store(letters("inbox a", 500))
-    QuarantineBounds(store.path, 50 * KIB, 0.0, lambda _: True).keep()
+    QuarantineBounds(store._database, 50 * KIB, 0.0, lambda _: True).keep()
     assert len(kept(store)["inbox a"]) == 400
     assert store.dead_letters.quarantine().pushed_out == 100
 
@@ -109,5 +118,6 @@ def test_a_level_is_what_each_may_have_so_that_all_fit():
 
 def test_a_meta_that_someone_wrote_by_sql_and_is_no_json_quarantines_nothing(store, writer):
     writer.store(letters("inbox a", 1))
-    writer._connection.execute("UPDATE dead_letters SET meta = 'no json'")
+    with store._database.writing() as connection:
+        connection.execute("UPDATE dead_letters SET meta = 'no json'")
     assert store.dead_letters.quarantine().letters == 0

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from store_contents import IDS, TIME, letter, many, one
 
+from appliance.api import openapi
 from appliance.errors import StoreError
 from appliance.model.timestamps import timestamp
 from appliance.model.wire import Message, pack
@@ -213,3 +214,8 @@ def test_topics_are_found_by_a_part_of_their_name_and_by_patterns(store, writer)
     assert store.reader.topic_list(TopicChoice(part="%"), 9) == []
     names = [t.topic for t in store.reader.topic_list(TopicChoice(patterns=("a*",)), 9)]
     assert names == ["a.b", "a_b"]
+
+
+def test_details_of_the_engine_are_in_the_description_of_the_interface(store, config):
+    described = openapi.describe(config, "1")["components"]["schemas"]["Status"]["properties"]
+    assert store.reader.details().keys() <= described["store"]["properties"].keys()

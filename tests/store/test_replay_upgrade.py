@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from previous import Version, take_out
 from replaying import REPLAY_DEED, asked
 
@@ -37,6 +38,11 @@ due = DueRow(0, made.id, 2, "id-2", "orders", "waiting", 1, 100.0, 110.0, 500, "
 store.deliveries.store(DeliveryOutcome(standings={made.id: EndpointStanding(5)}, due=[due]))
 store.reader.close()
 """
+
+
+@pytest.fixture
+def engine():
+    return "sqlite"  # there was no other
 
 
 def test_messages_and_deliveries_from_before_are_kept_and_can_be_replayed(

@@ -9,7 +9,6 @@ from store_contents import IDS
 from appliance.model.wire import single
 from appliance.replay_copier import copies
 from appliance.store.replay_rows import DONE, ReplaySelection
-from appliance.store.sqlite.database import connect
 
 THEN = "2026-01-01T00:00:00.000Z"
 OVER = "2026-01-02T00:00:00.000Z"
@@ -41,20 +40,12 @@ def replayed(store, into, **selection):
     return store.replays.find(row.id)
 
 
-def asking(store, sql):
-    link = connect(store.path, readonly=False)
-    try:
-        return link.execute(sql).fetchall()
-    finally:
-        link.close()
-
-
-def test_copies_into_a_topic_with_a_handler_wait_for_it(store):
+def test_copies_into_a_topic_with_a_handler_wait_for_it(store, by_hand):
     put(store, single("old", IDS.new(), THEN, b"one"), single("old", IDS.new(), THEN, b"two"))
     found = replayed(store, "orders", topics=("old",))
     assert (found.state, found.sent) == (DONE, 2)
     assert [topic for topic, *_ in store.rows()] == ["old", "old"]
-    waiting = asking(store, "SELECT topic, body, function FROM handler_messages ORDER BY seq")
+    waiting = by_hand("SELECT topic, body, function FROM handler_messages ORDER BY seq")
     assert waiting == [("orders", "one", "shop:check"), ("orders", "two", "shop:check")]
 
 
@@ -63,11 +54,11 @@ def test_copies_into_a_topic_with_a_handler_wait_for_it(store):
     [({"topics": ("old",)}, 0), ({"sql": "SELECT seq FROM messages"}, 1)],
 )
 def test_a_message_that_is_over_is_not_sent_again_and_a_copy_ends_with_its_source(
-    store, selection, gone
+    store, selection, gone, by_hand
 ):
     put(store, ending(b"over", OVER), ending(b"lasts", FAR))
     found = replayed(store, "again", **selection)
     assert (found.state, found.sent, found.gone) == (DONE, 1, gone)
-    assert asking(store, "SELECT body FROM messages WHERE topic = 'again'") == [("lasts",)]
+    assert by_hand("SELECT body FROM messages WHERE topic = 'again'") == [("lasts",)]
     ends = "SELECT topic, expires_at FROM expirations JOIN messages USING (seq) ORDER BY seq"
-    assert asking(store, ends) == [("old", OVER), ("old", FAR), ("again", FAR)]
+    assert by_hand(ends) == [("old", OVER), ("old", FAR), ("again", FAR)]

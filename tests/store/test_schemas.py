@@ -5,7 +5,7 @@ import pytest
 from appliance.errors import LimitError
 from appliance.store.access_rows import Actor, Deed, SchemaRow
 from appliance.store.rows import Span
-from appliance.store.sqlite import schemas as schemas_module
+from appliance.store.sql import schemas as schemas_module
 
 ADMIN = Actor("administrator", "127.0.0.1")
 

@@ -8,7 +8,7 @@ from appliance.model.conditions import parse_condition
 from appliance.model.search_words import parse_words
 from appliance.store.filters import MessageFilter
 from appliance.store.rows import Span
-from appliance.store.sqlite import finder
+from appliance.store.sql import search_range
 
 BODIES = [
     b'{"device": "t-6", "temp": 18.5, "n": 42, "tags": ["new", 7], "customer": {"id": 42}}',
@@ -164,7 +164,7 @@ def test_a_search_finds_only_topics_that_are_asked_for_and_may_be_read(reader, w
 
 
 def test_a_search_finds_topics_where_there_are_more_than_it_reads_side_by_side(store, writer):
-    names = [f"many.{n:03}" for n in range(finder._MOST_TOPICS + 5)]
+    names = [f"many.{n:03}" for n in range(search_range.MOST_TOPICS + 5)]
     writer.store([one(b"x", name) for name in names])
     found = search(store.reader, topics=("many.*",), patterns=("*.00*",))
     assert [row.topic for row in found.rows] == names[:10]
@@ -181,7 +181,7 @@ def test_a_search_whose_time_is_over_says_how_far_it_came_and_goes_on_there(
     store, writer, monkeypatch
 ):
     writer.store([many([b"%d" % n for n in range(1000)], "t")])
-    monkeypatch.setattr(finder, "FIND_SECONDS", -0.5)
+    monkeypatch.setattr(search_range, "FIND_SECONDS", -0.5)
     wanted = MessageFilter(where=(parse_condition("a=1"),))
     span, rounds = Span(), 0
     while True:
@@ -198,7 +198,7 @@ def test_a_search_whose_time_is_over_says_how_far_it_came_and_goes_on_there(
 
 def test_a_search_that_can_look_at_nothing_in_its_time_is_an_error(store, writer, monkeypatch):
     writer.store([one(b'{"a": [' + b"1," * 100_000 + b"1]}", "t")])
-    monkeypatch.setattr(finder, "FIND_SECONDS", -finder._PATIENCE)
+    monkeypatch.setattr(search_range, "FIND_SECONDS", -search_range.PATIENCE)
     condition = parse_condition("a contains 2")
     with pytest.raises(SlowReadError, match="ask for one topic"):
         store.reader.find(MessageFilter(where=(condition,)), Span(), 10)
@@ -216,6 +216,6 @@ def test_pieces_of_a_search_are_all_that_it_finds(store, writer, monkeypatch):
     wanted = MessageFilter(where=(parse_condition("n=1"),))
     assert len([r for rows in store.reader.find_pieces(wanted, Span()) for r in rows]) == 300
     assert len([r for rows in store.reader.find_pieces(wanted, Span(), 70) for r in rows]) == 70
-    monkeypatch.setattr(finder, "FIND_SECONDS", -0.5)
+    monkeypatch.setattr(search_range, "FIND_SECONDS", -0.5)
     rows = [r for rows in store.reader.find_pieces(wanted, Span(after=0)) for r in rows]
     assert len({row.id for row in rows}) == len(rows) == 300

@@ -9,7 +9,7 @@ from flask_app import app_of
 from store_contents import many, one
 
 from appliance.auth.principal import Principal, Right
-from appliance.store.sqlite import finder
+from appliance.store.sql import search_range
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def test_an_excerpt_is_plain_text_in_parts(get):
 
 
 def test_a_search_that_ends_before_its_page_is_full_says_so(get, monkeypatch):
-    monkeypatch.setattr(finder, "FIND_SECONDS", -0.5)
-    monkeypatch.setattr(finder, "_LOOK_EVERY", 4)
+    monkeypatch.setattr(search_range, "FIND_SECONDS", -0.5)
+    monkeypatch.setattr(search_range, "LOOK_EVERY", 4)
     page = get("/v1/messages", where="n=5").json
     assert (page["messages"], page["more"], page["complete"]) == ([], True, False)
     assert "next_url" in page["note"]

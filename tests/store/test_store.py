@@ -5,7 +5,6 @@ import threading
 import pytest
 from store_contents import IDS, TIME, letter, lines, many, one
 
-from appliance.errors import InUseError, StoreError
 from appliance.model.timestamps import timestamp
 from appliance.model.wire import Message, pack
 from appliance.store import open_store
@@ -50,17 +49,6 @@ def test_processes_that_migrate_at_once_make_one_database(config):
 def test_a_store_that_is_in_use_is_used_by_others_too(store, config):
     with store.in_use(), open_store(config).in_use():
         store.reader.check()
-
-
-def test_a_store_that_is_in_use_is_not_restored(store, config, tmp_path):
-    copy = store.backup.make(tmp_path / "copy", lambda *_: True).path
-    other = open_store(config)
-    with (
-        store.in_use(),
-        pytest.raises(InUseError),
-        other.restore(copy, lambda *_: True),
-    ):
-        pass
 
 
 def test_rows_are_all_messages_in_the_order_of_storing(store, writer):
@@ -114,11 +102,15 @@ def test_retention_deletes_the_oldest_and_keeps_the_counters_right(load):
     store.reader.close()
 
 
-def test_the_checks_of_a_sound_store_are_ok(store, writer):
+def test_the_checks_of_a_sound_store_are_ok(store, writer, engine):
     assert store.health.newest() is None
     writer.store([one()])
-    checks = [store.health.engine(), *store.health.database()]
-    assert {check.level for check in checks} == {"ok"}
+    assert {check.level for check in store.health.database()} == {"ok"}
+    # The tests' PostgreSQL does not sync, for speed.
+    expected = {"sqlite": ("ok", ""), "postgresql": ("warning", "fsync")}[engine]
+    check = store.health.engine()
+    assert check.level == expected[0]
+    assert expected[1] in check.text
     assert store.health.newest() == pytest.approx(1767323045.678)
     assert all(path.is_absolute() for path in store.health.files())
 
@@ -126,15 +118,6 @@ def test_the_checks_of_a_sound_store_are_ok(store, writer):
 def test_the_checks_before_there_is_a_database_raise_nothing(new_store):
     assert new_store.health.newest() is None
     assert [check.level for check in new_store.health.database()].count("error") == 0
-
-
-def test_the_store_of_a_backup_is_verified_like_the_store(store, writer, tmp_path):
-    writer.store([lines([b"a", b"b"])])
-    copy = store.backup.make(tmp_path / "copy", lambda *_: True)
-    result = verify(store.of_backup(copy.path), alone=True)
-    assert (result.problems, result.messages.rows) == ([], 2)
-    with pytest.raises(StoreError):
-        verify(store.of_backup(tmp_path / "none"), alone=True)
 
 
 def test_times_are_kept_as_they_were_given(store, writer, contents):

@@ -14,8 +14,7 @@ from appliance.errors import ExistsError
 from appliance.model import leases, timestamps
 from appliance.store import open_store
 from appliance.store.access_rows import Actor, Deed
-from appliance.store.sqlite import pulling, subscriptions
-from appliance.store.sqlite.database import connect
+from appliance.store.sql import pulling, subscriptions
 from appliance.store.subscription_rows import NotServed, Receive, Settlement, SubscriptionRow
 
 DEED = Deed(Actor("test", ""), "subscription-create", "jobs")
@@ -87,20 +86,16 @@ def test_a_message_is_handed_out_once_and_never_again_when_it_is_acknowledged(gr
     assert group.store.subscriptions.find("jobs").acknowledged == 3
 
 
-def test_a_subscription_that_nobody_reads_makes_no_rows(group, writer, config):
+def test_a_subscription_that_nobody_reads_makes_no_rows(group, writer, by_hand):
     writer.store([many([b"%d" % n for n in range(50)])])
     assert group.counts.lag == 50
-    link = connect(config.data / "appliance.db", readonly=True)
-    assert link.execute("SELECT count(*) FROM leases").fetchone()[0] == 0
-    link.close()
+    assert by_hand("SELECT count(*) FROM leases") == [(0,)]
 
 
-def test_an_acknowledged_message_leaves_no_row(group, writer, config):
+def test_an_acknowledged_message_leaves_no_row(group, writer, by_hand):
     writer.store([many([b"a", b"b"])])
     group.say("ack", *group.receive().messages)
-    link = connect(config.data / "appliance.db", readonly=True)
-    assert link.execute("SELECT count(*) FROM leases").fetchone()[0] == 0
-    link.close()
+    assert by_hand("SELECT count(*) FROM leases") == [(0,)]
 
 
 def test_a_subscription_begins_with_what_is_stored_after_it(store, writer, clock):
@@ -190,12 +185,10 @@ def test_a_lease_of_one_subscription_counts_for_no_other(group, store, writer):
     assert group.puller.serve([order])[0].unknown == [lease]
 
 
-def test_a_message_that_is_deleted_leaves_no_row_and_is_counted(group, writer, clock, config):
+def test_a_message_that_is_deleted_leaves_no_row_and_is_counted(group, writer, clock, by_hand):
     writer.store([many([b"a", b"b"])])
     held = group.receive().messages
-    link = connect(config.data / "appliance.db", readonly=False)
-    link.execute("DELETE FROM messages WHERE seq = ?", (held[0].message.seq,))
-    link.close()
+    by_hand("DELETE FROM messages WHERE seq = ?", (held[0].message.seq,))
     assert store_row(group).gone == 1
     clock.now += 11
     assert bodies(group.receive()) == [b"b"]
@@ -207,14 +200,13 @@ def store_row(group):
 
 
 def test_a_message_that_was_deleted_while_it_was_handed_out_is_dropped_when_it_comes_back(
-    group, writer, clock, config
+    group, writer, clock, by_hand, engine
 ):
     writer.store([one(b"a")])
     group.receive()
-    link = connect(config.data / "appliance.db", readonly=False)
-    link.execute("DROP TRIGGER appliance_leased_deleted")
-    link.execute("DELETE FROM messages")
-    link.close()
+    on_messages = "" if engine == "sqlite" else " ON messages"
+    by_hand(f"DROP TRIGGER appliance_leased_deleted{on_messages}")
+    by_hand("DELETE FROM messages")
     clock.now += 11
     assert group.receive().messages == []
     assert (store_row(group).gone, group.counts.leased + group.counts.waiting) == (1, 0)
@@ -303,7 +295,7 @@ def test_bodies_of_one_receive_are_bounded_in_sum(group, writer):
     assert [len(group.receive().messages) for _ in range(4)] == [1, 1, 1, 0]
 
 
-def test_a_name_is_taken_once_and_a_removed_subscription_leaves_nothing(group, writer, config):
+def test_a_name_is_taken_once_and_a_removed_subscription_leaves_nothing(group, writer, by_hand):
     with pytest.raises(ExistsError):
         Group(group.store)
     writer.store([many([b"a", b"b"])])
@@ -311,9 +303,7 @@ def test_a_name_is_taken_once_and_a_removed_subscription_leaves_nothing(group, w
     assert group.store.subscriptions.remove("jobs", DEED)
     assert not group.store.subscriptions.remove("jobs", DEED)
     assert group.receive() == NotServed("unknown")
-    link = connect(config.data / "appliance.db", readonly=True)
-    assert link.execute("SELECT count(*) FROM leases").fetchone()[0] == 0
-    link.close()
+    assert by_hand("SELECT count(*) FROM leases") == [(0,)]
     anew = Group(group.store)
     assert bodies(anew.receive()) == [b"a", b"b"]
     assert anew.say("ack", *held).unknown == [held[0].lease]

@@ -5,11 +5,12 @@ import pytest
 from appliance.errors import StoreError
 from appliance.store.access_rows import Actor, Deed, TokenRow
 from appliance.store.rows import Span
-from appliance.store.sqlite import audit_table
-from appliance.store.sqlite.access import SqliteAccess
+from appliance.store.sql import audit_table
+from appliance.store.sql.access import StoredAccess
 from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.reader import SqliteReader
+from appliance.store.sqlite.sql_database import SqliteDatabase
 
 DEED = Deed(Actor("administrator", "::1"), "backup", "database")
 TOKEN = TokenRow("a", ("read",), ("*",), None, "2026-01-02T03:04:05.678Z")
@@ -25,7 +26,7 @@ def path(tmp_path):
 @pytest.fixture
 def access(path):
     reader = SqliteReader(path)
-    yield SqliteAccess(path, reader)
+    yield StoredAccess(SqliteDatabase(path, reader))
     reader.close()
 
 

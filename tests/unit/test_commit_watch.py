@@ -46,8 +46,8 @@ def ask(store):
 @pytest.fixture
 def seldom(monkeypatch):
     """Looks so far apart that no test waits for one, but for the first."""
-    monkeypatch.setattr("appliance.store.sqlite.commits._POLL_TOLD", 60)
-    monkeypatch.setattr("appliance.store.sqlite.commits._POLL", 60)
+    monkeypatch.setattr("appliance.store.sql.commits.POLL_TOLD", 60)
+    monkeypatch.setattr("appliance.store.sqlite.commit_look.SqliteLook.poll", 60)
 
 
 @pytest.mark.usefixtures("seldom")
@@ -123,7 +123,7 @@ def test_a_message_that_is_waited_for_again_is_found_though_nothing_is_committed
 
 
 def test_a_wait_that_was_given_up_leaves_nothing(store, ask, config, monkeypatch):
-    monkeypatch.setattr("appliance.store.sqlite.commits._IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("appliance.store.sql.commits._IDLE_SECONDS", 0.2)
     folder = config.run_folder / "commits"
 
     async def wait(commits):

@@ -136,6 +136,19 @@ VALUES = {
         ],
     ),
     "BROKER_USERS": ({"": (), "a": ("a",), " a , b ": ("a", "b")}, [",", "a,,b", "x" * 256]),
+    "DATABASE_URL": (
+        {
+            each: each
+            for each in (
+                "",
+                "postgresql://u:p@h/d",
+                "postgres://h:5432,g/d?sslmode=verify-full",
+                "postgresql:///d?host=/run/postgresql",
+            )
+        },
+        ["h/d", "mysql://h/d", "postgresql://h", "postgresql://u:p@h/", "postgresql://h/d e"],
+    ),
+    "DATABASE_READ_URL": ({"": ""}, ["mysql://h/d", "postgresql://h"]),
     "WORKERS": ({"1": 1, "16": 16}, ["0", "17", "-1", "1.5", "two", ""]),
     "MAX_MESSAGE_BYTES": (
         {"1": 1, "64k": 64_000, "64KiB": 65_536, "1 MiB": 2**20, "2mb": 2_000_000},
@@ -286,7 +299,7 @@ def test_a_good_value_is_taken_and_its_source_is_remembered(name, raw, value):
 def test_a_bad_value_is_refused_and_the_message_begins_with_the_name(name, raw):
     with pytest.raises(ConfigError, match=rf"^APPLIANCE_{name}: ") as caught:
         load({f"APPLIANCE_{name}": raw})
-    if name in ("TOKEN", "BROKER_URL") and len(raw) > len("amqp://"):
+    if name in ("TOKEN", "BROKER_URL", "DATABASE_URL") and len(raw) > len("amqp://"):
         assert raw not in str(caught.value)  # a secret, even a mistyped one, is not repeated
 
 
@@ -389,6 +402,18 @@ def test_a_twin_that_cannot_be_read_is_refused(tmp_path, content):
 def test_a_message_may_not_be_larger_than_a_request():
     with pytest.raises(ConfigError, match=r"^APPLIANCE_MAX_MESSAGE_BYTES: 2097152 is more than"):
         load({"APPLIANCE_MAX_MESSAGE_BYTES": "2MiB", "APPLIANCE_MAX_REQUEST_BYTES": "1MiB"})
+
+
+def test_copies_of_a_database_are_refused_without_the_one_that_is_written():
+    both = {f"APPLIANCE_DATABASE{kind}_URL": "postgresql://h/d" for kind in ("", "_READ")}
+    assert load(both).database_read_url
+    with pytest.raises(ConfigError, match=r"^APPLIANCE_DATABASE_READ_URL: "):
+        load({"APPLIANCE_DATABASE_READ_URL": "postgresql://h/d"})
+
+
+def test_scheduled_backups_of_postgresql_are_refused():
+    with pytest.raises(ConfigError, match=r"^APPLIANCE_BACKUP_EVERY: "):
+        load({"APPLIANCE_DATABASE_URL": "postgresql://h/d", "APPLIANCE_BACKUP_EVERY": "1h"})
 
 
 @pytest.mark.parametrize("url", ["~nobody-of-this-name/x"])

@@ -13,7 +13,7 @@ from appliance.auth.snapshot import hashed
 from appliance.errors import InputError
 from appliance.store.access_rows import Actor, SessionRow
 from appliance.store.rows import Span
-from appliance.store.sqlite import sessions
+from appliance.store.sql import sessions
 
 BY = Actor("administrator", "127.0.0.1")
 

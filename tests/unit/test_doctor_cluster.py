@@ -84,6 +84,6 @@ def test_values_of_the_newer_amqp_are_read(written, value):
 
 
 @pytest.mark.parametrize("written", [b"", b"\x01", b"\x70\x00", b"\xc1\x04\x01\xa1\x01a"])
-def test_what_is_no_value_is_an_error(written):
+def test_bytes_that_are_no_value_are_an_error(written):
     with pytest.raises((ValueError, LookupError, struct.error)):
         amqp_values.decode(written)

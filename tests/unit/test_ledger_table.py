@@ -13,7 +13,7 @@ from appliance.model.contents import LedgerReport
 from appliance.model.ids import IdSource
 from appliance.model.timestamps import timestamp
 from appliance.model.wire import Envelope, single
-from appliance.store.sqlite import ledger_table
+from appliance.store.sql import ledger_table
 from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter

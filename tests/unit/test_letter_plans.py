@@ -3,9 +3,10 @@
 import pytest
 
 from appliance.store.rows import Choice
-from appliance.store.sqlite.dead_letters import SqliteDeadLetters
+from appliance.store.sql.dead_letters import StoredDeadLetters
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.reader import SqliteReader
+from appliance.store.sqlite.sql_database import SqliteDatabase
 
 #: Which letters, and what the plan of their page must name.
 PAGES = [
@@ -40,7 +41,8 @@ def plans(reader, read):
 
 @pytest.mark.parametrize(("choice", "index"), PAGES)
 def test_a_page_of_letters_is_read_in_the_order_of_an_index(reader, choice, index):
-    found = plans(reader, lambda: SqliteDeadLetters(reader._path, reader).page(choice, 50))
+    letters = StoredDeadLetters(SqliteDatabase(reader._path, reader))
+    found = plans(reader, lambda: letters.page(choice, 50))
     assert f"SEARCH dead_letters USING INDEX {index} " in found
     assert "TEMP B-TREE" not in found
 
@@ -48,7 +50,7 @@ def test_a_page_of_letters_is_read_in_the_order_of_an_index(reader, choice, inde
 @pytest.mark.parametrize("patterns", [None, ("orders", "site-*")])
 @pytest.mark.parametrize("what", ["reasons", "count", "totals", "of_topics"])
 def test_letters_are_counted_without_reading_one(reader, what, patterns):
-    letters = SqliteDeadLetters(reader._path, reader)
+    letters = StoredDeadLetters(SqliteDatabase(reader._path, reader))
     read = {
         "reasons": lambda: letters.reasons(patterns),
         "count": lambda: letters.count(Choice(reason="schema", patterns=patterns)),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlite_file import file_database
 
 from appliance import config as configuration
 from appliance.errors import SchemaError, StoreError, StoreLockedError
@@ -17,12 +18,11 @@ from appliance.store.access_rows import Actor, Deed, SessionRow
 from appliance.store.deletion_rows import QUEUED, DeletionRow, Selection
 from appliance.store.filters import MessageFilter
 from appliance.store.rows import Span
+from appliance.store.sql.dead_letters import StoredDeadLetters
 from appliance.store.sqlite import database, migrations, schema_check
 from appliance.store.sqlite.database import connect, sqlite3
-from appliance.store.sqlite.dead_letters import SqliteDeadLetters
 from appliance.store.sqlite.indexer import Indexer
 from appliance.store.sqlite.migrations import check, migrate
-from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.upkeep import checkpoint
 from appliance.store.sqlite.writer import SqliteWriter
 
@@ -353,7 +353,10 @@ def test_dead_letters_of_an_earlier_schema_get_their_indexes(path, monkeypatch):
     assert schema_check.examine(link).wrong == []
     assert link.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     link.close()
-    assert SqliteDeadLetters(path, SqliteReader(path)).reasons() == [("conflict", 6), ("schema", 3)]
+    assert StoredDeadLetters(file_database(path)).reasons() == [
+        ("conflict", 6),
+        ("schema", 3),
+    ]
 
 
 def test_a_database_of_an_earlier_schema_gets_tokens_and_keeps_its_rows(path, monkeypatch):

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from sqlite_file import file_database
 from store_contents import IDS, TIME, lines, many, one
 
 from appliance.errors import InUseError, StoreError
@@ -168,7 +169,7 @@ def test_a_log_that_grows_without_end_stops_a_count(path, monkeypatch):
 
 
 def test_the_janitor_corrects_counters_by_itself(path):
-    duties = Upkeep(path, parse_rules(""), lambda _seconds: False).duties()
+    duties = Upkeep(file_database(path), parse_rules(""), lambda _seconds: False).duties()
     change(path, "UPDATE topics SET messages = 7, bytes = 7")
     pauses = [duty.run() for duty in duties]
     check(path)

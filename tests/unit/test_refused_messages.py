@@ -12,6 +12,7 @@ from appliance.errors import StoreError, TablesError, UnstorableError
 from appliance.model.contents import DeadEnvelope, DeadLetter
 from appliance.model.ledger import LedgerEntry
 from appliance.model.wire import Envelope, Kind, Message, pack, single, unpack
+from appliance.store.sql import message_writer
 from appliance.store.sqlite import writer as writers
 from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.migrations import migrate
@@ -490,7 +491,7 @@ def test_refused_lines_among_many_cost_little(path, way, lines_sent, every):
 
 
 def test_pieces_are_stored_in_order_and_hold_every_message(path, monkeypatch):
-    monkeypatch.setattr(writers, "_PIECE", 3)
+    monkeypatch.setattr(message_writer, "_PIECE", 3)
     change(path, *REFUSALS["a trigger that ends the whole transaction"])
     bodies = [BAD if n in {0, 7, 8, 9, 19} else b"%d" % n for n in range(20)]
     contents = numbered([one(b"x"), lines(bodies), letter(), many(bodies), one(BAD), one(b"y")])

@@ -10,9 +10,10 @@ from appliance import config as configuration
 from appliance.model import timestamps
 from appliance.store import open_store
 from appliance.store.access_rows import Actor, Deed
+from appliance.store.sql.pulling import StoredPuller
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.pulling import SqlitePuller
 from appliance.store.sqlite.reader import SqliteReader
+from appliance.store.sqlite.sql_database import SqliteDatabase
 from appliance.store.subscription_rows import Receive, Settlement, SubscriptionRow
 
 ROWS = 600
@@ -22,7 +23,7 @@ DEED = Deed(Actor("administrator", "127.0.0.1"), "subscription-create", "s")
 def pull(path, count, action=None):
     """Receive messages, and acknowledge them or not; return their places."""
     with contextlib.closing(SqliteReader(path)) as reader:
-        puller, places = SqlitePuller(path, reader), []
+        puller, places = StoredPuller(SqliteDatabase(path, reader)), []
         while len(places) < count:
             (got,) = puller.serve([Receive("s", None, min(500, count - len(places)), 1000)])
             if not got.messages and not got.is_partial:

@@ -6,15 +6,16 @@ import threading
 import time
 
 import pytest
+from sqlite_file import file_database
 
 from appliance.errors import StoreError
 from appliance.model.ids import IdSource
 from appliance.model.retention import Rule, parse_rules
 from appliance.model.timestamps import timestamp
 from appliance.model.wire import Message, pack
-from appliance.store.sqlite import short_deletes, sweeper
+from appliance.store.sql import short_deletes, sweeper
+from appliance.store.sql.sweeper import Sweeper
 from appliance.store.sqlite.migrations import migrate
-from appliance.store.sqlite.sweeper import Sweeper
 from appliance.store.sqlite.writer import SqliteWriter
 
 IDS = IdSource()
@@ -41,7 +42,7 @@ def store(path, topic, *ages, size=10):
 
 
 def sweep(path, rules, rest=lambda _seconds: False):
-    return Sweeper(path, parse_rules(rules), rest).sweep()
+    return Sweeper(file_database(path), parse_rules(rules), rest).sweep()
 
 
 def ask(path, sql, *values):
@@ -330,7 +331,7 @@ def test_a_trigger_that_keeps_every_row_costs_a_sweep_a_bounded_time(path, monke
         "CREATE TRIGGER keep BEFORE DELETE ON messages WHEN old.seq <= 500 "
         "BEGIN SELECT raise(ABORT, 'append only'); END",
     )
-    made = Sweeper(path, parse_rules("t: rows=100"), lambda _seconds: False)
+    made = Sweeper(file_database(path), parse_rules("t: rows=100"), lambda _seconds: False)
     for _ in range(4):
         made._count_at.clear()
         made.sweep()

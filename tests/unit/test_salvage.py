@@ -6,10 +6,10 @@ from store_contents import IDS, TIME
 from appliance.errors import StoreError, UnstorableError
 from appliance.model.wire import single
 from appliance.store.salvage import store_each
+from appliance.store.sql.ledger_table import LedgerTable
+from appliance.store.sql.transaction import Transaction
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.ledger_table import LedgerTable
 from appliance.store.sqlite.migrations import migrate
-from appliance.store.sqlite.transaction import Transaction
 from appliance.store.sqlite.writer import SqliteWriter
 
 

@@ -14,7 +14,7 @@ from appliance.store import open_store
 from appliance.store.filters import MessageFilter
 from appliance.store.rows import Span
 from appliance.store.search_places import MOST, MOST_OF_ONE, SearchPlaces
-from appliance.store.sqlite import finder
+from appliance.store.sql import search_range
 
 ROWS = 300
 
@@ -58,7 +58,7 @@ def store(config):
 def crowded(monkeypatch):
     """Let no reader have a free place, and let a search without one have no time."""
     monkeypatch.setattr("appliance.store.search_places.MOST", 0)
-    monkeypatch.setattr(finder, "QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(search_range, "QUICK_SECONDS", 0.0)
 
 
 def wanted(condition):
@@ -71,7 +71,7 @@ def test_a_search_without_a_place_that_takes_long_is_refused_with_what_to_do(sto
 
 
 def test_a_search_without_a_place_answers_with_what_it_has(store, crowded, monkeypatch):
-    monkeypatch.setattr(finder, "QUICK_SECONDS", 60.0)
+    monkeypatch.setattr(search_range, "QUICK_SECONDS", 60.0)
     assert len(store.reader.find(wanted("n>=290"), Span(), 10).rows) == 10
     assert store.reader.find(wanted("n=-1"), Span(), 10).is_complete
 
@@ -82,7 +82,7 @@ def test_a_list_that_nobody_filters_needs_no_place(store, crowded):
 
 
 def test_an_export_without_a_place_comes_to_its_end_all_the_same(store, crowded, monkeypatch):
-    monkeypatch.setattr(finder, "_QUICK_PATIENCE", 60.0)  # over at the first look at the clock
+    monkeypatch.setattr(search_range, "QUICK_PATIENCE", 60.0)  # over at the first look at the clock
     pieces = list(store.reader.find_pieces(wanted("n>=0"), Span(), asker="ada"))
     assert len(pieces) > 1
     assert sorted(row.seq for rows in pieces for row in rows) == [*range(1, ROWS + 1)]

@@ -18,8 +18,9 @@ from appliance.model.contents import DelayedEnvelope
 from appliance.model.ids import IdSource
 from appliance.model.wire import single
 from appliance.store.access_rows import Actor, Deed
+from appliance.store.sql.pulling import StoredPuller
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.pulling import SqlitePuller
+from appliance.store.sqlite.sql_database import SqliteDatabase
 from appliance.store.subscription_rows import Receive, SubscriptionRow
 
 BY = Actor("administrator", "127.0.0.1")
@@ -91,7 +92,7 @@ def test_each_subscription_has_metrics_of_what_is_where(client):
     store(client, many([b"1", b"2", b"3"]))
     row = SubscriptionRow("jobs", ("*",), 60, 5, timestamps.now())
     client.services.subscriptions.create(row, "", Deed(BY, "subscription-create", "jobs"))
-    puller = SqlitePuller(client.store.path, client.services.reader)
+    puller = StoredPuller(SqliteDatabase(client.store.path, client.services.reader))
     puller.serve([Receive("jobs", None, 2, None)])
     link = connect(client.store.path, readonly=False)
     link.execute("UPDATE leases SET until = 0 WHERE seq = 1")

@@ -5,12 +5,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlite_file import file_database
 from store_contents import IDS, TIME, lines, many, one
 
 from appliance.errors import TablesError
 from appliance.model.retention import parse_rules
 from appliance.model.wire import single
-from appliance.store.sqlite import backup, recount, sweeper, verify
+from appliance.store.sql import sweeper
+from appliance.store.sqlite import backup, recount, verify
 from appliance.store.sqlite.database import connect
 from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
@@ -106,7 +108,9 @@ def test_statements_that_add_disturb_nothing(path, tmp_path, sql):
     assert len(ask(path, "SELECT * FROM messages")) == before + 3
     assert len(ask(path, "SELECT * FROM dead_letters")) == 1
     assert counters(path) == sums(path)
-    swept = sweeper.Sweeper(path, parse_rules("readings: age=1h"), lambda _: False).sweep()
+    swept = sweeper.Sweeper(
+        file_database(path), parse_rules("readings: age=1h"), lambda _: False
+    ).sweep()
     assert swept.rows == 5
     assert counters(path) == sums(path)
     copy = tmp_path / "copy.db"
@@ -145,7 +149,7 @@ def test_a_rule_that_refuses_messages_refuses_only_those(path, sql):
 def test_a_rule_for_deletions_keeps_its_rows_and_no_others(path):
     (sql,) = [each for each in statements("Rules that refuse messages") if "evidence" in each]
     run(path, sql)
-    swept = sweeper.Sweeper(path, parse_rules("*: age=1h"), lambda _: False).sweep()
+    swept = sweeper.Sweeper(file_database(path), parse_rules("*: age=1h"), lambda _: False).sweep()
     assert swept.rows == 6
     assert ask(path, "SELECT body FROM messages") == [("kept",)]
     check_all_is_well(path)

@@ -16,6 +16,7 @@ from appliance.errors import (
     AmbiguousError,
     ApplianceError,
     BackupBusyError,
+    BackupElsewhereError,
     BackupRoomError,
     BodyError,
     BrokerError,
@@ -172,6 +173,7 @@ _BY_ERROR: Final[Mapping[type[ApplianceError], ProblemType]] = {
         503, "backup-busy", "Another backup is in progress", RETRY_BACKUP_SECONDS
     ),
     BackupRoomError: ProblemType(507, "no-room", "Not enough disk space for a backup"),
+    BackupElsewhereError: ProblemType(501, "backups-elsewhere", "Backups are made elsewhere"),
     StoreError: ProblemType(503, "store-unavailable", "Database unavailable", RETRY_STORE_SECONDS),
 }
 

@@ -30,6 +30,11 @@ def explore(config: Config, port: int) -> None:
       appliance explore
       appliance explore --port 9000
     """
+    if config.database_url:
+        raise ConfigError(
+            "APPLIANCE_DATABASE_URL: Datasette shows SQLite files, and messages are stored in "
+            "PostgreSQL; open the console (appliance open), or read it with psql"
+        )
     exploring.require()
     store = open_store(config)
     database = Path(store.location)

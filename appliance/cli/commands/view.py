@@ -62,7 +62,8 @@ def view(config: Config, *, topic: str, name: str | None, drop: bool, as_json: b
         )
     if shape.left_out:
         click.echo("left out: keys beyond 200, or with a quote or backslash in their name")
-    click.echo(f"read it with SQL, for example in: sqlite3 -readonly {store.location}")
+    program = "psql" if config.database_url else "sqlite3 -readonly"
+    click.echo(f"read it with SQL, for example in: {program} {store.location}")
 
 
 def _name(topic: str) -> str:

@@ -28,7 +28,7 @@ def status_lines(status: dict[str, Any], url: str) -> list[str]:
     if store := status["store"]:
         rows.append(("store", _store(store)))
         if store["database_bytes"] is not None:
-            rows.append(("files", _files(store, status["sqlite"])))
+            rows.append(("files", _files(store, status)))
         if dead := store["dead_letters"]:
             rows.append(("dead", coloured(f"{counted(dead, 'dead letter')}", "yellow") + _DEAD))
     else:
@@ -172,11 +172,11 @@ def _store(store: dict[str, Any]) -> str:
     return f"{text}; last at {store['last_at']}" if store["last_at"] else text
 
 
-def _files(store: dict[str, Any], sqlite: str) -> str:
-    return (
-        f"database {size(store['database_bytes'])}, write-ahead log {size(store['wal_bytes'])} "
-        f"(SQLite {sqlite})"
-    )
+def _files(store: dict[str, Any], status: dict[str, Any]) -> str:
+    database = f"database {size(store['database_bytes'])}"
+    if "postgresql" in status:
+        return f"{database} (PostgreSQL {status['postgresql']})"
+    return f"{database}, write-ahead log {size(store['wal_bytes'])} (SQLite {status['sqlite']})"
 
 
 def _process(process: dict[str, Any], text: str, *, busy: bool) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from appliance.errors import StoreError
 from appliance.model import ledger
-from appliance.store.sqlite import ledger_table
+from appliance.store.sql import ledger_table
 
 #: Rows that are compared in one read, so that no read keeps the write-ahead log from being emptied.
 _ROWS: Final = 500

@@ -1,6 +1,8 @@
 """Connections for reading a file, one for each thread, to the file that is there now."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +63,19 @@ class ThreadConnections:
             self.drop(connection)
             raise store_error(error, self._path) from error
         return connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Lend this thread's connection to a short read, whose errors become StoreError.
+
+        A connection that failed is closed, and the next call opens a new one.
+        """
+        connection = self.get()
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            self.drop(connection)
+            raise store_error(error, self._path) from error
 
     def is_current(self) -> bool:
         """Whether this thread's connection is open, and to the file that is at the path now."""

@@ -17,27 +17,17 @@ from appliance.errors import SlowReadError
 from appliance.model.search_words import SearchWords, searchable
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.rows import StoredMessage
-from appliance.store.sqlite import expiry, json_indexes, where_sql
+from appliance.store.sql import expiry, search_range
+from appliance.store.sql.search_range import SearchRange
+from appliance.store.sqlite import json_indexes, where_sql
 from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.search_index import IndexTrouble, Lookup, SearchIndex
+from appliance.store.sqlite.sql_words import WORDS
 
-#: Seconds after which a search answers with what it has.
-FIND_SECONDS: Final = 2.0
-#: Seconds more for one row: a statement that takes longer is ended.
-_PATIENCE: Final = 1.0
-#: The same for a search that must be quick.
-QUICK_SECONDS: Final = 0.05
-_QUICK_PATIENCE: Final = 0.05
 #: Steps of SQLite's machine between two looks at the clock: about a millisecond.
 _STEPS: Final = 20_000
-#: Topics that are read side by side. Where there are more, all messages are looked at in order.
-_MOST_TOPICS: Final = 100
-#: Candidates between two looks at the clock: in a long body, words are looked for for milliseconds.
-_LOOK_EVERY: Final = 8
 
-COLUMNS: Final = (
-    "seq, id, topic, received_at, typeof(body) = 'text', CAST(body AS BLOB), content_type, meta"
-)
+COLUMNS: Final = WORDS.message
 
 
 class Candidate(NamedTuple):
@@ -51,24 +41,11 @@ class Candidate(NamedTuple):
     is_sure: bool = True
 
 
-class Range(NamedTuple):
-    """Rows above `low` and below `high`, in order or newest first."""
-
-    low: int
-    high: int
-    descending: bool
-
-    @property
-    def order(self) -> str:
-        """The direction in SQL."""
-        return "DESC" if self.descending else "ASC"
-
-
 def find(
     connection: Any,
     index: SearchIndex,
     wanted: MessageFilter,
-    bounds: Range,
+    bounds: SearchRange,
     newest: int,
     limit: int,
     max_bytes: int,
@@ -80,9 +57,9 @@ def find(
     `is_quick` says that it must not take long. `newest` is the last row that is stored. Raises
     SlowReadError where not even one row could be looked at in time.
     """
-    seconds, patience = FIND_SECONDS, _PATIENCE
+    seconds, patience = search_range.FIND_SECONDS, search_range.PATIENCE
     if is_quick:
-        seconds, patience = QUICK_SECONDS, _QUICK_PATIENCE
+        seconds, patience = search_range.QUICK_SECONDS, search_range.QUICK_PATIENCE
     with _bounded(connection, seconds + patience):
         try:
             names = _topics(connection, wanted)
@@ -101,7 +78,7 @@ class _Search:
         connection: Any,
         lookup: Lookup | None,
         wanted: MessageFilter,
-        bounds: Range,
+        bounds: SearchRange,
         newest: int,
     ) -> None:
         self._connection = connection
@@ -110,7 +87,9 @@ class _Search:
         self._bounds = bounds
         self._newest = newest
         self._values: dict[str, Any] = where_sql.topic_values(wanted)
-        self._conditions = where_sql.of_filter(wanted, self._values) + expiry.hides(connection)
+        self._conditions = where_sql.of_filter(wanted, self._values) + expiry.hides(
+            connection, WORDS
+        )
         for name, sign in (("since", ">="), ("until", "<")):
             if (moment := getattr(wanted, name)) is not None:
                 self._conditions.append(f"received_at {sign} :{name}")
@@ -125,7 +104,7 @@ class _Search:
             with closing(self._candidates()) as candidates:
                 for candidate in candidates:
                     looked += 1
-                    if looked % _LOOK_EVERY == 0 and time.monotonic() > deadline:
+                    if looked % search_range.LOOK_EVERY == 0 and time.monotonic() > deadline:
                         return Found(rows, True, reached, self._newest, is_complete=False)
                     row = self._row(candidate)
                     if row is not None:
@@ -178,7 +157,7 @@ class _Search:
             if part.high - part.low > 1:
                 yield from read(part)
 
-    def _indexed(self, part: Range) -> Iterator[Candidate]:
+    def _indexed(self, part: SearchRange) -> Iterator[Candidate]:
         """Yield the rows that have the words by the index, and those that were changed since."""
         lookup, words = self._lookup, self._wanted.words
         if lookup is None or words is None:
@@ -194,7 +173,7 @@ class _Search:
             found = (Candidate(seq, None, is_sure=is_sure) for seq in seqs if seq not in left_out)
             yield from heapq.merge(found, others, key=_place, reverse=part.descending)
 
-    def _scan(self, part: Range) -> Iterator[Candidate]:
+    def _scan(self, part: SearchRange) -> Iterator[Candidate]:
         """Yield every row of the topics that can be wanted."""
         names = _topics(self._connection, self._wanted)
         if names is None:
@@ -209,7 +188,7 @@ class _Search:
                     stack.enter_context(closing(each))
                 yield from heapq.merge(*sources, key=_place, reverse=part.descending)
 
-    def _of_topics(self, names: list[str], part: Range) -> list[Generator[Candidate]]:
+    def _of_topics(self, names: list[str], part: SearchRange) -> list[Generator[Candidate]]:
         """Return the rows of each topic; of one topic only those that an index of a value has."""
         if len(names) == 1:
             places = json_indexes.lookups(self._connection, names[0], self._wanted.where)
@@ -231,7 +210,7 @@ class _Search:
         ]
 
     def _select(
-        self, source: str, place: str, tests: list[str], part: Range, **values: object
+        self, source: str, place: str, tests: list[str], part: SearchRange, **values: object
     ) -> Generator[Candidate]:
         """Yield each row of a place, and whether it fulfils the tests."""
         cursor = self._connection.execute(
@@ -258,10 +237,10 @@ def _topics(connection: Any, wanted: MessageFilter) -> list[str] | None:
     if wanted.topics is None and wanted.patterns is None:
         return None
     names = connection.execute(
-        f"SELECT topic FROM topics WHERE {where_sql.TOPIC} LIMIT {_MOST_TOPICS + 1}",
+        f"SELECT topic FROM topics WHERE {where_sql.TOPIC} LIMIT {search_range.MOST_TOPICS + 1}",
         where_sql.topic_values(wanted),
     ).fetchall()
-    return None if len(names) > _MOST_TOPICS else [name for (name,) in names]
+    return None if len(names) > search_range.MOST_TOPICS else [name for (name,) in names]
 
 
 def _place(candidate: Candidate) -> int:

@@ -7,7 +7,6 @@ is there. See `own_query_process` for what the query may do.
 
 import io
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -17,12 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from appliance.errors import InputError, StoreError
-from appliance.store.sqlite.own_query_process import BAD_QUERY, EXAMPLE, QUERY_SECONDS
+from appliance.store import own_queries
+from appliance.store.own_queries import EXAMPLE, QUERY_SECONDS, checked
+from appliance.store.sqlite.own_query_process import BAD_QUERY
 
-#: Numbers that a query may find.
-MOST_FOUND: Final = 10_000_000
-#: Characters of a query.
-MAX_QUERY: Final = 10_000
 #: Seconds beyond the query's own until its process is ended.
 _PATIENCE: Final = 3.0
 #: Bytes that are read at once.
@@ -31,8 +28,6 @@ _READ: Final = 64 * 1024
 _WORDS: Final = 2000
 #: What of the environment the process gets: no secret is in it.
 _PASSED: Final = ("PATH", "PYTHONPATH", "SQLITE_TMPDIR", "TMPDIR")
-#: How a query begins, behind comments.
-_BEGIN: Final = re.compile(r"(?is)(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:select|with|values)\b")
 
 
 def seqs_found(path: Path, sql: str, seconds: float = QUERY_SECONDS) -> Iterator[int]:
@@ -41,18 +36,7 @@ def seqs_found(path: Path, sql: str, seconds: float = QUERY_SECONDS) -> Iterator
     Numbers of messages that are not there are left out. Raises InputError, in words for whoever
     wrote the query, and StoreError.
     """
-    text = sql.strip().rstrip(";")
-    if len(sql) > MAX_QUERY:
-        raise InputError(f"sql: expected at most {MAX_QUERY} characters")
-    if not _BEGIN.match(text):
-        raise InputError(
-            "sql: expected one query that begins with SELECT or WITH, and changes nothing; "
-            f"{EXAMPLE}"
-        )
-    try:
-        query = text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError("sql: expected Unicode text") from error
+    query = checked(sql).encode()
     module = f"{__name__}_process"
     command = [sys.executable, "-P", "-m", module, str(path.absolute()), str(seconds)]
     with subprocess.Popen(
@@ -86,11 +70,8 @@ def _read(process: "subprocess.Popen[bytes]", query: bytes) -> Iterator[int]:
         rest = data[whole:]
         seqs = array("q", data[:whole])
         count += len(seqs)
-        if count > MOST_FOUND:
-            raise InputError(
-                f"sql: it finds more than {MOST_FOUND:,} messages; replay a part at a time, or "
-                "select by topics, times and conditions, of which there can be any number"
-            )
+        if count > own_queries.MOST_FOUND:
+            raise own_queries.too_many()
         yield from seqs
 
 

@@ -16,22 +16,13 @@ from typing import Any, Final
 from appliance.errors import InputError, StoreError
 from appliance.machine import priority
 from appliance.model.topics import CANARY_TOPIC
+from appliance.store.own_queries import EXAMPLE, SECRET_TABLES
 from appliance.store.sqlite import where_sql
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 
-#: Tables that nobody's query reads: they hold secrets, or say who may do what, and who did.
-SECRET_TABLES: Final = frozenset({
-    "audit", "endpoint_secrets", "endpoints", "inbox_secrets", "inbox_signing_secrets", "inboxes",
-    "sessions", "tokens",
-})  # fmt: skip
 #: Exit codes: the query is at fault, the database is.
 BAD_QUERY: Final = 2
 _BAD_DATABASE: Final = 3
-#: Seconds that a query may take.
-QUERY_SECONDS: Final = 10.0
-#: Ends the words about a query that is wrong.
-EXAMPLE: Final = "write for example SELECT seq FROM messages WHERE topic = 'orders'"
-
 #: Numbers of SQLite's authorizer (https://sqlite.org/c3ref/c_alter_table.html).
 _OK, _DENY = 0, 1
 _READ: Final = 20

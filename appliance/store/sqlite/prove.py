@@ -22,6 +22,7 @@ from appliance.errors import (
 from appliance.machine import disk_space, files, locks
 from appliance.store.base import Progress
 from appliance.store.proving import BackupProof
+from appliance.store.sql import sums
 from appliance.store.sqlite import backup_comparison, paths, restore, verify
 from appliance.store.sqlite.backup_comparison import BackupComparison
 from appliance.store.sqlite.database import connect, sqlite3
@@ -122,7 +123,7 @@ class _Proving:
         checked = verify.verify(self._draft, quick=True, alone=True, progress=self._watch.step)
         if self._watch.trouble is not None:
             raise self._watch.trouble
-        known = verify.missing_text(checked.sources.missing) if checked.sources else ""
+        known = sums.missing_text(checked.sources.missing) if checked.sources else ""
         proof.faults += [text for text in checked.problems if text != known]
         if checked.dead_letters:
             proof.dead_letters = checked.dead_letters.total

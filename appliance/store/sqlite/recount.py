@@ -15,6 +15,7 @@ from typing import Any, Final
 from appliance.errors import InUseError, StoreError
 from appliance.machine import locks
 from appliance.store.base import Rest
+from appliance.store.sql.sums import agree
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error, transaction
 
@@ -136,14 +137,3 @@ class _Recounter:
             }
             connection.execute(_CORRECT, values)
         return True
-
-
-def agree(kept: Any, actual: Any) -> bool:
-    """Whether a topic's counters (messages, bytes, first and last time) are those of its rows.
-
-    Retention moves the first time forward in steps, and can leave the last time; so the times of
-    the rows must only lie within those of the counters.
-    """
-    messages, size, first, last = kept or (0, 0, None, None)
-    within = not actual[0] or (first or "") <= actual[2] <= actual[3] <= (last or "")
-    return [messages, size] == list(actual[:2]) and within

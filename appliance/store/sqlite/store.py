@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from appliance.config import Config
@@ -37,6 +37,7 @@ from appliance.store.replays import Replays
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.reader import SqliteReader
+from appliance.store.sqlite.sql_database import SqliteDatabase
 from appliance.store.verification import Verification
 
 
@@ -69,103 +70,109 @@ class SqliteStore:
         return SqliteReader(self.path)
 
     @cached_property
+    def _database(self) -> SqliteDatabase:
+        return SqliteDatabase(self.path, self.reader)
+
+    @cached_property
     def commits(self) -> Commits:
         """The store's answers for the event loop."""
-        from appliance.store.sqlite.commits import CommitWatch
+        from appliance.store.sql.commits import CommitWatch
+        from appliance.store.sqlite.commit_look import SqliteLook
 
         handlers = bool(self._config.handlers)
-        return CommitWatch(self.path, self._bell_folder, handlers=handlers)
+        return CommitWatch(SqliteLook(self.path), self._bell_folder, handlers=handlers)
 
     @cached_property
     def follower(self) -> Follower:
         """The store's reads for those who follow, through its reader."""
-        from appliance.store.sqlite.following import SqliteFollower
+        from appliance.store.sql.following import StoredFollower
 
-        return SqliteFollower(self.reader)
+        return StoredFollower(self._database)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
         """The store's dead letters, read through its reader."""
-        from appliance.store.sqlite.dead_letters import SqliteDeadLetters
+        from appliance.store.sql.dead_letters import StoredDeadLetters
 
-        return SqliteDeadLetters(self.path, self.reader)
+        return StoredDeadLetters(self._database)
 
     @cached_property
     def access(self) -> Access:
         """The store's tokens, inbox addresses and audit trail, read through its reader."""
-        from appliance.store.sqlite.access import SqliteAccess
+        from appliance.store.sql.access import StoredAccess
 
-        return SqliteAccess(self.path, self.reader)
+        return StoredAccess(self._database)
 
     @cached_property
     def schemas(self) -> Schemas:
         """The store's JSON Schemas, read through its reader."""
-        from appliance.store.sqlite.schemas import SqliteSchemas
+        from appliance.store.sql.schemas import StoredSchemas
 
-        return SqliteSchemas(self.path, self.reader)
+        return StoredSchemas(self._database)
 
     @cached_property
     def subscriptions(self) -> Subscriptions:
         """The store's subscriptions, read through its reader."""
-        from appliance.store.sqlite.subscriptions import SqliteSubscriptions
+        from appliance.store.sql.subscriptions import StoredSubscriptions
 
-        return SqliteSubscriptions(self.path, self.reader)
+        return StoredSubscriptions(self._database)
 
     @cached_property
     def puller(self) -> Puller:
         """What hands out messages of subscriptions, through the store's reader."""
-        from appliance.store.sqlite.pulling import SqlitePuller
+        from appliance.store.sql.pulling import StoredPuller
 
-        return SqlitePuller(self.path, self.reader)
+        return StoredPuller(self._database)
 
     @cached_property
     def deletions(self) -> Deletions:
         """The store's orders to delete messages, read through its reader."""
-        from appliance.store.sqlite.deletions import SqliteDeletions
+        from appliance.store.sql.deletions import StoredDeletions
 
-        return SqliteDeletions(self.path, self.reader)
+        return StoredDeletions(self._database)
 
     @cached_property
     def delayed(self) -> Delayed:
         """The store's delayed messages, read through its reader."""
-        from appliance.store.sqlite.delayed import SqliteDelayed
+        from appliance.store.sql.delayed import StoredDelayed
 
-        return SqliteDelayed(self.path, self.reader)
+        return StoredDelayed(self._database)
 
     @cached_property
     def handling(self) -> Handling:
         """The store's messages that wait for a handler."""
-        from appliance.store.sqlite.handling import SqliteHandling
+        from appliance.store.sql.handling import StoredHandling
 
-        return SqliteHandling(self.path, self._config.handlers)
+        return StoredHandling(self._database, self._config.handlers)
 
     @cached_property
     def endpoints(self) -> Endpoints:
         """The store's endpoints, read through its reader."""
-        from appliance.store.sqlite.endpoint_admin import SqliteEndpoints
+        from appliance.store.sql.endpoint_admin import StoredEndpoints
 
-        return SqliteEndpoints(self.path, self.reader)
+        return StoredEndpoints(self._database)
 
     @cached_property
     def deliveries(self) -> Deliveries:
         """The store's part of delivering."""
-        from appliance.store.sqlite.deliveries import SqliteDeliveries
+        from appliance.store.sql.deliveries import StoredDeliveries
 
-        return SqliteDeliveries(self.path)
+        return StoredDeliveries(self._database)
 
     @cached_property
     def replays(self) -> Replays:
         """The store's replays, read through its reader."""
-        from appliance.store.sqlite.replay_admin import SqliteReplays
+        from appliance.store.sql.replay_admin import StoredReplays
+        from appliance.store.sqlite import own_query
 
-        return SqliteReplays(self.path, self.reader)
+        return StoredReplays(self._database, partial(own_query.seqs_found, self.path))
 
     @cached_property
     def history(self) -> History:
         """The store's history, read through its reader."""
-        from appliance.store.sqlite.history_table import SqliteHistory
+        from appliance.store.sql.history_table import StoredHistory
 
-        return SqliteHistory(self.path, self.reader)
+        return StoredHistory(self._database)
 
     @cached_property
     def sql_aids(self) -> SqlAids:
@@ -217,17 +224,19 @@ class SqliteStore:
 
     def duties(self, rest: Rest) -> Sequence[Duty]:
         """Return the duties of checkpoints, of retention, of the quarantine and of the index."""
-        from appliance.store.sqlite.handled_memory import HandledMemory
+        from appliance.store.sql.handled_memory import HandledMemory
+        from appliance.store.sql.quarantine import QuarantineBounds
         from appliance.store.sqlite.indexer import Indexer
-        from appliance.store.sqlite.quarantine import QuarantineBounds
         from appliance.store.sqlite.upkeep import Upkeep
 
         config = self._config
-        bounds = QuarantineBounds(self.path, config.quarantine_bytes, config.quarantine_age, rest)
+        bounds = QuarantineBounds(
+            self._database, config.quarantine_bytes, config.quarantine_age, rest
+        )
         indexer = Indexer(
             self.path, is_on=config.search_index, floor=config.min_free_bytes, rest=rest
         )
-        upkeep = Upkeep(self.path, config.retention, rest)
+        upkeep = Upkeep(self._database, config.retention, rest)
         memory = HandledMemory(self.handling, config.handled_age, rest)
         return [*upkeep.duties(), bounds.duty(), memory.duty(), indexer.duty()]
 
@@ -259,7 +268,7 @@ class SqliteStore:
 
     def unaccounted(self, entry: LedgerEntry) -> int:
         """Return how many envelopes a source calls settled and kept that are not stored yet."""
-        from appliance.store.sqlite import ledger_table
+        from appliance.store.sql import ledger_table
 
         connection = connect(self.path, readonly=True)
         try:
@@ -281,9 +290,9 @@ class SqliteStore:
 
     def take_canaries(self) -> list[str]:
         """Remove the appliance's own canaries, and their topic with them; return their ids."""
-        from appliance.store.sqlite import canaries
+        from appliance.store.sql import canaries
 
-        return canaries.take_canaries(self.path)
+        return canaries.take_canaries(self._database)
 
     def rows(self) -> Iterator[tuple[str, str, str | bytes]]:
         """Yield topic, id and body of every message in order, where nothing writes meanwhile.

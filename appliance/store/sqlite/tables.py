@@ -6,8 +6,12 @@ from typing import Any, Final
 
 from appliance.errors import TablesError
 from appliance.model.timestamps import now
-from appliance.store.sqlite import expiry, handler_tables, ledger_table, refusal
+from appliance.store.sql import handler_tables, ledger_table
+from appliance.store.sql.message_rows import Row
+from appliance.store.sql.message_tables import ADD_TO_TOPIC, count_since
+from appliance.store.sqlite import expiry, refusal
 from appliance.store.sqlite.database import sqlite3
+from appliance.store.sqlite.sql_words import WORDS
 
 #: Most messages have no content type and no meta. Python's sqlite3 looks for an adapter each time
 #: that it binds None, which took 0.9 us: more than half of what the row costs. So they are bound
@@ -31,30 +35,15 @@ INSERT_DEAD: Final = """
     ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id, reason, body) DO UPDATE SET dead_at = excluded.dead_at
 """
-ADD_TO_TOPIC: Final = """
-    INSERT INTO topics (topic, messages, bytes, first_at, last_at) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (topic) DO UPDATE SET
-        messages = messages + excluded.messages,
-        bytes = bytes + excluded.bytes,
-        first_at = min(first_at, excluded.first_at),
-        last_at = max(last_at, excluded.last_at)
-"""
-COUNT_SINCE: Final = """
-    SELECT topic, count(*), sum(octet_length(body)), min(received_at), max(received_at)
-    FROM messages WHERE seq > ? GROUP BY topic
-"""
 #: What storing needs of the tables.
 _STATEMENTS: Final = (
-    INSERT, INSERT_LINES, INSERT_DEAD, ADD_TO_TOPIC, COUNT_SINCE, expiry.ADD,
-    *ledger_table.STATEMENTS, *handler_tables.STATEMENTS,
+    INSERT, INSERT_LINES, INSERT_DEAD, ADD_TO_TOPIC, count_since(WORDS), expiry.ADD,
+    *ledger_table.STATEMENTS, *handler_tables.statements(WORDS),
 )  # fmt: skip
 #: Newest rows, and topics, with which the database is tried.
 _NEWEST: Final = 3
 #: No client can send to it: its name is not a topic's.
 _NOBODYS_TOPIC: Final = "_probe"
-
-#: A row of `messages`, but for its `seq`.
-Row = tuple[str, str, str | bytes, str, str, str]
 
 
 def check_tables(connection: Any) -> None:

@@ -1,6 +1,5 @@
-"""The janitor's duties for the database: empty the write-ahead log, recount, delete by rules."""
+"""The janitor's duties for the database: empty the write-ahead log, and look after the rows."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -11,11 +10,11 @@ from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
 from appliance.model.retention import Rules
 from appliance.store.base import Duty, Rest
+from appliance.store.sql.row_upkeep import RowUpkeep
 from appliance.store.sqlite import paths, wal_index
 from appliance.store.sqlite.database import connect, sqlite3, store_error
-from appliance.store.sqlite.expirer import Expirer
 from appliance.store.sqlite.recount import recount
-from appliance.store.sqlite.sweeper import Sweeper, Swept
+from appliance.store.sqlite.sql_database import SqliteDatabase
 
 #: Seconds between two looks at the WAL.
 _WAL_EVERY: Final = 30.0
@@ -24,13 +23,6 @@ _WAL_EVERY: Final = 30.0
 _WAL_SMALL: Final = 4 * 2**20
 #: Bytes of WAL that are reported where it can't be cut: SQLite starts it over at 40 MB.
 _WAL_LARGE: Final = 128 * 2**20
-#: Seconds between two looks for messages to delete.
-_SWEEP_EVERY: Final = 60.0
-#: Seconds between two recounts; after a long one, so many times as long as it took.
-_RECOUNT_EVERY: Final = 60.0
-_RECOUNT_PART: Final = 100.0
-#: Topics that the log names.
-_MOST_NAMED: Final = 10
 #: Milliseconds for which a checkpoint waits for writers and readers; the next one tries again.
 _PATIENCE_MS: Final = 200
 #: First and last byte of the -shm file that readers lock.
@@ -40,38 +32,17 @@ _log: Any = structlog.get_logger(__name__)
 
 
 class Upkeep:
-    """Looks after the database at `path`; used by one thread."""
+    """Looks after the database; used by one thread."""
 
-    def __init__(self, path: Path, rules: Rules, rest: Rest) -> None:
-        self._path = path
-        self._rest = rest
-        self._expirer = Expirer(path, rest)
-        self._sweeper = Sweeper(path, rules, rest) if rules else None
+    def __init__(self, database: SqliteDatabase, rules: Rules, rest: Rest) -> None:
+        self._path = database.path
+        self._rows = RowUpkeep(database, rules, rest, lambda: recount(database.path, rest))
         self._reported_bytes = 0  # of the WAL that could not be emptied
 
     def duties(self) -> Sequence[Duty]:
         """Return the duties; the last one only where there are retention rules."""
-        duties = [
-            Duty(
-                self.cut_wal,
-                _WAL_EVERY,
-                Complaint(_log, "checkpoint failed", "checkpoint works again"),
-            ),
-            Duty(
-                self.recount,
-                _RECOUNT_EVERY,
-                Complaint(_log, "recount failed", "recount works again"),
-            ),
-            Duty(
-                self.expire,
-                _SWEEP_EVERY,
-                Complaint(_log, "expiry failed", "expiry works again"),
-            ),
-        ]
-        if self._sweeper is not None:
-            complaint = Complaint(_log, "retention failed", "retention works again")
-            duties.append(Duty(self.sweep, _SWEEP_EVERY, complaint))
-        return duties
+        complaint = Complaint(_log, "checkpoint failed", "checkpoint works again")
+        return [Duty(self.cut_wal, _WAL_EVERY, complaint), *self._rows.duties()]
 
     def cut_wal(self) -> float:
         """Checkpoint a WAL that has grown; where readers are in the way, name them.
@@ -94,56 +65,6 @@ class Upkeep:
             _log.warning("write-ahead log held open", bytes=size, readers=readers(self._path))
             self._reported_bytes = size
         return _WAL_EVERY
-
-    def recount(self) -> float:
-        """Correct counters that differ from their rows; return the seconds until the next look.
-
-        Raises StoreError.
-        """
-        began = time.monotonic()
-        topics = recount(self._path, self._rest)
-        seconds = time.monotonic() - began
-        if topics:
-            _log.info(
-                "counters corrected",
-                topics=len(topics),
-                named=topics[:_MOST_NAMED],
-                seconds=round(seconds, 1),
-            )
-        return max(_RECOUNT_EVERY, _RECOUNT_PART * seconds)
-
-    def expire(self) -> float:
-        """Delete the messages that are over; return the seconds until the next look.
-
-        Raises StoreError.
-        """
-        swept = self._expirer.sweep()
-        if swept.rows:
-            _log.info("expired messages deleted", **_numbers(swept))
-        return _SWEEP_EVERY
-
-    def sweep(self) -> float:
-        """Delete the messages that the rules don't keep; return the seconds until the next look.
-
-        Raises StoreError.
-        """
-        if self._sweeper is None:
-            return _SWEEP_EVERY
-        swept = self._sweeper.sweep()
-        if swept.rows or swept.pages:
-            _log.info("messages deleted", **_numbers(swept))
-        return _SWEEP_EVERY
-
-
-def _numbers(swept: Swept) -> dict[str, float]:
-    """Return what was deleted as fields of the log."""
-    return {
-        "messages": swept.rows,
-        "bytes": swept.bytes,
-        "pages_freed": swept.pages,
-        "seconds": round(swept.seconds, 1),
-        "longest_transaction": round(swept.longest_hold, 3),
-    }
 
 
 class Checkpoint(NamedTuple):

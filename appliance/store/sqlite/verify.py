@@ -9,32 +9,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.errors import StoreError
-from appliance.model import ledger
 from appliance.store.base import StepTimer
+from appliance.store.sql import sums
 from appliance.store.sqlite import (
     index_check,
     integrity,
-    ledger_table,
     migrations,
     paths,
     schema_check,
 )
 from appliance.store.sqlite.database import connect, sqlite3, store_error
-from appliance.store.sqlite.recount import agree
-from appliance.store.verification import (
-    DeadLetterSums,
-    Integrity,
-    LedgerGap,
-    LedgerSums,
-    MessageSums,
-    Verification,
-    WrongCounter,
-)
+from appliance.store.verification import Integrity, Verification
 
 #: Errors of `integrity_check` that are reported; a damaged file repeats the same one endlessly.
 _MOST_ERRORS: Final = 20
-#: Topics and sources that are reported one by one.
-_MOST_NAMED: Final = 20
 #: Steps of SQLite's machine between two looks at the clock: a few milliseconds.
 _STEPS: Final = 100_000
 #: Seconds between two signs of progress.
@@ -55,10 +43,6 @@ _COUNTERS: Final = """
 _ALSO_STORED: Final = """
     SELECT count(*) FROM dead_letters AS d JOIN messages AS m
     ON m.id = d.id AND m.topic = d.topic AND CAST(m.body AS BLOB) = CAST(d.body AS BLOB)
-"""
-_SOURCES: Final = """
-    SELECT source, accounted, settled, not_kept, missing, accepted, first_at, last_at
-    FROM sources ORDER BY first_at, source
 """
 
 
@@ -118,19 +102,12 @@ class _Verifier:
         return result
 
     def _check_content(self, result: Verification) -> None:
-        result.messages = self._messages()
-        if result.messages.wrong_counters:
-            result.problems.append(
-                f"topics with wrong counters: {result.messages.wrong_counters:,}; the janitor "
-                "corrects them within minutes, `appliance verify --repair` at once"
-            )
-        result.dead_letters = self._dead_letters()
-        if result.dead_letters.also_stored:
-            # No fault: a process was killed between a redrive's publish and the letter's removal.
-            result.notes.append(
-                "dead letters whose message is also stored, left by an interrupted redrive; "
-                f"discard them: {result.dead_letters.also_stored:,}"
-            )
+        self._begin("counters")
+        result.messages = sums.message_sums(self._connection.execute(_COUNTERS))
+        sums.judge_counters(result, result.messages)
+        self._begin("dead letters")
+        result.dead_letters = sums.dead_letter_sums(self._connection, _ALSO_STORED)
+        sums.judge_letters(result, result.dead_letters)
         result.notes += self._restores()
         self._begin("search index")
         if fault := index_check.compare(self._path, self._connection):
@@ -138,8 +115,9 @@ class _Verifier:
                 f"the search index is damaged ({fault}); no message is: "
                 "`appliance verify --repair` has the janitor make it anew"
             )
-        result.sources = self._sources(result.problems)
-        _judge(result, result.sources)
+        self._begin("ledger")
+        result.sources = sums.ledger_sums(self._connection, result.problems)
+        sums.judge_ledger(result, result.sources)
 
     def _begin(self, step: str) -> None:
         self._step, self._began, self._shown = step, time.monotonic(), 0.0
@@ -170,21 +148,6 @@ class _Verifier:
         yours = schema.yours + sound.unchecked
         return Integrity(check, not schema.wrong, [], schema.wrong, yours)
 
-    def _messages(self) -> MessageSums:
-        self._begin("counters")
-        rows = size = topics = wrong_counters = 0
-        wrong: list[WrongCounter] = []
-        names = ("messages", "bytes", "first_at", "last_at")
-        for topic, *values in self._connection.execute(_COUNTERS):
-            counter, actual = values[:4], values[4:]
-            rows, size, topics = rows + actual[0], size + actual[1], topics + 1
-            if not agree(counter, actual):
-                wrong_counters += 1
-                if len(wrong) < _MOST_NAMED:
-                    both = (dict(zip(names, side, strict=True)) for side in (counter, actual))
-                    wrong.append(WrongCounter(topic, *both))
-        return MessageSums(rows, size, topics, wrong_counters, wrong)
-
     def _restores(self) -> list[str]:
         """Return a note for each restore that left messages in the replaced database."""
         rows = self._connection.execute(
@@ -195,53 +158,3 @@ class _Verifier:
             f"the restore of {at} left {count:,} messages and {dead:,} dead letters in {replaced}"
             for at, count, dead, replaced in rows
         ]
-
-    def _dead_letters(self) -> DeadLetterSums:
-        self._begin("dead letters")
-        by_reason = dict(
-            self._connection.execute(
-                "SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY reason"
-            ).fetchall()
-        )
-        also_stored = self._connection.execute(_ALSO_STORED).fetchone()[0]
-        return DeadLetterSums(sum(by_reason.values()), by_reason, also_stored)
-
-    def _sources(self, problems: list[str]) -> LedgerSums:
-        self._begin("ledger")
-        sums = LedgerSums(0, 0, 0, 0, 0, 0, [])
-        for source, text, settled, *counts, first_at, last_at in self._connection.execute(_SOURCES):
-            not_kept, missing, accepted = counts
-            try:
-                accounted = ledger_table.ranges(text)
-            except StoreError as error:
-                problems.append(f"source {source}: {error}")
-                continue
-            lost = ledger.holes(accounted, 0, settled)
-            unknown = ledger.holes(accounted, settled, accounted[-1][1] if accounted else 0)
-            sums.total += 1
-            sums.accounted += ledger.count(accounted)
-            sums.not_kept += not_kept
-            sums.missing += missing
-            sums.accepted += accepted
-            sums.unknown += ledger.count(unknown)
-            if missing or unknown:
-                pairs = (missing, lost[-_MOST_NAMED:], ledger.count(unknown), unknown)
-                sums.gaps.append(LedgerGap(source, *pairs, first_at, last_at))
-        sums.gaps = sorted(sums.gaps, key=lambda gap: -gap.missing)[:_MOST_NAMED]
-        return sums
-
-
-def _judge(result: Verification, sources: LedgerSums) -> None:
-    """Add what the ledger means."""
-    if sources.missing:
-        result.problems.append(missing_text(sources.missing))
-    if sources.accepted:
-        result.notes.append(f"envelopes that were missing, accepted as such: {sources.accepted:,}")
-
-
-def missing_text(count: int) -> str:
-    """Return the problem of so many missing envelopes."""
-    return (
-        f"envelopes missing: {count:,}; the broker had confirmed them, and they never came to the "
-        "store"
-    )

@@ -1,0 +1,210 @@
+"""Connections to PostgreSQL, all opened in the same way, and its errors as the store's.
+
+`psycopg` is imported here and in the modules of this package only.
+"""
+
+import functools
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg.adapt import Dumper, Loader
+
+from appliance.errors import (
+    DamagedError,
+    SlowReadError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+)
+from appliance.store.postgresql.patience import PatientConnection
+
+#: What a connection has unless the URL says otherwise. A primary that is gone is left within
+#: seconds; of several hosts, the one that takes writes is used.
+_DEFAULTS: Final = {
+    "connect_timeout": "2",
+    "tcp_user_timeout": "3000",
+    "keepalives_idle": "2",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "application_name": "appliance",
+}
+#: Milliseconds that a statement waits for another's lock: longer than any transaction of ours.
+_LOCK_TIMEOUT_MS: Final = 5000
+#: Milliseconds that a statement of a short read takes at most.
+READ_TIMEOUT_MS: Final = 10_000
+
+#: A quoted text or name, a comment, a cast, or a parameter of either kind.
+_TOKENS: Final = re.compile(
+    r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|::|\?|:[a-z_][a-z0-9_]*|%""", re.IGNORECASE
+)
+
+
+class _Truth(Dumper):
+    """Binds a bool as 0 or 1, as the common SQL has it."""
+
+    def dump(self, obj: bool) -> bytes:
+        return b"1" if obj else b"0"
+
+    def quote(self, obj: bool) -> bytes:
+        return self.dump(obj)
+
+
+class _SearchedText(Dumper):
+    """Binds a text that is looked for: PostgreSQL has no NUL in a text, so it finds none."""
+
+    def dump(self, obj: str) -> bytes:
+        return obj.replace("\0", "\uffff").encode(errors="replace")
+
+
+class _Number(Loader):
+    """Reads a sum of whole numbers as one; PostgreSQL gives it a type without an end."""
+
+    def load(self, data: Any) -> int | float:
+        text = bytes(data)
+        return float(text) if b"." in text else int(text)
+
+
+class PostgresConnection:
+    """A connection that runs the common SQL, whose parameters are SQLite's.
+
+    Values are put into the statement by psycopg on this side, so that their types follow from
+    where they stand.
+    """
+
+    def __init__(self, connection: PatientConnection) -> None:
+        self.driver = connection
+
+    def execute(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> Any:
+        """Run one statement; its cursor."""
+        cursor: psycopg.ClientCursor[Any] = psycopg.ClientCursor(self.driver)
+        return cursor.execute(translated(statement).encode(), values)
+
+    def executemany(self, statement: str, values: Any) -> Any:
+        """Run one statement with each of the values; its cursor."""
+        cursor: psycopg.ClientCursor[Any] = psycopg.ClientCursor(self.driver)
+        cursor.executemany(translated(statement).encode(), list(values))
+        return cursor
+
+    def close(self) -> None:
+        """Close the connection; what is not committed is undone."""
+        self.driver.close()
+
+
+@functools.lru_cache(maxsize=1024)
+def translated(statement: str) -> str:
+    """Return a statement with psycopg's parameters in place of SQLite's."""
+
+    def token(found: re.Match[str]) -> str:
+        text = found[0]
+        if text == "?":
+            return "%s"
+        if text.startswith(":") and text != "::":
+            return f"%({text[1:]})s"
+        return text.replace("%", "%%")
+
+    return _TOKENS.sub(token, statement)
+
+
+def connect(url: str, *, readonly: bool, copies: bool = False) -> PostgresConnection:
+    """Open a connection; the caller begins and ends transactions itself.
+
+    Of several hosts it is the primary, unless any of the `copies` will do: these are late.
+
+    A commit of a writer is on disk, here and at a synchronous standby, when it returns. Raises
+    StoreError.
+    """
+    try:
+        known = psycopg.conninfo.conninfo_to_dict(url)
+        more: dict[str, Any] = {key: value for key, value in _DEFAULTS.items() if key not in known}
+        if not copies:
+            more["target_session_attrs"] = "primary" if readonly else "read-write"
+        driver = PatientConnection.connect(url, autocommit=True, **more)
+        driver.adapters.register_dumper(bool, _Truth)
+        driver.adapters.register_loader("numeric", _Number)
+        driver.execute(
+            f"SET lock_timeout = {_LOCK_TIMEOUT_MS}; SET client_encoding = 'UTF8'; "
+            f"SET default_transaction_read_only = {'on' if readonly else 'off'}"
+        )
+        if not readonly:
+            driver.execute("SET synchronous_commit = 'on'")
+    except psycopg.Error as error:
+        raise store_error(error, url) from error
+    return PostgresConnection(driver)
+
+
+def location(url: str) -> str:
+    """Return the hosts and the database of a URL, without its password."""
+    try:
+        known = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        return "postgresql"
+    return f"postgresql://{known.get('host', '')}/{known.get('dbname', '')}"
+
+
+def store_error(error: Exception, url: str) -> StoreError:
+    """Return the StoreError that says what PostgreSQL's error says."""
+    text = f"{location(url)}: {' '.join(str(error).split())}"
+    state = getattr(error, "sqlstate", None) or ""
+    if state in ("53100", "53200"):  # disk_full, out_of_memory
+        return StoreFullError(f"{text}; make room on the disk of PostgreSQL")
+    if state in ("55P03", "40P01", "40001"):  # lock_not_available, deadlock, serialization
+        return StoreLockedError(text)
+    if state == "57014":  # query_canceled
+        return SlowReadError(f"{text}; ask for one topic, for less time, or for fewer rows")
+    if state.startswith("XX") and state != "XX000":  # data_corrupted, index_corrupted
+        return DamagedError(f"{text}; restore a backup of the database")
+    return StoreError(text)
+
+
+class PostgresReads:
+    """A connection for each thread that reads; one that failed is closed, and made anew."""
+
+    def __init__(self, url: str, *, copies: bool = False) -> None:
+        self._url = url
+        self._copies = copies
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[PostgresConnection] = []
+
+    def close(self) -> None:
+        """Close every thread's connection; no thread may be reading."""
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+            self._local = threading.local()
+
+    @contextmanager
+    def reading(self) -> Iterator[PostgresConnection]:
+        """Lend this thread's connection to a short read. Raises StoreError."""
+        try:
+            yield self._get()
+        except psycopg.Error as error:
+            self._drop()
+            raise store_error(error, self._url) from error
+
+    def _get(self) -> PostgresConnection:
+        connection: PostgresConnection | None = getattr(self._local, "connection", None)
+        if connection is not None and not connection.driver.closed:
+            return connection
+        connection = connect(self._url, readonly=True, copies=self._copies)
+        with self._lock:
+            self._open.append(connection)
+        self._local.connection = connection
+        connection.driver.adapters.register_dumper(str, _SearchedText)
+        connection.execute(f"SET statement_timeout = {READ_TIMEOUT_MS}")
+        return connection
+
+    def _drop(self) -> None:
+        connection: PostgresConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            return
+        self._local.connection = None
+        with self._lock:
+            if connection in self._open:
+                self._open.remove(connection)
+        connection.close()

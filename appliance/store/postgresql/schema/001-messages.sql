@@ -22,13 +22,13 @@ EXCEPTION WHEN others THEN
 END $$;
 
 -- Meta without NUL, which jsonb does not take: a stranger who puts one into any member must not take
--- a letter out of the quarantine's budget, nor the end from a message.
-CREATE FUNCTION appliance_meta(meta text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
-    SELECT coalesce(
-        appliance_json(meta),
-        appliance_json(regexp_replace(meta, '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g'))
-    )
-$$;
+-- a letter out of the quarantine's budget, nor the end from a message. (In this form of a function
+-- the names in it are looked up now: while a dump is restored, they are in no search path.)
+CREATE FUNCTION appliance_meta(meta text) RETURNS jsonb LANGUAGE sql IMMUTABLE
+RETURN coalesce(
+    appliance_json(meta),
+    appliance_json(regexp_replace(meta, '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g'))
+);
 
 CREATE TABLE shards (                           -- one row; its lock is the order of storing
     shard smallint PRIMARY KEY,

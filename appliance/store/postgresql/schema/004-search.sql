@@ -24,12 +24,13 @@ END $$;
 
 -- The same as an index of values has it: short, and the same for 42 and 42.0.
 CREATE FUNCTION appliance_key(words text, path text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
     SELECT CASE jsonb_typeof(value)
         WHEN 'string' THEN left('s' || (value #>> '{}'), 200)
         WHEN 'number' THEN left('n' || trim_scale((value #>> '{}')::numeric), 200)
-    END FROM (SELECT appliance_value(words, path) AS value OFFSET 0) AS found
-$$;
+    END FROM (SELECT appliance_value(words, path) AS value OFFSET 0) AS found;
+END;
 
 -- The full-text index, which the janitor fills: storing a message costs nothing for it.
 CREATE TABLE search_words (

@@ -10,7 +10,7 @@ from appliance.broker import topology
 from appliance.broker.publish import outbox, publisher
 from appliance.broker.publish.numbering import Numbering
 from appliance.redrive import Redriver
-from appliance.store.sqlite import writer
+from appliance.store.sql import message_writer
 
 
 class AcknowledgesFirst(appliance.worker.Worker):
@@ -60,7 +60,7 @@ class RemovesFirst(Redriver):
         return super().redrive(letter, topic)
 
 
-class CountsWhatComesAgain(writer.Transaction):
+class CountsWhatComesAgain(message_writer.Transaction):
     """Adds a redelivered message to its topic's counters once more."""
 
     def _flush(self) -> None:
@@ -91,7 +91,7 @@ FOUND_SOON = {
         "the ledger calls .* missing",
     ),
     "a redelivery is counted again": Mistake(
-        lambda: Parts(patches=[(writer, "Transaction", CountsWhatComesAgain)]),
+        lambda: Parts(patches=[(message_writer, "Transaction", CountsWhatComesAgain)]),
         "the counters are wrong|lost",  # a conflict is not seen either
     ),
 }

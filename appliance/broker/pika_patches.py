@@ -40,8 +40,12 @@ class FrameConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no t
         self.close()
 
     def leave(self) -> None:
-        """End the connection here, without a word to a broker that is silent."""
-        self._terminate_stream(pika.exceptions.StreamLostError("the broker is silent"))
+        """End the connection here, without a word to a broker that is silent.
+
+        Nothing is left to be done of one that has ended meanwhile.
+        """
+        if not self.is_closed:
+            self._terminate_stream(pika.exceptions.StreamLostError("the broker is silent"))
 
 
 def receive_more() -> None:

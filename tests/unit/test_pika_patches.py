@@ -1,6 +1,8 @@
 """The private parts of pika that are used: a pika that has moved one fails here."""
 
+import asyncio
 import inspect
+import socket
 import struct
 from pathlib import Path
 
@@ -95,6 +97,24 @@ def test_a_close_in_order_cancels_no_consumer():
     connection = Closing()
     connection.close_in_order()
     assert connection.sent == ["Close"]
+
+
+def test_a_connection_that_has_ended_can_be_left():
+    """As where a node refuses the last attempt just when its process is told to stop."""
+
+    async def body():
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            ended = asyncio.get_running_loop().create_future()
+            parameters = pika.ConnectionParameters("127.0.0.1", nobody.getsockname()[1])
+            connection = pika_patches.FrameConnection(
+                parameters, on_open_error_callback=lambda *_: ended.set_result(None)
+            )
+            await ended
+        assert connection.is_closed
+        connection.leave()
+
+    asyncio.run(body())
 
 
 def table(*fields: bytes) -> bytes:

@@ -445,7 +445,8 @@ def test_answers_that_strangers_do_not_read_are_within_their_budget(server):
             link.sendall(request("/open"))
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            if server.echo.seen == 6 and len(server.acceptor.crowd) <= 3:
+            is_small = server.acceptor.strangers.held <= 2 * LARGE
+            if server.echo.seen == 6 and len(server.acceptor.crowd) <= 3 and is_small:
                 break
             time.sleep(0.02)
         assert server.echo.seen == 6

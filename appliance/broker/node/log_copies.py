@@ -92,7 +92,7 @@ def _missing(layout: Layout, numbers: dict[str, set[int]]) -> dict[str, set[int]
         for segment in sorted(queue.glob("*.segment")):
             with contextlib.suppress(FileNotFoundError):  # Ra removes it behind a snapshot
                 if not left.isdisjoint(segment_check.indexed(segment)):
-                    left -= {entry.number for entry in segment_check.entries(segment)}
+                    left -= segment_check.sound(segment)
         # Looked for last: what a newer snapshot stands for is in no segment any more.
         last = queue_snapshots.last_index(queue)
         if left := {number for number in left if number > last}:

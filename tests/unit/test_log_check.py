@@ -125,3 +125,25 @@ def test_a_log_of_another_kind_is_left_alone(layout, log, content):
 
 def test_a_node_without_logs_has_nothing_to_mend(layout):
     assert log_check.mend(layout) == []
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(500), entry(1, 20, b"torn")[:-2], b"\x40\0\x01\0\0"])
+@pytest.mark.parametrize("flipped", [None, 300, 400])
+def test_numbers_read_entry_by_entry_are_those_of_all_sound_entries(layout, log, rest, flipped):
+    path = log(*entries(), rest=rest)
+    if flipped is not None:
+        flip(path, flipped)
+    expected: dict[str, set[int]] = {}
+    for queue, each in log_check.entries(path):
+        expected.setdefault(queue, set()).add(each.number)
+    assert log_check.indexed(path) == expected
+    assert set(expected) == {"2F_ONE", "2F_TWO"}
+    # A flipped length ends what can be read; any other bit costs its own entry alone.
+    assert len(expected["2F_ONE"]) >= {None: 19, 300: 3, 400: 18}[flipped]
+
+
+def test_file_that_is_no_log_has_no_numbers(tmp_path):
+    for content in (b"", b"RAW", b"something else"):
+        path = tmp_path / "00000001.wal"
+        path.write_bytes(content)
+        assert log_check.indexed(path) == {}

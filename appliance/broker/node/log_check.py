@@ -10,7 +10,6 @@ Format of a log (Ra 2, version 1): `RAWA`, a version, and entries of a flag, the
 name (and the name itself where it is new), an Adler-32 checksum, a length, index, term and data.
 """
 
-import mmap
 import os
 import struct
 import zlib
@@ -29,10 +28,13 @@ from appliance.broker.node.stand_ins import stand_in
 _MAGIC: Final = b"RAWA\x01"
 #: The bit of a queue's number that says that its name was given before.
 _KNOWN: Final = 0x400000
-#: Bytes of the length of a name.
+#: Bytes of a queue's number, and of the length of a name.
+_FLAGS: Final = 3
 _NAME_LENGTH: Final = 2
 #: Where the name begins in the head of a queue's first entry.
-_NAMED: Final = 3 + _NAME_LENGTH
+_NAMED: Final = _FLAGS + _NAME_LENGTH
+#: Bytes that are read at once.
+_BUFFER: Final = 2**20
 _ENTRY: Final = struct.Struct(">IIQQ")
 #: The modulus of an Adler-32 sum.
 _ADLER: Final = 65521
@@ -42,7 +44,7 @@ _ADLER: Final = 65521
 class _Entry:
     """One entry; `head` is everything before its checksum."""
 
-    head: memoryview | bytes
+    head: memoryview
     queue: int
     checksum: int
     index: int
@@ -88,20 +90,31 @@ def entries(log: Path) -> Iterator[tuple[str, LogEntry]]:
 def indexed(log: Path) -> dict[str, set[int]]:
     """Return the numbers of all sound entries by the name of their queue's folder.
 
-    Raises OSError.
+    The log, which can have 64 MiB, is read entry by entry. (Mapped into memory, a disk that fails
+    to read would end the process.) Raises OSError.
     """
     numbers: dict[str, set[int]] = {}
-    with log.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
+    names: dict[int, str] = {}
+    with log.open("rb", buffering=_BUFFER) as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
             return numbers
-        # What is read is in the page cache, and none of it is kept here: a log can have 64 MiB.
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            content = memoryview(mapped)
-            for name, entry in _named(content):
-                if entry.is_sound:
-                    numbers.setdefault(name, set()).add(entry.index)
-                entry.head = entry.data = b""
-            content.release()
+        while len(begin := file.read(_FLAGS)) == _FLAGS:
+            flags = int.from_bytes(begin)
+            queue = flags & (_KNOWN - 1)
+            if not flags & _KNOWN:
+                length = int.from_bytes(file.read(_NAME_LENGTH))
+                if not length:
+                    break  # space that was allocated ahead
+                names[queue] = file.read(length).decode("latin-1")
+            fields = file.read(_ENTRY.size)
+            if len(fields) < _ENTRY.size:
+                break
+            checksum, length, index, term = _ENTRY.unpack(fields)
+            if length > os.fstat(file.fileno()).st_size:
+                break  # nonsense, behind a damaged length
+            data = file.read(length)
+            if len(data) == length and checksum in (0, _sum(index, term, data)) and queue in names:
+                numbers.setdefault(names[queue], set()).add(index)
     return numbers
 
 

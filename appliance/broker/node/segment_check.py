@@ -10,7 +10,6 @@ for each of them its index, term, place, length and CRC-32 checksum; and then th
 behind the other. Segments of another version are left alone.
 """
 
-import mmap
 import os
 import struct
 import zlib
@@ -76,25 +75,19 @@ def indexed(segment: Path) -> set[int]:
 def sound(segment: Path) -> set[int]:
     """Return the numbers of all sound entries. Raises OSError.
 
-    Of the file, which can have hundreds of megabytes, nothing is kept in memory but its pages in
-    the cache.
+    The file, which can have hundreds of megabytes, is read entry by entry.
     """
     with segment.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEAD.size)
         room = _room(head)
         head += file.read(room * _ENTRY.size)
-        if not room or not size:
-            return set()
         numbers = set()
-        with (
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as content,
-        ):
-            for entry in _entries(head, room):
-                with content[entry.place : entry.place + entry.length] as data:
-                    if len(data) == entry.length and zlib.crc32(data) == entry.checksum:
-                        numbers.add(entry.index)
+        for entry in _entries(head, room):
+            if entry.place + entry.length <= size:
+                file.seek(entry.place)
+                if zlib.crc32(file.read(entry.length)) == entry.checksum:
+                    numbers.add(entry.index)
         return numbers
 
 

@@ -41,9 +41,16 @@ class Move(Enum):
 def look(folder: Path) -> Move:
     """Tell whether this folder is a copy. Raises OSError where that can't be read."""
     note = _read(folder)
-    if not note or note["inode"] == (folder / _PLACE).stat().st_ino:
+    if not note or note.here:
         return Move.NONE
-    return Move.COPIED_IN_USE if note["in_use"] else Move.MOVED
+    return Move.COPIED_IN_USE if note.in_use else Move.MOVED
+
+
+class _Note(NamedTuple):
+    """The file that it was read from is the one it was written into; the folder was in use."""
+
+    here: bool
+    in_use: bool
 
 
 class Mismatch(NamedTuple):
@@ -90,7 +97,7 @@ def enter(folder: Path) -> None:
                 "queue would be stored by both",
             )
         note = _read(folder)
-        if not note or move is Move.MOVED or not note["in_use"]:
+        if not note or not note.here or not note.in_use:
             _write(folder, in_use=True)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # those must not keep it from starting
@@ -126,18 +133,20 @@ def _text(path: Path) -> str:
     return ""
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """Return the note; empty where there is none, or none that can be understood."""
+def _read(folder: Path) -> _Note | None:
+    """Return the note; None where there is none, or none that can be understood."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         with (folder / _PLACE).open(errors="replace") as file:
-            note = json.loads(file.read(_NOTE_BYTES))
+            # Of the file that is read: several processes that start put theirs in place in turn.
+            number = os.fstat(file.fileno()).st_ino
+            said = json.loads(file.read(_NOTE_BYTES))
         if (
-            isinstance(note, dict)
-            and isinstance(note.get("inode"), int)
-            and isinstance(note.get("in_use"), bool)
+            isinstance(said, dict)
+            and isinstance(said.get("inode"), int)
+            and isinstance(said.get("in_use"), bool)
         ):
-            return note
-    return {}
+            return _Note(said["inode"] == number, said["in_use"])
+    return None
 
 
 def _write(folder: Path, *, in_use: bool) -> None:

@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from structlog.testing import capture_logs
@@ -113,3 +115,23 @@ def test_a_note_that_cant_be_read_is_written_anew(config, text):
     assert place.problem(config) is None
     place.enter(config.data)
     assert place.look(config.data) is Move.NONE
+
+
+def test_processes_that_start_at_once_on_a_new_folder_take_it_for_no_copy(config):
+    """Each puts its note in place of the others'; to look meanwhile finds one of them whole."""
+    start = threading.Barrier(2)
+
+    def enter() -> None:
+        start.wait()
+        for _ in range(300):
+            place.leave(config.data)
+            place.enter(config.data)
+
+    with ThreadPoolExecutor(1) as other:
+        entering = other.submit(enter)
+        start.wait()
+        found = set()
+        while not entering.done():
+            found.add(place.look(config.data))
+        entering.result()
+    assert found == {Move.NONE}

@@ -40,6 +40,25 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("cut", range(metafunc.config.getoption("--guest-cuts")))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show beside a failure what the guest's services said: nothing of the guest outlives a run."""
+    report = yield
+    guest = getattr(item, "funcargs", {}).get("guest")
+    if report.failed and guest:
+        for title, of_what in {
+            "the broker's journal": ["-u", "appliance-broker", "-n", "60"],
+            "what systemd did, in this boot": ["_PID=1", "-n", "40"],
+        }.items():
+            command = ("journalctl", "-b", "--no-pager", "-o", "short-monotonic", *of_what)
+            try:
+                said = guest.run(*command, check=False)
+            except (AssertionError, OSError) as error:
+                said = f"the guest does not answer: {error!r}"
+            report.sections.append((title, said))
+    return report
+
+
 @pytest.fixture(scope="session")
 def guest(tmp_path_factory) -> Iterator[Guest]:
     folder = tmp_path_factory.mktemp("guest")

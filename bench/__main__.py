@@ -37,6 +37,7 @@ from bench.sides.alone import SqliteUtils, broker_alone, sqlite_alone
 from bench.sides.base import Side
 from bench.sides.ceilings import Import, start_bare
 from bench.sides.ours import Appliance
+from bench.sides.postgres_program import PostgresProgram
 
 _SCENARIOS = ("singles", "singles256", "topics", "waits", "batches", "paced", "memory")
 #: Those that take long: only with --full, and, with little in them, with --quick.
@@ -182,6 +183,7 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
             add(measured)
         if "scale" in wanted:
             try:
+                add(_on_engines(meter, ours, folder, stack, scale, report))
                 share = 0.2 if arguments.quick else 1.0
                 report.stores = stores.measure(folder, stack, scale.rounds, share)
             except MissingError as error:
@@ -233,6 +235,21 @@ def _batches(meter: Meter, ours: Side, folder: Path, scale, report: Report) -> l
     for part in parts:
         report.add_side(part)
     return scenarios.batches(meter, ours, parts, scale)
+
+
+def _on_engines(
+    meter: Meter, ours: Side, folder: Path, stack: ExitStack, scale: scenarios.Scale, report: Report
+) -> list[Measurement]:
+    """Raise MissingError where PostgreSQL is not installed."""
+    server = PostgresProgram(folder, stack, "postgres-store")
+    place = folder / "on-postgres"
+    place.mkdir()
+    other = Appliance(place, stack, server).start()
+    report.add_side(other)
+    scenarios.warm_up(meter, [other], scale)
+    found = scenarios.on_engines(meter, [ours, other], scale)
+    other.stop()
+    return found
 
 
 def _machine(folder: Path, broker_url: str) -> dict[str, str]:

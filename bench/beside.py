@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 from appliance.store.sqlite import paths
@@ -102,7 +103,7 @@ def as_part(ours: Side, role: str, program: Program) -> Iterator[None]:
 @contextmanager
 def _indexer(ours: Side, appliance: Appliance) -> Iterator[None]:
     """Have the index filled within the block; it begins anew each time, so that it has work."""
-    assert ours.database is not None
+    assert isinstance(ours.database, Path)
     index = paths.search_index(ours.database)
     for path in (index, *(paths.with_suffix(index, each) for each in paths.BESIDE)):
         path.unlink(missing_ok=True)

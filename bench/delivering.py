@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from bench import receiver
@@ -119,7 +120,7 @@ def _alone(
     meter: Meter, ours: Side, endpoint: _Endpoint, count: int, round_: int
 ) -> tuple[float, float]:
     """Return what is delivered a second while nothing else happens, and its CPU a message."""
-    assert ours.database is not None
+    assert isinstance(ours.database, Path)
     rows = Rows(ours.database)
     begin = rows.last() + 1
     rows.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
-from bench.database import Rows
+from bench.database import rows_of
 from bench.harness import BenchError, machine_cpu_seconds, python
 from bench.load import Load, Outcome
 from bench.sides.base import Side
@@ -179,7 +179,7 @@ def _follow(
     if side.database is None:
         outcome = Generator(load).outcome
         return outcome, outcome.ok, 0, outcome.ended
-    rows = Rows(side.database)
+    rows = rows_of(side.database)
     try:
         base = newest = rows.last()
         changed = time.monotonic()

@@ -21,6 +21,8 @@ PACE = 200
 BATCHES = f"batches of {LINES:,} lines of 200 bytes, {_BATCH_CONNECTIONS} connections"
 PACED = f"{PACE} single messages a second"
 TOPICS = "single messages, 64 connections, a topic each"
+#: Of the appliance on SQLite beside the appliance on PostgreSQL.
+ON_ENGINES = "on either store: "
 WAITS = "single messages, 64 connections, 202 beside 201"
 #: Ours as it is compared with itself: all connections send to one topic; each 201 means a row.
 ONE_TOPIC = "ours, one topic"
@@ -166,6 +168,23 @@ def batches(meter: Meter, ours: Side, parts: Sequence[Runs], scale: Scale) -> li
 
     turns = [our_turn, *(alone(meter, BATCHES, part) for part in parts)]
     return meter.in_turn(scale.rounds, turns)
+
+
+def on_engines(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:
+    """Send single messages, and batches of lines, to the appliance on each of its stores."""
+    loads: dict[str, dict[str, float]] = {
+        singles_name(64): {"connections": 64, "seconds": scale.seconds},
+        BATCHES: {
+            "lines": LINES, "connections": _BATCH_CONNECTIONS, "count": scale.lines // LINES,
+        },
+    }  # fmt: skip
+
+    def turn(name: str, side: Side) -> Callable[[int], Measurement]:
+        return lambda round_: meter.measure(
+            f"{ON_ENGINES}{name}", side, side.load(**loads[name]), round_
+        )[0]
+
+    return meter.in_turn(scale.rounds, [turn(name, side) for name in loads for side in sides])
 
 
 def paced(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:

@@ -11,6 +11,7 @@ from bench.meter import Measurement
 from bench.pages import LIMIT_MS, Pages
 from bench.scenarios import (
     BATCHES,
+    ON_ENGINES,
     ONE_TOPIC,
     PACE,
     PACED,
@@ -21,6 +22,7 @@ from bench.scenarios import (
     singles_name,
 )
 from bench.sides.go_peer import GO
+from bench.sides.ours import OURS, OURS_ON_POSTGRES
 from bench.stores import BARE, SQLITE, StoreRound
 from bench.stores import shares as store_shares
 
@@ -46,8 +48,10 @@ _TOLD_MS = 0.6
 _LAST_OF_FIRST = 0.9
 _BESIDE_READERS = 0.8
 _PAGE_MS = 10.0
+#: From end to end: messages a second on PostgreSQL, as a share of those on SQLite.
+_OF_SQLITE = {singles_name(64): 0.8, BATCHES: 0.35}
 #: The store alone on PostgreSQL: CPU of a message on SQLite, and of one in a bare pipeline, as
-#: shares of its own. From end to end, where API and broker cost the same, 0.8 and 0.35 are asked.
+#: shares of its own.
 _STORE_OF_SQLITE = {"singles,": 0.65, "batches": 0.33}
 _STORE_OF_BARE = 0.8
 #: Growth of memory, bytes, from the half to the end of a million messages, that is called flat.
@@ -82,7 +86,7 @@ def judge(
     found += _large(large) if large else []
     found += _beside(pairs)
     found += _deliveries(deliveries) if deliveries else []
-    found += _stores(stores)
+    found += [*_engines(groups), *_stores(stores)]
     return [*found, *(_pages(pages) if pages else [])]
 
 
@@ -262,6 +266,13 @@ def median(values: Iterable[float]) -> float:
 def mib(size: float) -> str:
     """Write bytes as MiB."""
     return f"{size / 2**20:.1f} MiB"
+
+
+def _engines(groups: Groups) -> Iterable[Target]:
+    for name, wanted in _OF_SQLITE.items():
+        scenario = f"{ON_ENGINES}{name}"
+        ours, other = (groups.get((scenario, side)) for side in (OURS_ON_POSTGRES, OURS))
+        yield from _ratio(f"{name}: {OURS_ON_POSTGRES} / {OURS}", ours, other, wanted)
 
 
 def _stores(found: Sequence[StoreRound]) -> Iterable[Target]:

@@ -19,7 +19,8 @@ class Side:
     path: str
     headers: dict[str, str] = field(default_factory=dict)
     method: str = "POST"
-    database: Path | None = None
+    #: A file of SQLite's, or the URL of a database of PostgreSQL's.
+    database: Path | str | None = None
     batch_path: str | None = None
     programs: dict[str, list[Program]] = field(default_factory=dict)
 

@@ -20,16 +20,24 @@ from bench.harness import (
     wait_until,
 )
 from bench.sides.base import Side
+from bench.sides.postgres_program import PostgresProgram
 
+OURS, OURS_ON_POSTGRES = "ours", "ours on PostgreSQL"
 WORKERS = 2
 
 
 class Appliance:
-    """The appliance in a folder of its own; the broker outlives a stop of the rest."""
+    """The appliance in a folder of its own; the broker outlives a stop of the rest.
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    Its store is a file in that folder, or, where one is given, the server's own database.
+    """
+
+    def __init__(
+        self, folder: Path, stack: ExitStack, server: PostgresProgram | None = None
+    ) -> None:
         self.folder = folder
         self._stack = stack
+        self._server = server
         self.env = {
             "APPLIANCE_DATA": str(folder / "data"),
             "APPLIANCE_HTTP": f"127.0.0.1:{free_port()}",
@@ -38,6 +46,8 @@ class Appliance:
             "APPLIANCE_LOG_FORMAT": "json",
             "APPLIANCE_DELIVER_ALLOW": "127.0.0.1",
         }
+        if server:
+            self.env["APPLIANCE_DATABASE_URL"] = server.url
         self.config = configuration.load(self.env)
         self.broker = self.start_program("broker", "broker")
         port = self.config.amqp.port
@@ -61,16 +71,21 @@ class Appliance:
         api = self.start_program("api", "api")
         workers = [self.start_program(f"worker-{n}", "worker") for n in range(WORKERS)]
         wait_until("our API is ready", self._ready, [api, *workers, self.broker])
+        programs = {"api": [api], "worker": workers, "broker": [self.broker]}
+        database: Path | str = self.config.data / "appliance.db"
+        if self._server:
+            database, programs["database"] = self._server.url, [self._server.program]
         return Side(
-            name="ours",
-            what=f"appliance api, {WORKERS} workers of which one is active",
+            name=OURS_ON_POSTGRES if self._server else OURS,
+            what=f"appliance api, {WORKERS} workers of which one is active"
+            + (f"; {self._server.version}" if self._server else ""),
             durability="fsync by the broker before the 202, commit with fsync before the ack",
             port=self.config.http.port,
             path="/v1/topics/{topic}/messages",
             batch_path="/v1/topics/{topic}/messages?split=lines",
             headers={"Authorization": f"Bearer {self.env['APPLIANCE_TOKEN']}"},
-            database=self.config.data / "appliance.db",
-            programs={"api": [api], "worker": workers, "broker": [self.broker]},
+            database=database,
+            programs=programs,
         )
 
     def _ready(self) -> bool:

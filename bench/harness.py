@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+#: Programs rest when they use less than this share of a core, seen over so many seconds.
+_REST_SHARE, _REST_LOOK, _REST_PATIENCE = 0.1, 0.5, 60.0
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 #: Seconds a program may take to end after SIGTERM before it is killed.
 _STOP_TIMEOUT = 20.0
@@ -171,6 +173,25 @@ def wait_until(what: str, condition: Callable[[], bool], programs: Sequence[Prog
             logs = "\n".join(f"{program.name}: {program.tail()}" for program in programs)
             raise BenchError(f"{what}: not within a minute\n{logs}")
         time.sleep(0.1)
+
+
+def wait_at_rest(programs: Sequence[Program]) -> None:
+    """Wait until programs have ended the work on what came before. Raises BenchError.
+
+    A broker moves what it has confirmed from its log into segments, for seconds: without this the
+    side that comes next would pay for the one before.
+    """
+    end = time.monotonic() + _REST_PATIENCE
+    before = sum(program.cpu_seconds() for program in programs)
+    while True:
+        time.sleep(_REST_LOOK)
+        now = sum(program.cpu_seconds() for program in programs)
+        if now - before < _REST_SHARE * _REST_LOOK:
+            return
+        if time.monotonic() > end:
+            names = ", ".join(program.name for program in programs)
+            raise BenchError(f"{names}: still at work after {_REST_PATIENCE:g} s without a load")
+        before = now
 
 
 def listening(port: int) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 from bench.database import rows_of
-from bench.harness import BenchError, machine_cpu_seconds, python
+from bench.harness import BenchError, machine_cpu_seconds, python, wait_at_rest
 from bench.load import Load, Outcome
 from bench.sides.base import Side
 
@@ -142,6 +142,7 @@ class Meter:
         `during` is called at every look, with the number of rows stored so far.
         """
         side.check()
+        wait_at_rest([program for each in side.programs.values() for program in each])
         load.first = self._next.get(side.port, 0)  # of all that goes into one database
         cpu, begun = side.cpu_seconds(), Usage.now()
         outcome, stored, wrong, last = _follow(side, load, during)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bench.database import RESOLUTION
-from bench.harness import Program, python
+from bench.harness import Program, python, wait_at_rest
 from bench.load import Load
 from bench.meter import Measurement, Meter, Usage, quantile
 from bench.sides.base import Side
@@ -89,6 +89,7 @@ def alone(meter: Meter, name: str, part: Runs) -> Callable[[int], Measurement]:
     """Return the turn of something that runs alone."""
 
     def turn(round_: int) -> Measurement:
+        wait_at_rest(part.programs)
         cpu, begun = _cpu_seconds(part), Usage.now()
         rate = part.run()
         # What it starts is a child of ours, and counted as such.

@@ -30,6 +30,8 @@ ApplianceError
 │   ├── DamagedError       its file is damaged
 │   ├── LostCommitsError   what was stored last was taken out of it by another program
 │   ├── InUseError         another process uses it, or is restoring it
+│   ├── MovedError         its messages were moved to another database
+│   ├── MoveError          they can't be moved: nothing was changed, or the message says what
 │   ├── UnstorableError    the database is well, but refuses what is to be stored
 │   ├── SlowReadError      a search that came to nothing in its time
 │   │   └── SearchBusyError    a search that had little time, beside those of others
@@ -203,6 +205,14 @@ class LostCommitsError(StoreError):
 
 class InUseError(StoreError):
     """Another process uses the database, or is restoring it."""
+
+
+class MovedError(StoreError):
+    """The messages of the database were moved to another one; the message says how to go on."""
+
+
+class MoveError(StoreError):
+    """Messages can't be moved to another database; nothing was changed, or the message says it."""
 
 
 class UnstorableError(StoreError):

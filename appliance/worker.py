@@ -36,6 +36,7 @@ from appliance.deletion import Deleter
 from appliance.errors import (
     DamagedError,
     LostCommitsError,
+    MovedError,
     SchemaError,
     StoreError,
     StoreFullError,
@@ -366,6 +367,8 @@ def _public_reason(error: StoreError) -> str:
         return "the store's disk is full"
     if isinstance(error, DamagedError):
         return "the database is damaged"
+    if isinstance(error, MovedError):
+        return "the messages were moved to another database"
     if isinstance(error, SchemaError):
         return "the database is not at this program's schema"
     if isinstance(error, TablesError):

@@ -35,6 +35,8 @@ _SETTINGS: Final = (
 _USER: Final = "appliance"
 #: Commands that read or write files that the caller names, and none of the service's.
 _AS_THE_CALLER: Final = frozenset({"endpoint", "export", "inbox", "publish", "schema"})
+#: Options of `export` with which it reads and writes the database itself.
+_OF_A_MOVE: Final = frozenset({"--to", "--to-file", "--undo"})
 
 
 def main() -> None:
@@ -56,7 +58,8 @@ def _prepare(arguments: list[str], environ: MutableMapping[str, str]) -> None:
         _refuse_who_may_not(arguments, environ)
         return
     user = _find_user()
-    if _AS_THE_CALLER & set(arguments[:1]):
+    moves = arguments[:1] == ["export"] and _OF_A_MOVE & {a.partition("=")[0] for a in arguments}
+    if _AS_THE_CALLER & set(arguments[:1]) and not moves:
         _take_token(user, environ)
         return
     os.initgroups(user.pw_name, user.pw_gid)

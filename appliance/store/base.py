@@ -34,6 +34,7 @@ from appliance.store.deletion_rows import Counted, DeletionRow, Selection
 from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.handler_rows import HandlerReply, Handling
+from appliance.store.move_sides import MoveMark, MoveSource, MoveTarget
 from appliance.store.proving import BackupProof
 from appliance.store.replays import Replays
 from appliance.store.rows import (
@@ -867,3 +868,22 @@ class Store(Protocol):
 
     def of_backup(self, file: Path) -> "Store":
         """Return the store that a backup's file is, for `verify`."""
+
+    def departing(self) -> AbstractContextManager[MoveSource]:
+        """Lend all rows to a move; nobody else writes within the block, and many may read.
+
+        Raises SchemaError unless the database has this program's schema.
+        """
+
+    def arriving(self) -> AbstractContextManager[MoveTarget]:
+        """Lend the database, which should be empty, to a move that fills it.
+
+        It is brought to this program's schema. Nothing is left behind unless it is committed.
+        Raises InUseError where a process uses it, MovedError where its rows were moved away.
+        """
+
+    def reopen(self) -> MoveMark | None:
+        """Let a database whose rows were moved away take rows again.
+
+        Returns the mark that is gone; None where it had none.
+        """

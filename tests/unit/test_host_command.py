@@ -85,9 +85,15 @@ def test_root_steps_down_to_the_services_user(prepared):
     )
 
 
+@pytest.mark.parametrize("options", [("--to", "sqlite:"), ("--to-file=/etc/url",), ("--undo",)])
+def test_root_steps_down_before_it_moves_the_database(prepared, options):
+    assert prepared("export", *options).startswith(f"{prepared.user.pw_uid} ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("export", "orders"),
         ("publish", "orders", "hello"),
         ("inbox", "create", "a", "--secret-file", "/root/secret"),
         ("schema", "set", "orders", "--file", "/root/schema.json"),

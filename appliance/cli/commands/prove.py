@@ -4,22 +4,19 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 import click
 
 from appliance.cli import options
+from appliance.cli.progress_bar import clear_bar, progress_bar
 from appliance.cli.text.words import counted, printable, size
 from appliance.config import Config
 from appliance.errors import BackupError
 from appliance.machine.priority import lower_this_thread
 from appliance.proofs import proof_book
 from appliance.store import open_store
-from appliance.store.base import Backups, Progress
+from appliance.store.base import Backups
 from appliance.store.proving import BackupProof
-
-#: Characters of the bar.
-_BAR: Final = 20
 
 
 @click.command()
@@ -46,8 +43,8 @@ def prove(config: Config, backup: Path | None, *, as_json: bool) -> None:
     store = open_store(config)
     path = _found(store.backup, backup)
     with store.in_use():
-        proof = store.backup.prove(path, _progress())
-        _clear()
+        proof = store.backup.prove(path, progress_bar())
+        clear_bar()
     _enter(config, store.backup, path, proof)
     if as_json:
         click.echo(json.dumps({**asdict(proof), "proven": proof.is_proven}, indent=2))
@@ -92,27 +89,3 @@ def _lines(path: Path, proof: BackupProof) -> list[str]:
             "make another backup now (appliance backup), and look at the disk this one lies on"
         )
     return [*lines, *(f"  {printable(text)}" for text in proof.notes)]
-
-
-def _progress() -> Progress:
-    """Return a function that shows a bar on a terminal."""
-    if not sys.stderr.isatty():
-        return lambda _step, _share: True
-    shown = ""
-
-    def show(step: str, share: float | None) -> bool:
-        nonlocal shown
-        done = round((share or 0.0) * _BAR)
-        bar = " " * (_BAR + 5) if share is None else f"{'#' * done:.<{_BAR}} {share:4.0%}"
-        text = f"{step:<14}{bar}"
-        if text != shown:
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
-            shown = text
-        return True
-
-    return show
-
-
-def _clear() -> None:
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[K", nl=False, err=True)

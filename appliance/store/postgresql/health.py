@@ -10,7 +10,7 @@ import psycopg
 
 from appliance.errors import SchemaError, StoreError
 from appliance.store.base import HealthCheck
-from appliance.store.postgresql import migrations, objects
+from appliance.store.postgresql import closed, migrations, objects
 from appliance.store.postgresql.connections import (
     PostgresConnection,
     connect,
@@ -88,6 +88,13 @@ class PostgresHealth:
         try:
             with self._open() as connection:
                 yield HealthCheck("database", "ok", f"{location(self._url)} takes writes")
+                if mark := closed.mark_of(connection):
+                    yield HealthCheck(
+                        "move",
+                        "error",
+                        mark.words(location(self._url)),
+                        "start on the other database",
+                    )
                 schema = self._schema(connection)
                 yield schema
                 if schema.level == "ok" and migrations.versions(connection)[0]:

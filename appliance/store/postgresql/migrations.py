@@ -11,6 +11,7 @@ from typing import Final
 import psycopg
 
 from appliance.errors import SchemaError
+from appliance.store.postgresql import closed
 from appliance.store.postgresql.connections import (
     PostgresConnection,
     connect,
@@ -40,7 +41,7 @@ def migrate(url: str) -> list[str]:
     """Bring the database at `url` to this program's schema; return the changes that were applied.
 
     Raises SchemaError for a database newer than this program, or whose texts are not UTF-8,
-    StoreError for any other failure.
+    MovedError for one that was left for another, StoreError for any other failure.
     """
     connection = connect(url, readonly=False)
     try:
@@ -63,6 +64,7 @@ def _apply(connection: PostgresConnection, url: str) -> list[str]:
     connection.execute(_LIST)
     there = _applied(connection)
     refuse_newer(there, url)
+    closed.refuse(connection, url)
     names = [name for name in changes() if name not in there]
     for name in names:
         script = (resources.files(__package__) / "schema" / name).read_text()

@@ -43,10 +43,11 @@ class PatientConnection(psycopg.Connection[Any]):
         if not self.closed:
             self.close()
 
-    def commit_surely(self) -> None:
+    def commit_surely(self, seconds: float | None = None) -> None:
         """Commit; it is on disk here, and at a synchronous standby, when this returns.
 
-        Raises OperationalError where that is not known: nothing may be acknowledged then.
+        That takes `seconds` at most, by default those of a writer. Raises OperationalError where it
+        is not known: nothing may be acknowledged then.
         """
         warnings: list[str] = []
 
@@ -57,7 +58,8 @@ class PatientConnection(psycopg.Connection[Any]):
         self.add_notice_handler(note)
         try:
             self.pgconn.send_query(b"COMMIT")
-            (result,) = self.wait(generators.execute(self.pgconn), timeout=COMMIT_SECONDS)
+            answers = generators.execute(self.pgconn)
+            (result,) = self.wait(answers, timeout=seconds or COMMIT_SECONDS)
         finally:
             self.remove_notice_handler(note)
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:

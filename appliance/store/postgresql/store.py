@@ -34,6 +34,7 @@ from appliance.store.base import (
 )
 from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.handler_rows import Handling
+from appliance.store.move_sides import MoveMark, MoveSource, MoveTarget
 from appliance.store.postgresql import connections
 from appliance.store.postgresql.connections import PostgresReads
 from appliance.store.postgresql.hosts import Hosts
@@ -295,3 +296,21 @@ class PostgresStore:
         from appliance.store.postgresql.migrations import migrate
 
         return migrate(self._url)
+
+    def departing(self) -> AbstractContextManager[MoveSource]:
+        """Lend all rows to a move; nobody else writes within the block."""
+        from appliance.store.postgresql import departure
+
+        return departure.departing(self._url)
+
+    def arriving(self) -> AbstractContextManager[MoveTarget]:
+        """Lend the database to be filled by a move, in one transaction."""
+        from appliance.store.postgresql import arrival
+
+        return arrival.arriving(self._url)
+
+    def reopen(self) -> MoveMark | None:
+        """Let a database whose rows were moved away take rows again."""
+        from appliance.store.postgresql import departure
+
+        return departure.reopen(self._url)

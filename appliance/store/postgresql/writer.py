@@ -13,7 +13,7 @@ from appliance.model.contents import Content
 from appliance.model.handler_rules import HandlerRules
 from appliance.model.tallies import StoreTally
 from appliance.model.timestamps import now
-from appliance.store.postgresql import migrations, refusal
+from appliance.store.postgresql import closed, migrations, refusal
 from appliance.store.postgresql.connections import (
     PostgresConnection,
     connect,
@@ -53,7 +53,7 @@ class PostgresWriter(MessageWriter):
     """Writes on a connection of its own; `rules` say which messages wait for a handler.
 
     Opening one raises StoreError where there is no database that takes writes, SchemaError where
-    its schema is not this program's.
+    its schema is not this program's, MovedError where it was left for another one.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class PostgresWriter(MessageWriter):
         try:
             self._driver.patience = STATEMENT_SECONDS
             migrations.check(self._connection, url)
+            closed.refuse(self._connection, url)
             self._pipeline = Pipeline(self._driver)
             self._prepare()
             handled = HandledTopics(rules or HandlerRules(), remembered_topics(self._connection))

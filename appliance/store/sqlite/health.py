@@ -1,5 +1,6 @@
 """Checks of the database for `appliance doctor`."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,7 +9,7 @@ from typing import Any, Final
 
 from appliance.errors import SchemaError, StoreError
 from appliance.store.base import HealthCheck
-from appliance.store.sqlite import index_check, integrity, migrations, paths, upkeep, usage
+from appliance.store.sqlite import closed, index_check, integrity, migrations, paths, upkeep, usage
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.tables import check_tables
 
@@ -43,6 +44,7 @@ class SqliteHealth:
     def database(self) -> Iterator[HealthCheck]:
         """Check the schema, the tables, the structure, the write-ahead log and the search index."""
         yield self._schema()
+        yield from self._moved()
         yield self._tables()
         yield self._structure()
         yield self._wal()
@@ -83,6 +85,21 @@ class SqliteHealth:
                 str(error),
                 "restore a backup: appliance restore (see the check `database`)",
             )
+
+    def _moved(self) -> Iterator[HealthCheck]:
+        """Say where the messages are, where they were moved; else nothing."""
+        if not paths.size(self._path):
+            return
+        with contextlib.suppress(StoreError, sqlite3.Error):  # other checks say why
+            connection = connect(self._path, readonly=True)
+            try:
+                mark = closed.mark_of(connection)
+            finally:
+                connection.close()
+            if mark is not None:
+                yield HealthCheck(
+                    "move", "error", mark.words(str(self._path)), "start on the other database"
+                )
 
     def _tables(self) -> HealthCheck:
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import SchemaError, StoreError
 from appliance.machine import files, locks
-from appliance.store.sqlite import paths
+from appliance.store.sqlite import closed, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error, transaction
 
 if TYPE_CHECKING:
@@ -756,8 +756,9 @@ def migrate(path: Path) -> list[str]:
     """Bring the database at `path` to this program's schema; make it if there is none.
 
     Processes that migrate at once wait for one another. Returns the names of the changes that were
-    applied. Raises SchemaError for a database newer than this program, StoreLockedError where
-    another process writes for seconds, StoreError for any other failure.
+    applied. Raises SchemaError for a database newer than this program, MovedError for one that was
+    left for another, StoreLockedError where another process writes for seconds, StoreError for any
+    other failure.
     """
     with _alone(path):
         try:
@@ -793,6 +794,7 @@ def _apply(path: Path) -> list[str]:
     connection = connect(path, readonly=False)
     try:
         refuse_newer(connection, path)
+        closed.refuse(connection, path)
         from sqlite_utils import Database  # noqa: PLC0415
 
         db = Database(connection, execute_plugins=False)

@@ -24,6 +24,12 @@ def with_suffix(database: Path, suffix: str) -> Path:
     return database.with_name(database.name + suffix)
 
 
+def remove(draft: Path) -> None:
+    """Remove a database that nobody uses, with all that lies beside it. Raises OSError."""
+    for suffix in ("", *BESIDE, ".migrate"):
+        with_suffix(draft, suffix).unlink(missing_ok=True)
+
+
 def size(path: Path) -> int:
     """Return a file's size in bytes; 0 where it can't be read, or there is none."""
     try:

@@ -149,7 +149,7 @@ def prepared(
         _check(source, progress)
         draft = database.with_name(f".{database.name}.restore")
         try:
-            _remove(draft)
+            paths.remove(draft)
             count = backup.fill(source, draft, floor, progress)
             migrated = migrations.migrate(draft)
             _use_wal(draft)
@@ -158,7 +158,7 @@ def prepared(
             raise BackupError(f"{draft.parent}: can't be written: {error.strerror}") from error
         finally:
             with contextlib.suppress(OSError):
-                _remove(draft)
+                paths.remove(draft)
 
 
 def _check(source: Path, progress: Progress) -> None:
@@ -242,8 +242,3 @@ def _empty_wal(database: Path) -> None:
         link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         link.close()  # the last one to close it removes the WAL
-
-
-def _remove(draft: Path) -> None:
-    for suffix in ("", *paths.BESIDE, ".migrate"):
-        paths.with_suffix(draft, suffix).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from appliance.store.sqlite import migrations
+from appliance.store.sqlite import closed, migrations
 from appliance.store.sqlite.database import sqlite3
 
 _OBJECTS: Final = """
@@ -140,7 +140,7 @@ def _others(
     tables = {name for kind, name in wanted if kind == "table"}
     shadows = _shadows(connection)
     for (kind, name), there in sorted(present.items()):
-        if (kind, name) in wanted or name in shadows:
+        if (kind, name) in wanted or name in shadows or name.startswith(closed.NAME):
             continue
         if kind == "index" and there.table in tables:
             unique = re.match(r"\s*CREATE\s+UNIQUE\b", there.sql, re.IGNORECASE)

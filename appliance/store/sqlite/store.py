@@ -33,6 +33,7 @@ from appliance.store.base import (
 )
 from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.handler_rows import Handling
+from appliance.store.move_sides import MoveMark, MoveSource, MoveTarget
 from appliance.store.replays import Replays
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
@@ -317,3 +318,21 @@ class SqliteStore:
     def of_backup(self, file: Path) -> "SqliteStore":
         """Return the store that a backup's file is."""
         return SqliteStore(self._config, file)
+
+    def departing(self) -> AbstractContextManager[MoveSource]:
+        """Lend all rows to a move; nobody else writes within the block."""
+        from appliance.store.sqlite import departure
+
+        return departure.departing(self.path)
+
+    def arriving(self) -> AbstractContextManager[MoveTarget]:
+        """Lend a file to be filled by a move, which is put in place when it is whole."""
+        from appliance.store.sqlite import arrival
+
+        return arrival.arriving(self.path, self._config.min_free_bytes)
+
+    def reopen(self) -> MoveMark | None:
+        """Let a database whose rows were moved away take rows again."""
+        from appliance.store.sqlite import departure
+
+        return departure.reopen(self.path)

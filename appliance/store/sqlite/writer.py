@@ -12,7 +12,7 @@ from appliance.model.tallies import StoreTally
 from appliance.store.sql.handler_tables import HandledTopics, remembered_topics
 from appliance.store.sql.ledger_table import LedgerTable, accept_missing
 from appliance.store.sql.message_writer import MessageWriter
-from appliance.store.sqlite import migrations
+from appliance.store.sqlite import closed, migrations
 from appliance.store.sqlite.database import connect, sqlite3, store_error
 from appliance.store.sqlite.message_rows import SqliteRows
 from appliance.store.sqlite.open_files import OpenFiles, forget_missing
@@ -29,8 +29,9 @@ class SqliteWriter(MessageWriter):
     """Writes on a connection of its own; `rules` say which messages wait for a handler.
 
     Opening one raises StoreError where the database can't be opened, SchemaError where its schema
-    is not this program's, TablesError where its tables were changed so that nothing can be stored,
-    LostCommitsError where another program took away what was stored last.
+    is not this program's, MovedError where it was left for another one, TablesError where its
+    tables were changed so that nothing can be stored, LostCommitsError where another program took
+    away what was stored last.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class SqliteWriter(MessageWriter):
             raise StoreError(f"{path}: {error.strerror}") from error
         try:
             migrations.check(self._connection, path)
+            closed.refuse(self._connection, path)
             remembered = self._check_tables()
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")

@@ -59,6 +59,9 @@ def _broker(services: Services, found: Samples) -> None:
     found["broker_blocked"] = {(): int(state.blocked)}
     if state.depth is not None:
         found["queue_envelopes"] = {(): state.depth}
+    for place, shard in enumerate(getattr(state, "shards", ())):
+        if shard.depth is not None:
+            found.setdefault("shard_envelopes", {})[str(place),] = shard.depth
     if state.consumers is not None:
         found["queue_consumers"] = {(): state.consumers}
     if state.oldest_seconds is not None:

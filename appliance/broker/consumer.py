@@ -9,11 +9,13 @@ import pika.exceptions
 import structlog
 
 from appliance.broker import pika_patches, topology
-from appliance.broker.base import DEAD, QUEUE, Delivery
+from appliance.broker.base import DEAD, Delivery
 from appliance.broker.drain import DrainedDelivery, QueueDrain
 from appliance.broker.envelopes import EnvelopeReader, first_exchange, given_up, sent_past_exchange
 from appliance.broker.link import Link
 from appliance.broker.ping import Ping
+from appliance.broker.queue_looks import waiting
+from appliance.broker.shard_consuming import ShardConsuming
 from appliance.broker.trust import Trust
 from appliance.config import Config
 from appliance.errors import BrokerError
@@ -49,6 +51,7 @@ class AmqpConsumer:
         self._seeking: asyncio.Task[None] | None = None
         self._ping = Ping()
         self._pinging: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._trust = Trust(config)
         most, mapped = config.max_message_bytes, config.map_topics
         self._reader = EnvelopeReader(most, self._trust.is_ours, map_topics=mapped)
@@ -56,6 +59,10 @@ class AmqpConsumer:
             most, self._trust.is_ours_among_the_dead, map_topics=mapped
         )
         self._turn = 0
+        self._shards = ShardConsuming(config)
+        #: Tags of the latest delivery, and of the latest that was acknowledged.
+        self._delivered = self._acknowledged = 0
+        self._queue = ""
         self._drains = [QueueDrain(config, each) for each in config.drain]
 
     @property
@@ -77,7 +84,7 @@ class AmqpConsumer:
         finally:
             for each in draining:
                 each.cancel()
-            for task in (self._seeking, self._pinging):
+            for task in (self._seeking, self._pinging, self._watching):
                 if task is not None:
                     task.cancel()
 
@@ -103,27 +110,27 @@ class AmqpConsumer:
             and self._channel.is_open
         ):
             self._channel.basic_ack(delivery.tag, multiple=True)
+            self._acknowledged = delivery.tag
 
     async def stop(self) -> None:
         """Disconnect once the broker has read the acknowledgements."""
         if self._channel is not None and self._channel.is_open:
             # The broker's answer to anything asked after them means that it has read them.
             try:
-                await self._link.call(self._channel.queue_declare, queue=QUEUE, passive=True)
+                await self._link.call(self._channel.queue_declare, queue=self._queue, passive=True)
             except BrokerError as error:
                 _log.debug("acknowledgements may be lost", reason=str(error))
         await asyncio.gather(self._link.close(), *(each.stop() for each in self._drains))
 
     async def _opened(self, link: Link) -> None:
-        await topology.wait_until_exists(link, self._config, QUEUE)
+        shards = await self._shards.next(link)
+        await topology.wait_until_exists(link, self._config, shards.queues[0])
         channel: Any = link.channel
         channel.add_on_cancel_callback(lambda _: link.drop("the queue is gone"))
-        # Envelopes delivered and not acknowledged: enough that the next transaction fills while
-        # one commits; few, because each can be as large as a request.
-        await link.call(channel.basic_qos, prefetch_count=allowance(self._config).prefetch)
-        dead = await topology.waiting(link, DEAD) if self._trust.is_unsettled else None
+        dead = await waiting(link, DEAD) if self._trust.is_unsettled else None
         self._trust.begin(dead or 0)
         self._turn += 1
+        self._delivered = self._acknowledged = 0
         turn, self._channel = self._turn, channel
 
         def delivered(_: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -132,6 +139,7 @@ class AmqpConsumer:
             )
             if not method.exchange and isinstance(content, ForeignMessage):
                 content = sent_past_exchange(content)
+            self._delivered = method.delivery_tag
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
         def died(_: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -139,9 +147,16 @@ class AmqpConsumer:
                 method.routing_key, properties, body, exchange=first_exchange(properties)
             )
             content = given_up(content, properties)
+            self._delivered = method.delivery_tag
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
-        channel.basic_consume(QUEUE, delivered)
+        # Envelopes delivered and not acknowledged: enough that the next transaction fills while
+        # one commits; few, because each can be as large as a request.
+        await self._shards.consume(link, shards, allowance(self._config).prefetch, delivered)
+        self._queue = shards.queues[0]
+        self._watching = asyncio.create_task(
+            self._shards.watch(link, shards, lambda: self._delivered == self._acknowledged)
+        )
         self._seeking = asyncio.create_task(self._consume_dead(link, turn, died))
         if link.has_others:
             self._pinging = asyncio.create_task(self._ping.run(link))
@@ -166,5 +181,6 @@ class AmqpConsumer:
     def _lost(self, _: str) -> None:
         self._turn += 1
         self._channel = None
-        if self._pinging is not None:
-            self._pinging.cancel()
+        for task in (self._pinging, self._watching):
+            if task is not None:
+                task.cancel()

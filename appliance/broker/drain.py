@@ -29,7 +29,7 @@ import pika
 import pika.exceptions
 import structlog
 
-from appliance.broker import topology
+from appliance.broker import queue_looks
 from appliance.broker.base import DRAINS, Delivery
 from appliance.broker.envelopes import EnvelopeReader
 from appliance.broker.link import Link
@@ -189,7 +189,7 @@ class QueueDrain:
 
     async def _wait_until_there(self, link: Link) -> None:
         delay = _LOOK_FIRST
-        while await topology.look(link, self._queue) is None:
+        while await queue_looks.look(link, self._queue) is None:
             self._trouble.fails(
                 kind="missing", queue=self._queue, reason="it is not there, or for its maker only"
             )
@@ -202,7 +202,7 @@ class QueueDrain:
         What its reader had, and did not acknowledge, is back by then. Raises BrokerError.
         """
         while True:
-            found = await topology.look(link, queue)
+            found = await queue_looks.look(link, queue)
             if found is None:
                 raise BrokerError(f"broker: {queue} is gone")
             if not found.consumers:

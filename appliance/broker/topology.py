@@ -17,13 +17,16 @@ its operator, may have made it with other arguments.
 import asyncio
 import time
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import structlog
 
+from appliance.broker import shard_routes
 from appliance.broker.base import DEAD, EXCHANGE, MQTT, QUEUE
 from appliance.broker.link import Link
 from appliance.broker.node import log_copies, queue_files, queue_snapshots, synced
+from appliance.broker.queue_looks import exists
+from appliance.broker.shards import Shard
 from appliance.config import Config
 from appliance.errors import BrokerError
 
@@ -37,6 +40,7 @@ _LOOK_LAST: Final = 5.0
 _MARK_LOOK: Final = 0.1
 #: Nodes that keep a new queue of a cluster: with three, one of them can be lost.
 MEMBERS: Final = 3
+_WHOLE: Final = Shard()
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -60,9 +64,15 @@ def queue_arguments(members: int | None = None) -> dict[str, str | int | bool]:
 
 
 class Topology:
-    """Makes the exchanges and the queues, and knows when the queues are old enough."""
+    """Makes the exchanges and the queues, and knows when the queues are old enough.
 
-    def __init__(self, config: Config) -> None:
+    `shard` is the one whose queue is published to.
+    """
+
+    def __init__(self, config: Config, shard: Shard = _WHOLE) -> None:
+        self._shard = shard
+        self._is_shared = bool(config.broker_urls)  # others may set another number of shards
+        self._has_begun = False  # this process has brought its number of shards into force
         self._home = None if config.broker_urls else config.broker_home
         self._takes_mqtt = self._home is not None and config.takes_mqtt
         self._is_settled = False  # this process has waited for these queues
@@ -72,7 +82,9 @@ class Topology:
 
         Raises BrokerError.
         """
-        if self._has_settled() and not await exists(link, QUEUE):
+        if self._has_begun:
+            self._has_begun = await shard_routes.check(link, self._shard.number)
+        if self._has_settled() and not await exists(link, self._shard.queue):
             self._forget()
         is_new = not (self._has_settled() and await exists(link, DEAD))
         channel: Any = link.channel
@@ -86,8 +98,9 @@ class Topology:
         await link.call(
             channel.exchange_declare, exchange=EXCHANGE, exchange_type="topic", durable=True
         )
-        await _declare_queue(link, QUEUE)
-        await link.call(channel.queue_bind, queue=QUEUE, exchange=EXCHANGE, routing_key="#")
+        await _declare_queue(link, self._shard.queue)
+        if self._shard.is_whole:
+            await link.call(channel.queue_bind, queue=QUEUE, exchange=EXCHANGE, routing_key="#")
         if is_new:
             _log.info("new queue settling", seconds=_SETTLE)
             await link.pause(_SETTLE)
@@ -96,6 +109,9 @@ class Topology:
         # Envelopes that were given up wait in QUEUE until there is a binding; so there is none
         # before DEAD is safe.
         await link.call(channel.queue_bind, queue=DEAD, exchange=DEAD)
+        if self._is_shared and not self._has_begun:
+            await shard_routes.begin(link, self._shard)
+            self._has_begun = True
         if self._takes_mqtt:
             await link.call(
                 channel.exchange_declare,
@@ -146,46 +162,6 @@ async def wait_until_exists(link: Link, config: Config, queue: str) -> None:
             _log.info("waiting for the queue", queue=queue)
         await link.pause(delay)
         delay = min(delay * 2, _LOOK_LAST)
-
-
-async def exists(link: Link, queue: str) -> bool:
-    """Whether a queue is there."""
-    return await waiting(link, queue) is not None
-
-
-async def waiting(link: Link, queue: str) -> int | None:
-    """Return how many messages of a queue no consumer has yet; None where there is no queue."""
-    found = await look(link, queue)
-    return None if found is None else found.waiting
-
-
-class QueueState(NamedTuple):
-    """What a look at a queue shows."""
-
-    #: messages that no consumer has yet
-    waiting: int
-    consumers: int
-
-
-async def look(link: Link, queue: str) -> QueueState | None:
-    """Return the state of a queue; None where there is no such queue.
-
-    Asked on a channel of its own: a "no" closes the channel.
-    """
-    channel: Any = await link.open_channel()
-    answer: asyncio.Future[QueueState | None] = asyncio.get_running_loop().create_future()
-
-    def settle(frame: Any) -> None:
-        if not answer.done():
-            method = frame and frame.method
-            answer.set_result(method and QueueState(method.message_count, method.consumer_count))
-
-    channel.add_on_close_callback(lambda *_: settle(None))
-    channel.queue_declare(queue=queue, passive=True, callback=settle)
-    found: QueueState | None = await link.wait(answer)
-    if found is not None:
-        channel.close()
-    return found
 
 
 def _sync_node(home: Path) -> None:

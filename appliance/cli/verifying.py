@@ -1,7 +1,7 @@
 """Verifies the store beside a running API: what it confirmed is stored, or on its way there."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -50,11 +50,12 @@ def look_at_queue(
     """Ask the running API, and wait until the envelopes that it confirmed are in the store."""
     try:
         broker = ask()
-        said = broker["numbers"]
-        entry = None if said is None else LedgerEntry(**said)
-        if verification.sources is not None and entry is not None:
-            _excuse_running(verification.sources, entry.source)
-            broker, not_stored = _wait(ask, store, entry, show)
+        said = [each["numbers"] for each in broker.get("shards") or [broker]]
+        entries = [LedgerEntry(**each) for each in said if each is not None]
+        if verification.sources is not None and entries:
+            for entry in entries:
+                _excuse_running(verification.sources, entry.source)
+            broker, not_stored = _wait(ask, store, entries, show)
             _judge(verification, broker, not_stored)
         else:
             not_stored = None
@@ -78,7 +79,7 @@ def _left(config: Config, store: Store, verification: Verification) -> int | Non
 
 
 def _wait(
-    ask: Ask, store: Store, entry: LedgerEntry, show: StepTimer
+    ask: Ask, store: Store, entries: Sequence[LedgerEntry], show: StepTimer
 ) -> tuple[dict[str, Any], int]:
     """Return the API's last view of the broker, and how many confirmed envelopes are no rows.
 
@@ -87,7 +88,7 @@ def _wait(
     end = time.monotonic() + _PATIENCE
     state, since = (-1, -1), time.monotonic()
     while True:
-        not_stored = store.unaccounted(entry)
+        not_stored = sum(map(store.unaccounted, entries))
         broker = ask()
         now = time.monotonic()
         if state != (not_stored, broker["depth"]):

@@ -1,6 +1,6 @@
 """The settings, each defined once."""
 
 from appliance.config.parsers import Address
-from appliance.config.settings import PREFIX, Config, Setting, load, settings
+from appliance.config.settings import PREFIX, SHARD_NUMBERS, Config, Setting, load, settings
 
-__all__ = ["PREFIX", "Address", "Config", "Setting", "load", "settings"]
+__all__ = ["PREFIX", "SHARD_NUMBERS", "Address", "Config", "Setting", "load", "settings"]

@@ -186,6 +186,17 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def one_of(*numbers: int) -> Callable[[str], int]:
+    """Return a check for one of these numbers."""
+
+    def parse(value: str) -> int:
+        if value not in map(str, numbers):
+            raise ValueError(f"expected one of {', '.join(map(str, numbers))}")
+        return int(value)
+
+    return parse
+
+
 def seconds(low: float, high: float) -> Callable[[str], float]:
     """Return a parser of seconds, with three decimal places at most."""
 

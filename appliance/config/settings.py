@@ -21,6 +21,8 @@ from appliance.model.handler_rules import HandlerRules, parse_handler_rules
 from appliance.model.retention import Rules, parse_rules
 
 PREFIX = "APPLIANCE_"
+#: Numbers of shards that can be set.
+SHARD_NUMBERS = (1, 2, 4, 8, 16)
 
 
 def _setting(default: str, parse: Callable[[str], Any], text: str, *, secret: bool = False) -> Any:
@@ -120,6 +122,11 @@ class Config:
     workers: int = _setting(
         "2", parsers.whole(1, 16), "Number of workers; one is active, the others stand by"
     )
+    shards: int = _setting(
+        "1", parsers.one_of(*SHARD_NUMBERS),
+        "Number of queues in a broker of your own that share the topics, each stored by a worker "
+        "of its own; 1, 2, 4, 8 or 16",
+    )  # fmt: skip
     max_message_bytes: int = _setting(
         "1MiB", parsers.size(1, 32 * 2**20), "Largest size of one message"
     )
@@ -397,6 +404,11 @@ def load(environ: Mapping[str, str], *, client: bool = False) -> Config:
     _check_pair("BROKER_TLS", config.broker_tls_cert, config.broker_tls_key)
     _check_doors(config)
     _check_database(config)
+    if config.shards > 1 and not config.broker_url:
+        raise ConfigError(
+            f"{PREFIX}SHARDS: only the brokers in {PREFIX}BROKER_URL have shards; our own, on one "
+            "machine with its worker, gains nothing by them"
+        )
     if config.max_request_bytes > config.max_bodies_bytes:
         raise ConfigError(
             f"{PREFIX}MAX_BODIES_BYTES: {config.max_bodies_bytes} is less than one request may "

@@ -5,8 +5,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
-from appliance.broker import queue_members
-from appliance.broker.base import DEAD, QUEUE
+from appliance.broker import queue_members, shards
+from appliance.broker.base import DEAD
 from appliance.broker.broker_addresses import is_node, parameters, resolve
 from appliance.broker.topology import MEMBERS
 from appliance.config import Config
@@ -42,7 +42,7 @@ def nodes(config: Config) -> Iterator[Diagnosis]:
         )
     else:
         yield ok("cluster", found)
-    for queue in (QUEUE, DEAD):
+    for queue in (*(shard.queue for shard in shards.all_of(config.shards)), DEAD):
         yield _kept(there[0], queue, min(MEMBERS, len(each)))
 
 

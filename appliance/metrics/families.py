@@ -42,6 +42,9 @@ FAMILIES: Final = (
     _gauge("broker_connected", "1 if the API is connected to the broker"),
     _gauge("broker_blocked", "1 if an alarm of the broker's holds publishers back"),
     _gauge("queue_envelopes", "Envelopes that wait in the queue"),
+    _gauge(
+        "shard_envelopes", "Envelopes that wait in the queue of a shard, of several", "shard"
+    ),
     _gauge("queue_consumers", "Workers that are attached to the queue"),
     _gauge("queue_oldest_age_seconds", "How long the oldest envelope has waited in the queue"),
     _gauge("store_holding_seconds", "How long a worker has been storing its messages in hand"),

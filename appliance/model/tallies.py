@@ -39,6 +39,11 @@ class Histogram:
         self.buckets[bisect_left(BOUNDS, seconds)] += times
         self.seconds += seconds * times
 
+    def add(self, other: "Histogram") -> None:
+        """Count what another one has counted too."""
+        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+        self.seconds += other.seconds
+
 
 class PublishTally:
     """What a publisher has sent."""
@@ -52,6 +57,14 @@ class PublishTally:
         self.nacked = 0  # envelopes that the broker refused
         #: from the first message of an envelope to its confirm, for each message
         self.took = Histogram()
+
+    def add(self, other: "PublishTally") -> None:
+        """Count what another one has counted too."""
+        self.accepted += other.accepted
+        self.published += other.published
+        self.confirmed += other.confirmed
+        self.nacked += other.nacked
+        self.took.add(other.took)
 
 
 class StreamTally:

@@ -236,3 +236,51 @@ def test_host_that_did_not_answer_is_tried_last(url, host, port, order):
     known = psycopg.conninfo.conninfo_to_dict(hosts.url)
     assert f"{known['host']} {known.get('port', '')}" == order
     assert known["dbname"] == "x"
+
+
+def test_workers_that_store_at_once_have_every_place_once_and_no_reader_skips_a_row(
+    tmp_path, url, ask
+):
+    environ = {
+        "APPLIANCE_DATA": str(tmp_path), "APPLIANCE_DATABASE_URL": url, "APPLIANCE_SHARDS": "2",
+        "APPLIANCE_BROKER_URL": "amqp://broker.example",
+    }  # fmt: skip
+    store = open_store(configuration.load(environ))
+    writers = [store.open_writer() for _ in range(2)]
+    groups = [
+        [
+            group
+            for n in range(40)
+            for group in ([one(b"%d" % n, name), lines([b"%d" % n] * 3, name)], [one(b"40", name)])
+        ]
+        for name in ("w0", "w1")
+    ]
+    careful = []
+
+    def work(number):
+        writer = writers[number]
+        give_up = writer._give_up_quickly
+        writer._give_up_quickly = lambda: (careful.append(number), give_up())
+        for group in groups[number]:
+            writer.store(group)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    seen, last = [], 0
+    while any(thread.is_alive() for thread in threads) or not seen:
+        page = ask("SELECT seq FROM messages WHERE seq > %s ORDER BY seq", last)
+        seen += [seq for (seq,) in page]
+        last = seen[-1] if seen else 0
+    for thread in threads:
+        thread.join()
+    seen += [seq for (seq,) in ask("SELECT seq FROM messages WHERE seq > %s ORDER BY seq", last)]
+    assert seen == list(range(1, 401))
+    assert ask("SELECT last_seq FROM shards") == [(400,)]
+    for number in range(2):
+        found = [int(body) for topic, _, body in store.rows() if topic == f"w{number}"]
+        assert found == [each for n in range(40) for each in (n, n, n, n, 40)]
+    assert careful == []  # each stored in one round trip, whatever the other one stored meanwhile
+    for writer in writers:
+        writer.close()
+    store._connections.close()

@@ -149,6 +149,7 @@ VALUES = {
         ["h/d", "mysql://h/d", "postgresql://h", "postgresql://u:p@h/", "postgresql://h/d e"],
     ),
     "DATABASE_READ_URL": ({"": ""}, ["mysql://h/d", "postgresql://h"]),
+    "SHARDS": ({"1": 1, "4": 4, "16": 16}, ["0", "3", "32", "01", "two", ""]),
     "WORKERS": ({"1": 1, "16": 16}, ["0", "17", "-1", "1.5", "two", ""]),
     "MAX_MESSAGE_BYTES": (
         {"1": 1, "64k": 64_000, "64KiB": 65_536, "1 MiB": 2**20, "2mb": 2_000_000},
@@ -288,6 +289,8 @@ def test_a_good_value_is_taken_and_its_source_is_remembered(name, raw, value):
         environ = pair | {"APPLIANCE_BROKER_TLS_KEY": "/a/key.pem"}
     if name in ("AMQPS", "MQTTS"):
         environ |= {"APPLIANCE_TLS_CERT": "/a/cert.pem", "APPLIANCE_TLS_KEY": "/a/key.pem"}
+    if name == "SHARDS":
+        environ["APPLIANCE_BROKER_URL"] = "amqp://h"
     if name == "MAX_REQUEST_BYTES":
         environ["APPLIANCE_MAX_MESSAGE_BYTES"] = "1"
     config = load(environ)

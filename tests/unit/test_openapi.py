@@ -11,7 +11,7 @@ from appliance.api import openapi
 from appliance.api.http import problems
 from appliance.api.openapi import describe
 from appliance.api.views import dead_letters, deliveries, endpoints, searches, topics
-from appliance.broker.base import BrokerState
+from appliance.broker.publish.sharded import ShardedState
 from appliance.model import topics as model_topics
 from appliance.model.endpoint_settings import EndpointSettings
 from appliance.store import open_store
@@ -149,7 +149,7 @@ def test_limits_in_force_are_described(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("schema", "kind"), [("store", Totals), ("broker", BrokerState), ("topics", Topic)]
+    ("schema", "kind"), [("store", Totals), ("broker", ShardedState), ("topics", Topic)]
 )
 def test_shapes_have_the_fields_of_what_they_show(description, opened, schema, kind):
     schemas = description["components"]["schemas"]

@@ -1,4 +1,4 @@
-"""Publishes to our own queue and no other: reports and marks, which are no messages."""
+"""Publishes to one of our own queues and no other: reports and marks, which are no messages."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from appliance.broker.link import Link
 from appliance.errors import BrokerError
 
 
-async def send(link: Link, kind: str, bodies: Iterable[bytes]) -> None:
+async def send(link: Link, kind: str, bodies: Iterable[bytes], queue: str = QUEUE) -> None:
     """Send these bodies as AMQP messages of this type; return when all are on the broker's disk.
 
     On a channel of its own: the publisher counts what it sends on its own. Raises BrokerError.
@@ -40,7 +40,7 @@ async def send(link: Link, kind: str, bodies: Iterable[bytes]) -> None:
             unconfirmed.add(tag)
             channel.basic_publish(
                 "",
-                QUEUE,
+                queue,
                 body,
                 pika.BasicProperties(delivery_mode=2, type=kind, user_id=link.signs_as),
                 mandatory=True,

@@ -24,9 +24,11 @@ from typing import Any, Final
 import pika.exceptions
 import structlog
 
+from appliance.broker import shards
 from appliance.broker.link import Link
 from appliance.broker.publish import direct
 from appliance.broker.publish.numbering import Numbering
+from appliance.broker.shards import Shard
 from appliance.errors import BrokerError
 from appliance.machine import locks
 from appliance.machine.complaint import Complaint
@@ -42,38 +44,51 @@ _INTERVAL: Final = 1.0
 _FINAL_TIMEOUT: Final = 1.0
 #: Bytes of a file: one block, so that it is overwritten as a whole.
 _BLOCK: Final = 4096
+_FOLDER: Final = "sources"
+_WHOLE: Final = Shard()
 #: Records of others that are read at once.
 _MOST: Final = 1000
 
 _log: Any = structlog.get_logger(__name__)
 
 
-def folder(data: Path) -> Path:
-    """Return where the records are kept, below the data folder."""
-    return data / "sources"
+def folder(data: Path, shard: Shard = _WHOLE) -> Path:
+    """Return where the records of what went to a shard are kept, below the data folder."""
+    return data / (_FOLDER if shard.is_whole else f"{_FOLDER}.{shard.label}")
 
 
 def recorded(data: Path) -> list[LedgerEntry]:
     """Return the entries of all records, of processes that live and of ended ones."""
     entries = []
-    for path in _files(folder(data)):
-        with contextlib.suppress(OSError):
-            entry = _read(path)
-            if entry is not None:
-                entries.append(entry)
+    for each in _folders(data):
+        for path in _files(each):
+            with contextlib.suppress(OSError):
+                entry = _read(path)
+                if entry is not None:
+                    entries.append(entry)
     return entries
+
+
+def _folders(data: Path) -> list[Path]:
+    return [data / _FOLDER, *sorted(data.glob(f"{_FOLDER}.*"))]
 
 
 class LedgerRecord:
     """One process's record; its methods are called on the event loop.
 
-    `ready` says whether the broker takes messages.
+    `ready` says whether the broker takes messages, `shard` where they go.
     """
 
     def __init__(
-        self, data: Path, numbering: Numbering, link: Link, ready: Callable[[], bool]
+        self,
+        data: Path,
+        numbering: Numbering,
+        link: Link,
+        ready: Callable[[], bool],
+        shard: Shard = _WHOLE,
     ) -> None:
-        self._folder = folder(data)
+        self._folder, self._shard = folder(data, shard), shard
+        self._data = data
         self._numbering = numbering
         self._link = link
         self._ready = ready
@@ -150,7 +165,7 @@ class LedgerRecord:
     async def _send_others(self) -> bool:
         """Send the records of ended processes; whether that is done."""
         try:
-            records = await asyncio.to_thread(ended, self._folder)
+            records = await asyncio.to_thread(self._ended)
             if records:
                 await self._send([entry for _, entry in records])
             for path, entry in records:
@@ -161,9 +176,21 @@ class LedgerRecord:
             return False
         return True
 
+    def _ended(self) -> list[tuple[Path, LedgerEntry]]:
+        """Return the records of ended processes whose envelopes are in this queue or stored.
+
+        An earlier number of shards had other queues, which are stored before the first of these.
+        """
+        folders = [self._folder]
+        if not self._shard.place:
+            own = {folder(self._data, each) for each in shards.all_of(self._shard.number)}
+            folders += [each for each in _folders(self._data) if each not in own]
+        return [record for each in folders for record in ended(each)]
+
     async def _send(self, entries: Iterable[LedgerEntry]) -> None:
         """Send reports; return when all are on the broker's disk. Raises BrokerError."""
-        await direct.send(self._link, REPORT, [entry.encode().encode() for entry in entries])
+        reports = [entry.encode().encode() for entry in entries]
+        await direct.send(self._link, REPORT, reports, self._shard.queue)
 
 
 def ended(place: Path) -> list[tuple[Path, LedgerEntry]]:

@@ -9,7 +9,8 @@ import pika
 import pika.exceptions
 import structlog
 
-from appliance.broker.base import DEAD, EXCHANGE, QUEUE, BrokerState
+from appliance.broker import shards
+from appliance.broker.base import DEAD, EXCHANGE, BrokerState
 from appliance.broker.link import Link
 from appliance.broker.publish import direct, doubt
 from appliance.broker.publish.doubt import Doubt
@@ -19,6 +20,7 @@ from appliance.broker.publish.numbering import Numbering
 from appliance.broker.publish.outbox import Outbox
 from appliance.broker.publish.queue_age import QueueAge
 from appliance.broker.publish.stall import Stall
+from appliance.broker.shards import Shard
 from appliance.broker.topology import Topology
 from appliance.config import Config
 from appliance.errors import BrokerError, DeadlineError, RefusedError, TooLargeError
@@ -37,28 +39,34 @@ _CHECK: Final = 1.0
 _PATIENCE: Final = 5.0
 
 _APP_ID: Final = "queue-appliance"
+_WHOLE: Final = Shard()
 
 _log: Any = structlog.get_logger(__name__)
 
 
 class AmqpPublisher:
-    """The publisher to a RabbitMQ broker; see `base.Publisher`."""
+    """The publisher to a RabbitMQ broker, to the queue of one shard; see `base.Publisher`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, shard: Shard = _WHOLE) -> None:
         self._config = config
+        self._shard = shard
+        #: What each envelope says of its shard; nothing as a rule.
+        self._labels = {shards.HEADER: shard.label} if shard.label else {}
         self._link = Link(config, self._opened, self._lost, self._blocked_changed)
-        self._topology = Topology(config)
+        self._topology = Topology(config, shard)
         self._channel: Any = None
         self._frames: FrameWriter
         self._most_envelope = allowance(config).amqp_message
         self._numbering = Numbering()
         self._outbox = Outbox(
-            self._numbering, config.publish_timeout, most_bytes=config.max_bodies_bytes
+            self._numbering,
+            config.publish_timeout,
+            most_bytes=config.max_bodies_bytes // shard.number,
         )
         #: What was sent, and what became of it.
         self.tally = self._outbox.tally
         self._record = LedgerRecord(
-            config.data, self._numbering, self._link, lambda: self.state().accepting
+            config.data, self._numbering, self._link, lambda: self.state().accepting, shard
         )
         self._is_sending_soon = False
         self._stall = Stall()
@@ -173,7 +181,7 @@ class AmqpPublisher:
         loop = self._loop
         if loop is None or not self.state().accepting:
             raise RefusedError(f"{self.state().reason or 'not connected'}; nothing was deleted")
-        sending = direct.send(self._link, MARK, [deletion_id.encode()])
+        sending = direct.send(self._link, MARK, [deletion_id.encode()], self._shard.queue)
         sent = asyncio.run_coroutine_threadsafe(sending, loop)
         try:
             sent.result(self._config.publish_timeout)
@@ -205,6 +213,7 @@ class AmqpPublisher:
                 "count": envelope.count,
                 "bytes": envelope.size,
                 "ledger": parcel.ledger,
+                **self._labels,
             }
             content_type = envelope.content_type
             if content_type is not None and envelope.kind is not Kind.MESSAGE:
@@ -320,8 +329,10 @@ class AmqpPublisher:
     async def _check(self) -> None:
         """Read how deep the queue is and who consumes it; either queue gone ends the link.
 
-        A node that does not reach the queue's leader says that nobody consumes.
+        A node that does not reach the queue's leader says that nobody consumes. Where the exchange
+        of the shards is gone, which ends the link too, another number of them is in force.
         """
+        in_force = shards.exchange(self._shard.number)
         while True:
             await tick(_CHECK)
             channel = self._channel
@@ -329,9 +340,11 @@ class AmqpPublisher:
                 continue
             try:
                 answer, _ = await asyncio.gather(
-                    self._link.call(channel.queue_declare, queue=QUEUE, passive=True),
+                    self._link.call(channel.queue_declare, queue=self._shard.queue, passive=True),
                     self._link.call(channel.queue_declare, queue=DEAD, passive=True),
                 )
+                if not self._shard.is_whole:
+                    await self._link.call(channel.exchange_declare, exchange=in_force, passive=True)
             except BrokerError as error:
                 _log.debug("queue not readable", reason=str(error))
                 continue

@@ -17,6 +17,8 @@ from appliance.machine.complaint import Complaint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.broker.publish.publisher import AmqpPublisher
+    from appliance.broker.publish.sharded import ShardedPublisher
     from appliance.broker.stored_feed import Behind
     from appliance.metrics.board import Numbers
     from appliance.store.base import Duty, Store
@@ -99,7 +101,6 @@ def api(config: Config) -> None:
     from appliance.api.server import serve
     from appliance.api.stream.hub import StreamHub
     from appliance.auth.authorizer import Authorizer
-    from appliance.broker.publish.publisher import AmqpPublisher
     from appliance.cli.composition import api_services
     from appliance.machine.pulse import Pulse
     from appliance.metrics import board, series
@@ -107,7 +108,7 @@ def api(config: Config) -> None:
     from appliance.store import open_store
 
     setup.configure(config, "api")
-    publisher, store = AmqpPublisher(config), open_store(config)
+    publisher, store = new_publisher(config), open_store(config)
     stopping, authorizer = threading.Event(), Authorizer(credentials.token(config))
     services = api_services(
         config,
@@ -153,6 +154,17 @@ def api(config: Config) -> None:
             config, authorizer, publisher, store.commits, app, services.book, services.door,
             streams, pulls, pulse=pulse, stopping=stopping,
         )  # fmt: skip
+
+
+def new_publisher(config: Config) -> "AmqpPublisher | ShardedPublisher":
+    """Return the publisher for the number of shards that is set."""
+    from appliance.broker import shards
+    from appliance.broker.publish.publisher import AmqpPublisher
+    from appliance.broker.publish.sharded import ShardedPublisher
+
+    if config.shards == 1:
+        return AmqpPublisher(config)
+    return ShardedPublisher([AmqpPublisher(config, each) for each in shards.all_of(config.shards)])
 
 
 @click.command()

@@ -147,6 +147,11 @@ def _queue(broker: dict[str, Any], processes: Sequence[dict[str, Any]]) -> str:
     waiting = f"{counted(depth, 'request')} {'waits' if depth == 1 else 'wait'}"
     workers = [p["name"] for p in processes if p["name"].startswith("worker")]
     running = [p for p in processes if p["name"] in workers and p["state"] == "RUNNING"]
+    if shards := broker.get("shards"):
+        return (
+            f"{waiting if depth else 'empty'}, in {len(shards)} shards; "
+            f"{counted(broker['consumers'] or 0, 'worker')} at each"
+        )
     return (
         f"{waiting if depth else 'empty'}; {_workers(broker['consumers'], len(running), workers)}"
     )

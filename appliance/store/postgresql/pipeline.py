@@ -67,6 +67,11 @@ def bound(value: object) -> bytes | None:
     raise TypeError(f"no value of PostgreSQL's: {type(value).__name__}")
 
 
+def unbound(value: bytes) -> int:
+    """Return the number that `bound` has made this of."""
+    return int(_NUMBER.unpack(value)[0])
+
+
 class UnexpectedError(Exception):
     """A statement changed another number of rows than it was to; the transaction is open."""
 

@@ -22,6 +22,7 @@ from appliance.store.postgresql.pipeline import (
     nothing,
     numbers,
     texts,
+    unbound,
 )
 from appliance.store.sql.message_rows import Row
 from appliance.store.sql.topic_sums import Sum
@@ -68,6 +69,14 @@ _ADD_EXPIRATIONS: Final = f"""
     ON CONFLICT DO NOTHING
 """  # noqa: S608  # ours
 STATEMENTS: Final = (MOVE, INSERT_ONE, _INSERT, INSERT_LINES, _ADD_TOPICS, ADD_ONE_TOPIC)
+#: Where several workers store: the row's lock is taken first, and the place is what it says then.
+_MOVE_ON: Final = "UPDATE shards SET last_seq = last_seq + ? WHERE shard = 0"
+_PLACE: Final = "(SELECT last_seq FROM shards WHERE shard = 0) + ?"
+_PLACED: Final = {
+    statement: statement.replace("?", _PLACE, 1)
+    for statement in (INSERT_ONE, _INSERT, INSERT_LINES, _ADD_EXPIRATIONS)
+}
+SHARED_STATEMENTS: Final = (_MOVE_ON, *_PLACED.values(), _ADD_TOPICS, ADD_ONE_TOPIC)
 _TEXT: Final = {str}
 
 
@@ -188,6 +197,31 @@ class QuickRows:
     def __getattr__(self, name: str) -> NoReturn:
         """Raise NotPlainError: every other question of `MessageRows` takes an answer now."""
         raise NotPlainError(name)
+
+
+class SharedQuickRows(QuickRows):
+    """The same where others store too, so that nobody knows the last place before the lock."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(pipeline, 0)
+        self._placed: list[int] = []  # steps whose first value is a place
+
+    def run(self) -> None:
+        """Run the statements in a transaction, whose commit is the caller's."""
+        count = self.last
+        for number in self._placed:  # from the first of these messages, to the last place
+            name, (place, *values), rows = self._steps[number]
+            assert place is not None  # noqa: S101  # a place
+            self._steps[number] = name, (bound(unbound(place) - count), *values), rows
+        if count:
+            self._steps.insert(0, (self._pipeline.prepare(_MOVE_ON), (bound(count),), 1))
+        self._pipeline.run(self._steps)
+
+    def _add(self, statement: str, values: Sequence[bytes | None], count: int | None) -> None:
+        placed = _PLACED.get(statement)
+        if placed is not None:
+            self._placed.append(len(self._steps))
+        super()._add(placed or statement, values, count)
 
 
 def _columns(body: str | bytes) -> tuple[bytes | None, bytes | None]:

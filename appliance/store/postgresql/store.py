@@ -200,6 +200,7 @@ class PostgresStore:
             Bell(self._config.run_folder / "commits"),
             rules=self._config.handlers,
             handlers_bell=Bell(self._config.run_folder / "handlers"),
+            shared=self._config.shards > 1,
         )
 
     def accept_missing(self) -> int:

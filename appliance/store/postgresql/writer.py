@@ -24,7 +24,13 @@ from appliance.store.postgresql.hosts import Hosts
 from appliance.store.postgresql.message_rows import PostgresRows
 from appliance.store.postgresql.patience import STATEMENT_SECONDS, ServerSilentError
 from appliance.store.postgresql.pipeline import Pipeline, UnexpectedError
-from appliance.store.postgresql.quick_rows import STATEMENTS, NotPlainError, QuickRows
+from appliance.store.postgresql.quick_rows import (
+    SHARED_STATEMENTS,
+    STATEMENTS,
+    NotPlainError,
+    QuickRows,
+    SharedQuickRows,
+)
 from appliance.store.sql.handler_tables import HandledTopics, remembered_topics
 from appliance.store.sql.ledger_table import LedgerTable, accept_missing
 from appliance.store.sql.message_rows import MessageRows, Row
@@ -52,6 +58,8 @@ class _Ledger:
 class PostgresWriter(MessageWriter):
     """Writes on a connection of its own; `rules` say which messages wait for a handler.
 
+    `shared` says that other workers store all the time too.
+
     Opening one raises StoreError where there is no database that takes writes, SchemaError where
     its schema is not this program's, MovedError where it was left for another one.
     """
@@ -64,7 +72,9 @@ class PostgresWriter(MessageWriter):
         *,
         rules: HandlerRules | None = None,
         handlers_bell: Bell | None = None,
+        shared: bool = False,
     ) -> None:
+        self._is_shared = shared
         self._hosts, self._url = hosts, hosts.url
         url = hosts.url
         self._connection = connect(url, readonly=False)
@@ -97,7 +107,7 @@ class PostgresWriter(MessageWriter):
     def _prepare(self) -> None:
         """Prepare the statements. Raises TablesError where they do not fit the tables."""
         try:
-            for statement in STATEMENTS:
+            for statement in SHARED_STATEMENTS if self._is_shared else STATEMENTS:
                 self._pipeline.prepare(statement)
         except psycopg.Error as error:
             refusal.blame(error)
@@ -157,7 +167,10 @@ class PostgresWriter(MessageWriter):
 
     def _store_quickly(self, contents: Sequence[Content], *, account: bool) -> int:
         assert self._last_seq is not None  # noqa: S101  # else this is not called
-        self._quick = QuickRows(self._pipeline, self._last_seq)
+        if self._is_shared:
+            self._quick = SharedQuickRows(self._pipeline)
+        else:
+            self._quick = QuickRows(self._pipeline, self._last_seq)
         return self._store_once(contents, account=account)
 
     def _give_up_quickly(self) -> None:

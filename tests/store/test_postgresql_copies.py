@@ -98,3 +98,20 @@ def test_reads_go_on_at_the_primary_while_the_copy_is_gone(copied, writer, copy)
     assert copied.reader.totals().messages == 1
     assert copied.reader.totals().messages == 1
     copy.start()
+
+
+def test_the_doctor_says_where_it_may_not_see_whether_copies_are_synchronous(
+    load, database, copy, store, by_hand
+):
+    copy.start()
+    url = database["APPLIANCE_DATABASE_URL"]
+    by_hand("CREATE ROLE ordinary LOGIN IN ROLE pg_read_all_data")
+    try:
+        seen = open_store(load(database_url=url.replace("user=postgres", "user=ordinary"))).health
+        copies = {each.check: each for each in seen.database()}["copies"]
+        assert (copies.level, copies.advice.split()[1]) == ("warning", "pg_read_all_stats")
+        by_hand("GRANT pg_read_all_stats TO ordinary")
+        copies = {each.check: each for each in seen.database()}["copies"]
+        assert "no copy is synchronous" in copies.text
+    finally:
+        by_hand("DROP ROLE ordinary")

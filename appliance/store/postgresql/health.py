@@ -157,6 +157,13 @@ class PostgresHealth:
         waiting = [name for name, state, _ in rows if state in ("sync", "quorum")]
         if waiting:
             yield HealthCheck("copies", "ok", f"stored also at once by: {', '.join(waiting)}")
+        elif any(state is None for _, state, _ in rows):
+            yield HealthCheck(
+                "copies",
+                "warning",
+                f"this user may not see whether they are synchronous: {len(rows)}",
+                "GRANT pg_read_all_stats to the user of APPLIANCE_DATABASE_URL",
+            )
         elif wanted:
             yield HealthCheck(
                 "copies",

@@ -27,7 +27,7 @@ DESTDIR ?=
 PREFIX ?= /opt/appliance
 
 .PHONY: help run migrate lint format test compiled-tests model test-senders test-browser pictures test-faults \
-  faults test-powercut powercut test-image test-scale test-systemd test-vm check-all bench bench-full image base-image \
+  faults test-powercut powercut test-image test-scale scale test-systemd test-vm check-all bench bench-full image base-image \
   image-for-tests proxy-image-for-tests scale-images-for-tests systemd-images-for-tests deb install lock clean
 
 help: ## list the commands
@@ -151,15 +151,20 @@ build/guest-bookworm.tar: tests/vm/make-root.sh
 	@mkdir -p build
 	tests/vm/make-root.sh bookworm $@
 
-# RabbitMQ and nginx, as the images that deploy/compose/scale names have them.
+# RabbitMQ, PostgreSQL and nginx, as the images that deploy/compose/scale names have them.
 scale-images-for-tests: image-for-tests
 	@docker build --quiet --tag $(IMAGE)-scale-broker --build-arg IMAGE=$(IMAGE) \
 	  --file tests/scale/images/broker.Dockerfile tests/scale/images
+	@docker build --quiet --tag $(IMAGE)-scale-postgres --build-arg BASE=$(BASE) \
+	  --file tests/scale/images/postgres.Dockerfile tests/scale/images
 	@docker build --quiet --tag $(IMAGE)-scale-proxy --build-arg BASE=$(BASE) \
 	  --file tests/scale/images/proxy.Dockerfile tests/scale/images
 
-test-scale: need-containers-scale $(VENV)/dev.stamp scale-images-for-tests ## start three brokers, two APIs and two workers; kill and cut brokers under load, and count; as root
-	IMAGE=$(IMAGE) $(VENV)/bin/pytest tests/scale
+test-scale: need-containers-scale $(VENV)/dev.stamp scale-images-for-tests ## start deploy/compose/scale; kill, cut, fill and restart its parts under load, and count; as root
+	IMAGE=$(IMAGE) $(VENV)/bin/pytest tests/scale -m 'not long' $(SCALE)
+
+scale: ## the same with further faults of brokers and databases
+	$(MAKE) --no-print-directory test-scale SCALE="-m '' $(SCALE)"
 
 test-systemd: need-package-containers $(VENV)/dev.stamp image-for-tests systemd-images-for-tests build/deb.stamp ## install the package on Debian 12 and 13 (systemd in containers) and use it
 	IMAGE=$(IMAGE) SYSTEMD_IMAGE=$(SYSTEMD_IMAGE) PREVIOUS_DEB=$$(ls build/deb/*_0.0.1_*) \
@@ -178,7 +183,7 @@ check-all: ## everything that .ci/run does, and whole: with the long storms and 
 	$(MAKE) faults
 	$(MAKE) bench
 	$(MAKE) test-image
-	$(MAKE) test-scale
+	$(MAKE) scale
 	$(MAKE) test-powercut
 	$(MAKE) test-systemd
 	$(MAKE) test-vm

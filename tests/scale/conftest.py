@@ -1,6 +1,7 @@
 """Fixtures of the tests of the cluster.
 
-`cluster`     deploy/compose/scale, which the tests share; whole before and after each
+`running`     deploy/compose/scale, which the tests share, for a test that breaks nothing of it
+`cluster`     the same for one that does: it is whole again afterwards
 `under_load`  puts load on it from outside, and holds it to the promise afterwards; its figures are
               printed at the end
 """
@@ -29,12 +30,17 @@ def _started(tmp_path_factory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def cluster(_started, monkeypatch) -> Iterator[Cluster]:
+def running(_started, monkeypatch) -> Cluster:
     monkeypatch.setenv("SSL_CERT_FILE", str(_started.certificate))
     _started.wait_ready()
-    yield _started
-    _started.wait_whole()
-    _started.check_metadata()
+    return _started
+
+
+@pytest.fixture
+def cluster(running) -> Iterator[Cluster]:
+    yield running
+    running.wait_whole()
+    running.check_metadata()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """deploy/compose/scale as a user would start it, and the faults of a cluster.
 
 The Docker engine runs on this machine, so what is in a container's network namespace, and the
-volume with the database, are here too. As root.
+disks of the databases, are here too. As root.
 """
 
 import contextlib
@@ -14,18 +14,25 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pika
+from cluster_databases import SERVERS, Databases, Row, ServerDisks
 from compose import FILES
 from engine import IMAGE, START_SECONDS, docker
-from harness import Folder, environment, free_port, wait_until
+from harness import Folder, free_port, wait_until
+
+from appliance.drill.check import StoredRow
 
 BROKERS = ("broker-1", "broker-2", "broker-3")
-CLIENTS = ("api-1", "api-2", "worker-1", "worker-2")
+APIS = ("api-1", "api-2")
+WORKERS = ("worker-1", "worker-2")
+CLIENTS = (*APIS, *WORKERS)
+OTHERS = ("janitor", "deliver", "proxy")
+SERVICES = (*BROKERS, *SERVERS, *CLIENTS, *OTHERS)
 USER = "appliance"
 _AMQP = 5672
 #: Name, part and rights of a queue's member, as RabbitMQ writes them.
@@ -43,8 +50,10 @@ class Cluster(Folder):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "scale"
-        unwanted = shutil.ignore_patterns(".env", "token", "cookie", "broker-url", "*.pem")
+        ignored = (FILES / "scale" / ".gitignore").read_text().split()
+        unwanted = shutil.ignore_patterns(*(each.strip("/") for each in ignored))
         shutil.copytree(FILES / "scale", self.folder, ignore=unwanted)
+        self.data = self.folder
         self.project = f"appliance-test-{secrets.token_hex(6)}"
         self.port, self.token = free_port(), secrets.token_hex(16)
         self.password = secrets.token_hex(16)
@@ -52,8 +61,10 @@ class Cluster(Folder):
         network = f"172.31.{secrets.randbelow(200)}"
         settings = {
             "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": "compose.yaml:disks.yaml",
             "INBOX_IMAGE": IMAGE,
             "INBOX_BROKER_IMAGE": f"{IMAGE}-scale-broker",
+            "INBOX_POSTGRES_IMAGE": f"{IMAGE}-scale-postgres",
             "INBOX_PROXY_IMAGE": f"{IMAGE}-scale-proxy",
             "INBOX_HTTP_PORT": f"127.0.0.1:{free_port()}",
             "INBOX_HTTPS_PORT": f"127.0.0.1:{self.port}",
@@ -61,14 +72,29 @@ class Cluster(Folder):
             "INBOX_OTHERS": f"{network}.32/27",
             "INBOX_API_1": f"{network}.11",
             "INBOX_API_2": f"{network}.12",
+            "INBOX_POSTGRES_1": f"{network}.21",
+            "INBOX_POSTGRES_2": f"{network}.22",
         }
+        passwords = {USER: secrets.token_hex(16), "postgres": secrets.token_hex(16)}
+        database = f"postgresql://{USER}:{passwords[USER]}@{','.join(SERVERS)}/appliance"
         self._write(".env", "".join(f"{name}={value}\n" for name, value in settings.items()))
         self._write("token", self.token)
         self._write("cookie", secrets.token_hex(16))
         self._write("broker-url", ",".join(f"amqp://{self._login}@{name}" for name in BROKERS))
+        self._write("database-url", database)
+        self._write("database-read-url", f"{database}?target_session_attrs=standby")
+        self._write("postgres-password", passwords["postgres"])
+        # Of no container that runs; without them docker-compose 1.29 complains each time.
+        self._write("prometheus-token", "")
+        self._write("grafana-password", "")
         self._make_certificate()
         self.url = f"https://localhost:{self.port}"
         self.env: dict[str, str] = {}
+        places = {each: settings[f"INBOX_{each.upper().replace('-', '_')}"] for each in SERVERS}
+        self.databases = Databases(
+            self.project, self.name, self.address, places, passwords, self.logs
+        )
+        self._disks: ServerDisks | None = None
 
     @property
     def _login(self) -> str:
@@ -86,6 +112,10 @@ class Cluster(Folder):
             cwd=self.folder, check=True, capture_output=True,
         )  # fmt: skip
         (self.folder / "key.pem").chmod(_READABLE)
+
+    def passwords_in(self, name: str) -> list[str]:
+        """Return the passwords in a file of URLs."""
+        return re.findall(r"//[^:]*:([^@]*)@", (self.folder / name).read_text())
 
     @property
     def certificate(self) -> Path:
@@ -108,21 +138,40 @@ class Cluster(Folder):
         return json.loads(docker("inspect", self.name(service)))[0]
 
     def address(self, service: str) -> str:
-        return self.inspect(service)["NetworkSettings"]["Networks"][f"{self.project}_inside"][
-            "IPAddress"
-        ]
+        """Return a container's address; empty where it does not run."""
+        networks = self.inspect(service)["NetworkSettings"]["Networks"]
+        return str(networks[f"{self.project}_inside"]["IPAddress"])
 
     def start(self) -> "Cluster":
+        self._disks = ServerDisks(self.folder)
+        self._write("disks.yaml", self._disks.volumes)
         self.compose("up", "--detach")
-        volume = json.loads(docker("volume", "inspect", f"{self.project}_data"))[0]
-        self.data = Path(volume["Mountpoint"])
-        self.env = environment(self.data)
         self.wait_ready()
         self.wait_whole()
         return self
 
     def remove(self) -> None:
         self.compose("down", "--volumes", "--timeout", "1")
+        if self._disks is not None:
+            self._disks.remove()
+
+    # --- what is stored
+
+    def query(self, sql: str, *values: Any) -> list[Row]:
+        """Ask the database, as any program may while the appliance runs."""
+        return self.databases.query(sql, *values)
+
+    def stored_rows(self, topics: Iterable[str]) -> list[StoredRow]:
+        """Return the rows of these topics, in the order of storing."""
+        found = self.query(
+            "SELECT topic, id, body, body_bytes FROM messages WHERE topic = ANY(?) ORDER BY seq",
+            list(topics),
+        )
+        return [StoredRow(row[0], row[1], row[2] if row[3] is None else row[3]) for row in found]
+
+    def check_sound(self) -> None:
+        """Hold the copies of the database to one another."""
+        self.databases.check_same()
 
     def ready(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -139,9 +188,9 @@ class Cluster(Folder):
         return self.compose("logs", "--no-color", f"--tail={last}")
 
     def cli(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
-        """Run an `appliance` command where the data is, to its end."""
+        """Run an `appliance` command on a host, to its end."""
         timeout = options.get("timeout", 120)
-        command = ["docker", "exec", self.name("worker-1"), "appliance", *arguments]
+        command = ["docker", "exec", self.name("api-1"), "appliance", *arguments]
         return subprocess.run(command, capture_output=True, check=False, timeout=timeout)
 
     # --- the brokers, each for itself
@@ -203,6 +252,11 @@ class Cluster(Folder):
         wait_until(lambda: self.leader() == broker, f"{broker} leads", 30)
 
     def wait_whole(self) -> None:
+        """Wait until all brokers keep the queue, and both servers the messages."""
+        self.wait_brokers()
+        self.databases.wait_whole()
+
+    def wait_brokers(self) -> None:
         """Wait until every broker runs, and keeps the queue as a leader or a follower."""
         parts = ["follower", "follower", "leader"]
         wait_until(
@@ -248,6 +302,27 @@ class Cluster(Folder):
 
     def bring_back(self, *services: str) -> None:
         docker("start", *map(self.name, services))
+
+    def stop(self, service: str) -> None:
+        """Ask a container to end."""
+        docker("stop", "--time", "60", self.name(service))
+
+    def restart(self, service: str) -> None:
+        """Restart a container as one does for an upgrade: it is asked to end."""
+        docker("restart", "--time", "60", self.name(service))
+
+    def wait_back(self, service: str) -> None:
+        """Wait until a container does its part again, as one must before the next restart."""
+        if service in BROKERS:
+            self.wait_brokers()
+        elif service in SERVERS:
+            self.databases.wait_whole()
+        elif service in APIS:
+            self.wait_serves(service)
+        elif service in WORKERS:
+            wait_until(lambda: self.connected(service), f"{service} is connected", 60, self.logs)
+        elif service == "proxy":
+            self.wait_ready()
 
     def _inside(self, service: str, *command: str, pid: int = 0) -> str:
         """Run a command of this machine's in a container's network; `pid` if that is known."""

@@ -183,6 +183,10 @@ class Folder:
         finally:
             link.close()
 
+    def check_sound(self) -> None:
+        """Hold the database's file to SQLite's own check."""
+        assert self.query("PRAGMA integrity_check")[0][0] == "ok"
+
     def count(self, topic: str | None = None) -> int:
         where = "" if topic is None else " WHERE topic = ?"
         values = () if topic is None else (topic,)

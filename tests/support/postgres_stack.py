@@ -24,6 +24,9 @@ class PostgresStack(Stack):
         with psycopg.connect(url, autocommit=True, row_factory=dict_row) as link:
             return [_Row(row) for row in link.execute(translated(sql).encode(), values)]
 
+    def check_sound(self):
+        """Do nothing: its pages are PostgreSQL's to check."""
+
     def stored_rows(self, topics):
         """Return the rows of these topics, in the order of storing."""
         found = self.query(

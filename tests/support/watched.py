@@ -96,6 +96,10 @@ class WatchedLoad(Load):
     def note(self, **more: object) -> None:
         self._more.update(more)
 
+    def wait_some_accepted(self, more: int, timeout: float = 60.0) -> None:
+        """Wait until `more` further messages were accepted, of whichever senders."""
+        super().wait_accepted(more, timeout)
+
     def wait_accepted(self, more: int, timeout: float = 60.0) -> None:
         """Wait until `more` further messages were accepted, and a request of every sender."""
         before = Counter(self._accepted_by)
@@ -163,7 +167,7 @@ class WatchedLoad(Load):
         assert not letters.faults, f"dead: {self.words(letters)}\n{self.kept_journal(folder)}"
         dying = {topic for topic, way in self.ways.items() if way is Way.BAD_LINES}
         check_sums(folder, self.topics, dying)
-        assert folder.query("PRAGMA integrity_check")[0][0] == "ok"
+        folder.check_sound()
         return findings
 
     def expect(self, findings: DrillResult, letters: DrillResult) -> None:

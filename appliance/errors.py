@@ -29,6 +29,8 @@ ApplianceError
 │   ├── TablesError        its tables were changed so that they take no row
 │   ├── DamagedError       its file is damaged
 │   ├── LostCommitsError   what was stored last was taken out of it by another program
+│   ├── OldPrimaryError    another server of PostgreSQL has taken its place
+│   ├── FewCopiesError     fewer servers have what is stored than the settings ask for
 │   ├── InUseError         another process uses it, or is restoring it
 │   ├── MovedError         its messages were moved to another database
 │   ├── MoveError          they can't be moved: nothing was changed, or the message says what
@@ -201,6 +203,14 @@ class LostCommitsError(StoreError):
     A worker must let go of its deliveries: those that it has stored and not acknowledged come
     again, and are stored again.
     """
+
+
+class OldPrimaryError(StoreError):
+    """A server of PostgreSQL takes writes, and another one has taken its place."""
+
+
+class FewCopiesError(StoreError):
+    """Fewer servers of PostgreSQL have what is stored than the settings ask for."""
 
 
 class InUseError(StoreError):

@@ -6,7 +6,14 @@ from typing import Final
 
 from appliance.broker.base import PROBE_FACT, BrokerState, ProbeState
 from appliance.config import Config
-from appliance.errors import DamagedError, SchemaError, StoreError, TablesError
+from appliance.errors import (
+    DamagedError,
+    FewCopiesError,
+    OldPrimaryError,
+    SchemaError,
+    StoreError,
+    TablesError,
+)
 from appliance.machine import disk_space
 from appliance.machine.pulse import TROUBLE
 from appliance.machine.signs import Sign, signs
@@ -111,9 +118,14 @@ def _check_disks(readiness: Readiness, config: Config) -> None:
 
 
 def _check_store(readiness: Readiness, reader: Reader) -> None:
-    passed, reason = True, ""
+    passed, reason, copied = True, "", True
     try:
         reader.check()
+    except FewCopiesError:
+        copied = False
+    except OldPrimaryError:
+        passed = False
+        reason = "the database that answers is an old primary, and another took its place"
     except SchemaError:
         passed, reason = False, "the database is not at this program's schema"
     except TablesError:
@@ -123,3 +135,6 @@ def _check_store(readiness: Readiness, reader: Reader) -> None:
     except StoreError:
         passed, reason = False, "the database can't be read"
     readiness.add("store_readable", passed, reason)
+    readiness.add(
+        "store_copied", copied, "fewer synchronous copies of the database than the settings ask for"
+    )

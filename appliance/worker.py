@@ -35,8 +35,10 @@ from appliance.delayed_mover import DelayedMover
 from appliance.deletion import Deleter
 from appliance.errors import (
     DamagedError,
+    FewCopiesError,
     LostCommitsError,
     MovedError,
+    OldPrimaryError,
     SchemaError,
     StoreError,
     StoreFullError,
@@ -78,6 +80,17 @@ _DRAIN: Final = 6.0
 _DEAD: Final = frozenset({DeadLetter, DeadEnvelope})
 #: Beats in a minute: the status shows how many envelopes were stored in the last one.
 _MINUTE: Final = int(60 / BEAT_SECONDS)
+
+#: Errors of the store in words that name no path.
+_REASONS: Final = {
+    StoreFullError: "the store's disk is full",
+    DamagedError: "the database is damaged",
+    MovedError: "the messages were moved to another database",
+    SchemaError: "the database is not at this program's schema",
+    TablesError: "the database's tables were changed so that they take no message",
+    FewCopiesError: "fewer synchronous copies of the database than the settings ask for",
+    OldPrimaryError: "the database that answers is an old primary, and another took its place",
+}
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -363,14 +376,7 @@ def _measure(group: Sequence[Delivery]) -> tuple[int, int]:
 
 def _public_reason(error: StoreError) -> str:
     """Return the error in words that name no path: `/readyz` shows them to everyone."""
-    if isinstance(error, StoreFullError):
-        return "the store's disk is full"
-    if isinstance(error, DamagedError):
-        return "the database is damaged"
-    if isinstance(error, MovedError):
-        return "the messages were moved to another database"
-    if isinstance(error, SchemaError):
-        return "the database is not at this program's schema"
-    if isinstance(error, TablesError):
-        return "the database's tables were changed so that they take no message"
+    for kind, words in _REASONS.items():
+        if isinstance(error, kind):
+            return words
     return "the database can't be written"

@@ -42,8 +42,10 @@ HEARTBEAT: Final = "heartbeat"
 BROKER: Final = "broker"
 BACKUP: Final = "backup"
 CANARY: Final = "canary"
+COPIES: Final = "copies"
 KINDS: Final = (
-    SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP, CANARY, ENDPOINT, HANDLER,
+    SILENCE, LAG, DEAD_LETTERS, DISK, HEARTBEAT, BROKER, BACKUP, CANARY, COPIES, ENDPOINT,
+    HANDLER,
 )  # fmt: skip
 
 #: Seconds that a message may wait in the queue, or in a worker's hand.
@@ -93,8 +95,8 @@ class AlertConditions:
         if text := canary_trouble(self._config):
             found.append(AlertCondition(CANARY, "", text[:_LONGEST]))
         parts = (
-            self._silences, self._disks, self._counted, lambda: self._deliveries(living),
-            lambda: self._handlers(living),
+            self._silences, self._disks, self._counted, self._copies,
+            lambda: self._deliveries(living), lambda: self._handlers(living),
         )  # fmt: skip
         for part in parts:
             try:
@@ -146,6 +148,13 @@ class AlertConditions:
                 name = disk.name.split()[1].removesuffix("'s")
                 text = f"{disk.free} bytes are free on {disk.name}; below {disk.floor} messages "
                 yield AlertCondition(DISK, name, f"{text}are refused")
+
+    def _copies(self) -> Iterator[AlertCondition]:
+        wanted = self._config.database_synchronous_copies
+        copies = self._reader.details().get("synchronous_copies") if wanted else None
+        if isinstance(copies, int) and copies < wanted:
+            text = f"of {wanted} synchronous copies of the database {copies} are there; messages "
+            yield AlertCondition(COPIES, "", f"{text}wait in the queue", _PATIENCE)
 
     def _counted(self) -> Iterator[AlertCondition]:
         totals = board.totals(self._config)

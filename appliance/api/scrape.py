@@ -79,6 +79,9 @@ def _store(services: Services, found: Samples) -> None:
     wal = details.get("wal_bytes")
     if isinstance(wal, int):
         found["wal_size_bytes"] = {(): wal}
+    copies = details.get("synchronous_copies")
+    if isinstance(copies, int):
+        found["database_synchronous_copies"] = {(): copies}
 
 
 def _quarantine(services: Services, found: Samples) -> None:

@@ -114,6 +114,11 @@ class Config:
         "read where they are written",
         secret=True,
     )  # fmt: skip
+    database_synchronous_copies: int = _setting(
+        "0", parsers.whole(0, 10),
+        "Number of synchronous standbys of that PostgreSQL database that must have a message "
+        "before it is acknowledged to the queue; with fewer, messages wait in the queue",
+    )  # fmt: skip
     drain: tuple[DrainedQueue, ...] = _setting(
         "", parse_drains,
         "Queues of the broker, made by others, whose messages are taken in, separated by commas; "
@@ -439,6 +444,11 @@ def _check_database(config: Config) -> None:
         raise ConfigError(
             f"{PREFIX}DATABASE_READ_URL: copies of a database are read only together with "
             f"{PREFIX}DATABASE_URL, which names the one that is written"
+        )
+    if config.database_synchronous_copies and not config.database_url:
+        raise ConfigError(
+            f"{PREFIX}DATABASE_SYNCHRONOUS_COPIES: only a PostgreSQL database has copies, and "
+            f"{PREFIX}DATABASE_URL names none"
         )
     if config.database_url and config.backup_every:
         raise ConfigError(

@@ -76,6 +76,10 @@ FAMILIES: Final = (
     _gauge("database_size_bytes", "Size of the database's file"),
     _gauge("wal_size_bytes", "Size of the database's write-ahead log"),
     _gauge(
+        "database_synchronous_copies",
+        "Standbys of PostgreSQL that have each message when it counts as stored",
+    ),
+    _gauge(
         "backup_restorable_timestamp_seconds",
         "When the newest proven backup was proven, Unix time; absent if none is",
     ),

@@ -1,5 +1,6 @@
 """The appliance with its messages in PostgreSQL: the promise holds whatever dies."""
 
+import contextlib
 import subprocess
 
 import psycopg
@@ -80,7 +81,7 @@ def test_no_message_is_lost_or_doubled_when_worker_and_server_are_killed(server,
     load.verify(START_SECONDS)
 
 
-def test_nothing_acknowledged_is_lost_with_the_primary_where_a_standby_is_promoted(run):
+def test_nothing_acknowledged_is_lost_where_a_standby_is_promoted_and_the_primary_comes_back(run):
     primary = PostgresServer(synced=True)
     standby = PostgresCopy(primary)
     try:
@@ -94,9 +95,10 @@ def test_nothing_acknowledged_is_lost_with_the_primary_where_a_standby_is_promot
                 ).fetchone(),
                 "the standby is synchronous",
             )
-        both = url.replace(str(primary.folder), f"{standby.folder},{primary.folder}")
+        both = url.replace(str(primary.folder), f"{primary.folder},{standby.folder}")
         stack = run(f"{both}&target_session_attrs=read-write")
-        assert stack.client.get("/v1/status").json()["store"]["read_from"] == "primary"
+        shown = stack.client.get("/v1/status").json()["store"]
+        assert (shown["read_from"], shown["synchronous_copies"]) == ("primary", 1)
         with Load(stack, "moved") as load:
             load.wait_accepted(200)
             primary.stop("immediate")
@@ -104,9 +106,20 @@ def test_nothing_acknowledged_is_lost_with_the_primary_where_a_standby_is_promot
             with psycopg.connect(standby.url("postgres"), autocommit=True) as link:
                 link.execute("SELECT pg_promote()")
             load.wait_accepted(100)
+            stack.asked = standby.url_of(url)
+            stored = load.stored()
+            wait_until(lambda: load.stored() > stored, "the new primary stores", START_SECONDS)
+            primary.start()  # it takes writes, and is the first in the URL
+            stack.workers[0].kill()
+            load.wait_accepted(100)
+            stack.workers[1].kill()
+            stack.workers[0].start()
+            load.wait_accepted(100)
         load.verify(START_SECONDS)
-        assert b"takes writes" in stack.cli("doctor").stdout
+        told = stack.cli("doctor").stdout.decode()
+        assert f"{primary.folder} takes writes too, and is an old primary" in " ".join(told.split())
     finally:
         standby.remove()
-        primary.start()
+        with contextlib.suppress(AssertionError):
+            primary.start()
         primary.remove()

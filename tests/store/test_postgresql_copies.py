@@ -100,7 +100,7 @@ def test_reads_go_on_at_the_primary_while_the_copy_is_gone(copied, writer, copy)
     copy.start()
 
 
-def test_the_doctor_says_where_it_may_not_see_whether_copies_are_synchronous(
+def test_the_doctor_says_where_it_may_not_see_which_copies_are_connected(
     load, database, copy, store, by_hand
 ):
     copy.start()
@@ -109,7 +109,8 @@ def test_the_doctor_says_where_it_may_not_see_whether_copies_are_synchronous(
     try:
         seen = open_store(load(database_url=url.replace("user=postgres", "user=ordinary"))).health
         copies = {each.check: each for each in seen.database()}["copies"]
-        assert (copies.level, copies.advice.split()[1]) == ("warning", "pg_read_all_stats")
+        assert copies.level == "ok"
+        assert "pg_read_all_stats" in copies.text
         by_hand("GRANT pg_read_all_stats TO ordinary")
         copies = {each.check: each for each in seen.database()}["copies"]
         assert "no copy is synchronous" in copies.text

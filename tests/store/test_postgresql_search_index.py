@@ -8,8 +8,9 @@ from store_contents import many, one
 
 from appliance.model.search_words import parse_words
 from appliance.store.filters import MessageFilter
-from appliance.store.postgresql import finder, search_table
+from appliance.store.postgresql import finder, index_check, search_table
 from appliance.store.postgresql.connections import connect
+from appliance.store.postgresql.hosts import Hosts
 from appliance.store.postgresql.indexer import SearchIndexer
 from appliance.store.rows import Span
 from appliance.store.sql import search_range
@@ -34,7 +35,7 @@ def time_enough(monkeypatch):
 
 @pytest.fixture
 def indexer(config, store):
-    work = SearchIndexer(config.database_url, is_on=True, rest=lambda _: False)
+    work = SearchIndexer(Hosts(config.database_url), is_on=True, rest=lambda _: False)
     yield work
     work.close()
 
@@ -113,7 +114,8 @@ def test_a_row_with_more_words_than_the_index_takes_is_found(store, writer, fill
 
 def test_newer_and_older_rows_than_those_of_the_index_are_found_too(store, writer, config):
     writer.store([many([b"word %d" % n for n in range(1500)])])
-    work = SearchIndexer(config.database_url, is_on=True, rest=lambda _: True)  # one chunk a run
+    one_chunk = {"is_on": True, "rest": lambda _: True}  # a run
+    work = SearchIndexer(Hosts(config.database_url), **one_chunk)
     rounds = 0
     while work.run() == 0.0:
         rounds += 1
@@ -182,7 +184,7 @@ def test_an_index_that_is_switched_off_is_emptied_and_nothing_is_missed(
 ):
     writer.store([one(b"word")])
     fill()
-    off = SearchIndexer(config.database_url, is_on=False, rest=lambda _: False)
+    off = SearchIndexer(Hosts(config.database_url), is_on=False, rest=lambda _: False)
     assert off.run() < 60  # the other one has it
     assert by_sql(config, "SELECT count(*) FROM search_words") == [(1,)]
     off.close()
@@ -194,7 +196,7 @@ def test_one_janitor_of_several_fills_the_index_and_the_next_one_takes_over(
     writer.store([one(b"word")])
     fill()
     indexer.close()
-    off = SearchIndexer(config.database_url, is_on=False, rest=lambda _: False)
+    off = SearchIndexer(Hosts(config.database_url), is_on=False, rest=lambda _: False)
     assert off.run() == 60.0
     assert by_sql(config, "SELECT count(*) FROM search_words") == [(0,)]
     assert found(store, "word") == [1]
@@ -218,3 +220,40 @@ def test_the_tables_of_the_index_cost_an_insertion_nothing(config, store):
     link.close()
     assert rows
     assert [name for name, on_insert in rows if on_insert] == []
+
+
+def verified(store):
+    return store.verify(quick=True, alone=False, progress=lambda *_: None)
+
+
+def shown(store):
+    (check,) = [each for each in store.health.database() if each.check == "search index"]
+    return check.text
+
+
+def test_doctor_says_how_far_the_index_goes(store, writer, fill):
+    assert shown(store) == "there is none"
+    writer.store([many([b"a", b"b"])])
+    fill()
+    assert shown(store).endswith("MiB, complete")
+    writer.store([one(b"c")])
+    assert shown(store).endswith("MiB, 1 messages are not in it yet")
+
+
+def test_verify_finds_what_the_index_lacks_and_repair_has_it_made_anew(
+    store, writer, fill, config, monkeypatch
+):
+    monkeypatch.setattr(index_check, "_BETWEEN", 0.01)
+    writer.store([many([b"a", b"b", b"c"])])
+    fill()
+    by_sql(config, "UPDATE messages SET body = 'changed' WHERE seq = 1")
+    assert verified(store).notes == []
+    assert store.repair(lambda _: False) == []
+    by_sql(config, "DELETE FROM search_words WHERE seq = 2")
+    assert found(store, "b") == []
+    (note,) = verified(store).notes
+    assert "messages that are not in it, and should be: 1" in note
+    assert store.repair(lambda _: False) == ["to be made anew by the janitor: the search index"]
+    assert found(store, "b") == [2]
+    fill()
+    assert verified(store).notes == []

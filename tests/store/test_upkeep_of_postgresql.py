@@ -101,7 +101,7 @@ def test_retention_deletes_what_its_rule_does_not_keep(load, store, writer, cont
 def test_doctor_says_that_all_is_well(store, writer):
     assert store.health.newest() is None
     writer.store([one()])
-    assert [each.level for each in store.health.database()] == ["ok"] * 4
+    assert [each.level for each in store.health.database()] == ["ok"] * 5
     assert store.health.newest() > 0
     assert store.health.files() == []
 

@@ -18,9 +18,12 @@ class _Row(dict):
 class PostgresStack(Stack):
     """Broker, API and workers on one data folder, and a database elsewhere."""
 
+    #: URL of the database that is asked, where it is another one than the appliance has.
+    asked = ""
+
     def query(self, sql, *values):
         """Ask the database, as any program may while the appliance runs."""
-        url = self.config.database_url
+        url = self.asked or self.config.database_url
         with psycopg.connect(url, autocommit=True, row_factory=dict_row) as link:
             return [_Row(row) for row in link.execute(translated(sql).encode(), values)]
 

@@ -150,6 +150,7 @@ VALUES = {
     ),
     "DATABASE_READ_URL": ({"": ""}, ["mysql://h/d", "postgresql://h"]),
     "SHARDS": ({"1": 1, "4": 4, "16": 16}, ["0", "3", "32", "01", "two", ""]),
+    "DATABASE_SYNCHRONOUS_COPIES": ({"0": 0, "2": 2, "10": 10}, ["11", "-1", "all", ""]),
     "WORKERS": ({"1": 1, "16": 16}, ["0", "17", "-1", "1.5", "two", ""]),
     "MAX_MESSAGE_BYTES": (
         {"1": 1, "64k": 64_000, "64KiB": 65_536, "1 MiB": 2**20, "2mb": 2_000_000},
@@ -293,6 +294,8 @@ def test_a_good_value_is_taken_and_its_source_is_remembered(name, raw, value):
         environ["APPLIANCE_BROKER_URL"] = "amqp://h"
     if name == "MAX_REQUEST_BYTES":
         environ["APPLIANCE_MAX_MESSAGE_BYTES"] = "1"
+    if name == "DATABASE_SYNCHRONOUS_COPIES":
+        environ["APPLIANCE_DATABASE_URL"] = "postgresql://h/d"
     config = load(environ)
     assert getattr(config, name.lower()) == value
     assert config.sources[f"APPLIANCE_{name}"] == "environment"
@@ -412,6 +415,13 @@ def test_copies_of_a_database_are_refused_without_the_one_that_is_written():
     assert load(both).database_read_url
     with pytest.raises(ConfigError, match=r"^APPLIANCE_DATABASE_READ_URL: "):
         load({"APPLIANCE_DATABASE_READ_URL": "postgresql://h/d"})
+
+
+def test_synchronous_copies_are_refused_without_a_database_that_can_have_any():
+    wanted = {"APPLIANCE_DATABASE_SYNCHRONOUS_COPIES": "1"}
+    assert load({"APPLIANCE_DATABASE_URL": "postgresql://h/d", **wanted})
+    with pytest.raises(ConfigError, match=r"^APPLIANCE_DATABASE_SYNCHRONOUS_COPIES: "):
+        load(wanted)
 
 
 def test_scheduled_backups_of_postgresql_are_refused():

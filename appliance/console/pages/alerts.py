@@ -36,6 +36,10 @@ ADVICE: Final = {
         "Messages could not be stored",
         "Read the reason on the page of dead letters, mend it, and send them again.",
     ),
+    alert_conditions.COPIES: (
+        "Copies of the database are away",
+        "Start the standbys. Nothing is lost: messages wait in the queue until they are back.",
+    ),
     alert_conditions.DISK: (
         "A disk fills up",
         "Delete files or messages, add a retention rule, or use a larger disk.",

@@ -5,10 +5,8 @@
 
 import functools
 import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.adapt import Dumper, Loader
@@ -22,6 +20,9 @@ from appliance.errors import (
 )
 from appliance.store.postgresql.patience import PatientConnection
 
+if TYPE_CHECKING:
+    from appliance.store.postgresql.timelines import Timeline
+
 #: What a connection has unless the URL says otherwise. A primary that is gone is left within
 #: seconds; of several hosts, the one that takes writes is used.
 _DEFAULTS: Final = {
@@ -34,8 +35,6 @@ _DEFAULTS: Final = {
 }
 #: Milliseconds that a statement waits for another's lock: longer than any transaction of ours.
 _LOCK_TIMEOUT_MS: Final = 5000
-#: Milliseconds that a statement of a short read takes at most.
-READ_TIMEOUT_MS: Final = 10_000
 
 #: A quoted text or name, a comment, a cast, or a parameter of either kind.
 _TOKENS: Final = re.compile(
@@ -51,13 +50,6 @@ class _Truth(Dumper):
 
     def quote(self, obj: bool) -> bytes:
         return self.dump(obj)
-
-
-class _SearchedText(Dumper):
-    """Binds a text that is looked for: PostgreSQL has no NUL in a text, so it finds none."""
-
-    def dump(self, obj: str) -> bytes:
-        return obj.replace("\0", "\uffff").encode(errors="replace")
 
 
 class _Number(Loader):
@@ -77,6 +69,10 @@ class PostgresConnection:
 
     def __init__(self, connection: PatientConnection) -> None:
         self.driver = connection
+        #: The server's, where it was asked for.
+        self.timeline: Timeline | None = None
+        #: Its host and port.
+        self.server = ("", 0)
 
     def execute(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> Any:
         """Run one statement; its cursor."""
@@ -158,53 +154,3 @@ def store_error(error: Exception, url: str) -> StoreError:
     if state.startswith("XX") and state != "XX000":  # data_corrupted, index_corrupted
         return DamagedError(f"{text}; restore a backup of the database")
     return StoreError(text)
-
-
-class PostgresReads:
-    """A connection for each thread that reads; one that failed is closed, and made anew."""
-
-    def __init__(self, url: str, *, copies: bool = False) -> None:
-        self._url = url
-        self._copies = copies
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._open: list[PostgresConnection] = []
-
-    def close(self) -> None:
-        """Close every thread's connection; no thread may be reading."""
-        with self._lock:
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
-            self._local = threading.local()
-
-    @contextmanager
-    def reading(self) -> Iterator[PostgresConnection]:
-        """Lend this thread's connection to a short read. Raises StoreError."""
-        try:
-            yield self._get()
-        except psycopg.Error as error:
-            self._drop()
-            raise store_error(error, self._url) from error
-
-    def _get(self) -> PostgresConnection:
-        connection: PostgresConnection | None = getattr(self._local, "connection", None)
-        if connection is not None and not connection.driver.closed:
-            return connection
-        connection = connect(self._url, readonly=True, copies=self._copies)
-        with self._lock:
-            self._open.append(connection)
-        self._local.connection = connection
-        connection.driver.adapters.register_dumper(str, _SearchedText)
-        connection.execute(f"SET statement_timeout = {READ_TIMEOUT_MS}")
-        return connection
-
-    def _drop(self) -> None:
-        connection: PostgresConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            return
-        self._local.connection = None
-        with self._lock:
-            if connection in self._open:
-                self._open.remove(connection)
-        connection.close()

@@ -19,7 +19,8 @@ from appliance.errors import SlowReadError
 from appliance.model.search_words import SearchWords, searchable
 from appliance.store.filters import Found, MessageFilter
 from appliance.store.postgresql import json_indexes, search_table
-from appliance.store.postgresql.connections import READ_TIMEOUT_MS, PostgresConnection
+from appliance.store.postgresql.connections import PostgresConnection
+from appliance.store.postgresql.reads import READ_TIMEOUT_MS
 from appliance.store.postgresql.search_table import WordLookup
 from appliance.store.postgresql.sql_database import WORDS
 from appliance.store.rows import StoredMessage

@@ -8,15 +8,11 @@ from typing import Final
 
 import psycopg
 
-from appliance.errors import SchemaError, StoreError
+from appliance.errors import OldPrimaryError, SchemaError, StoreError
 from appliance.store.base import HealthCheck
-from appliance.store.postgresql import closed, migrations, objects
-from appliance.store.postgresql.connections import (
-    PostgresConnection,
-    connect,
-    location,
-    store_error,
-)
+from appliance.store.postgresql import closed, index_check, migrations, objects, standbys
+from appliance.store.postgresql.connections import PostgresConnection, location, store_error
+from appliance.store.postgresql.hosts import Hosts
 
 #: The first version whose SQL is that of the store.
 _LEAST: Final = 15
@@ -33,14 +29,15 @@ _COPIES: Final = """
     pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn)
     FROM pg_stat_replication ORDER BY application_name
 """
-_SYNCHRONOUS: Final = "SELECT current_setting('synchronous_standby_names')"
+_SEE: Final = "let the appliance's user see them: GRANT pg_read_all_stats TO its name"
 
 
 class PostgresHealth:
-    """Checks the database at `url`."""
+    """Checks the database of these hosts; `copies` synchronous standbys are wanted."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, hosts: Hosts, copies: int = 0) -> None:
+        self._hosts = hosts
+        self._wanted = copies
 
     def engine(self) -> HealthCheck:
         """Check the server's version, and that what it says is stored is on its disk.
@@ -84,22 +81,31 @@ class PostgresHealth:
         return HealthCheck("PostgreSQL", "ok", version)
 
     def database(self) -> Iterator[HealthCheck]:
-        """Check that it takes writes, its schema, its objects and its copies."""
+        """Check that it takes writes, its schema, its objects, its copies and the index."""
         try:
             with self._open() as connection:
-                yield HealthCheck("database", "ok", f"{location(self._url)} takes writes")
+                yield from self._primaries(connection)
                 if mark := closed.mark_of(connection):
                     yield HealthCheck(
                         "move",
                         "error",
-                        mark.words(location(self._url)),
+                        mark.words(location(self._hosts.url)),
                         "start on the other database",
                     )
                 schema = self._schema(connection)
                 yield schema
                 if schema.level == "ok" and migrations.versions(connection)[0]:
                     yield self._objects(connection)
+                    yield self._search_index(connection)
                 yield from self._copies(connection)
+        except OldPrimaryError as error:
+            yield HealthCheck(
+                "database",
+                "error",
+                str(error),
+                "start the new primary; messages wait in the queue. If an older copy was put back "
+                f"on purpose, remove {self._hosts.newest.path}",
+            )
         except StoreError as error:
             yield HealthCheck(
                 "database",
@@ -124,19 +130,19 @@ class PostgresHealth:
     @contextlib.contextmanager
     def _open(self) -> Iterator[PostgresConnection]:
         try:
-            connection = connect(self._url, readonly=True)
+            connection = self._hosts.connect(readonly=True)
             try:
                 yield connection
             finally:
                 connection.close()
         except psycopg.Error as error:
-            raise store_error(error, self._url) from error
+            raise store_error(error, self._hosts.url) from error
 
     def _schema(self, connection: PostgresConnection) -> HealthCheck:
         if not migrations.versions(connection)[0]:
             return HealthCheck("schema", "ok", "the database is empty; the start makes its tables")
         try:
-            migrations.check(connection, self._url)
+            migrations.check(connection, self._hosts.url)
         except SchemaError as error:
             return HealthCheck("schema", "error", str(error), "run appliance migrate")
         return HealthCheck("schema", "ok", f"version {len(migrations.changes())}")
@@ -151,34 +157,74 @@ class PostgresHealth:
             )
         return HealthCheck("tables", "ok", "as storing needs them")
 
-    def _copies(self, connection: PostgresConnection) -> Iterator[HealthCheck]:
-        rows = connection.execute(_COPIES).fetchall()
-        wanted = connection.execute(_SYNCHRONOUS).fetchone()[0]
-        waiting = [name for name, state, _ in rows if state in ("sync", "quorum")]
-        if waiting:
-            yield HealthCheck("copies", "ok", f"stored also at once by: {', '.join(waiting)}")
-        elif any(state is None for _, state, _ in rows):
+    def _primaries(self, connection: PostgresConnection) -> Iterator[HealthCheck]:
+        text = f"{location(self._hosts.url)} takes writes"
+        if connection.timeline is None:
             yield HealthCheck(
-                "copies",
+                "database",
                 "warning",
-                f"this user may not see whether they are synchronous: {len(rows)}",
-                "GRANT pg_read_all_stats to the user of APPLIANCE_DATABASE_URL",
+                f"{text}; an old primary that came back would not be told from it",
+                "let the appliance's user call pg_control_system and pg_walfile_name",
             )
-        elif wanted:
+        else:
+            yield HealthCheck("database", "ok", text)
+        for name, timeline in self._hosts.found:
+            if timeline is not None and self._hosts.newest.is_old(timeline):
+                yield HealthCheck(
+                    "database",
+                    "warning",
+                    f"{name} takes writes too, and is an old primary: its timeline is "
+                    f"{timeline.number}",
+                    "stop it, and make it a standby of the new primary (pg_rewind); the appliance "
+                    "does not use it",
+                )
+
+    def _search_index(self, connection: PostgresConnection) -> HealthCheck:
+        return HealthCheck("search index", "ok", index_check.described(connection))
+
+    def _copies(self, connection: PostgresConnection) -> Iterator[HealthCheck]:
+        found = standbys.look(connection)
+        rows = connection.execute(_COPIES).fetchall() if found.connected is not None else []
+        if found.awaited < self._wanted:
             yield HealthCheck(
                 "copies",
                 "error",
-                f"the server waits for the copies {wanted}, and none is connected: nothing is "
-                "stored until one is",
-                "start a standby with that application_name; messages wait in the queue",
+                f"{found.lack(self._wanted)}: nothing is stored",
+                "set synchronous_standby_names in the primary's postgresql.conf, or "
+                "APPLIANCE_DATABASE_SYNCHRONOUS_COPIES; messages wait in the queue",
             )
-        elif rows or "," in location(self._url):
+        elif found.awaited and found.connected is None:
+            yield HealthCheck(
+                "copies",
+                "ok",
+                f"commits wait for {found.awaited} synchronous copies; which are connected is not "
+                f"shown to this user ({_SEE})",
+            )
+        elif found.awaited and found.copies < found.awaited:
+            yield HealthCheck(
+                "copies",
+                "error",
+                f"{found.lack(found.awaited)}: nothing is stored",
+                "start a standby with an application_name of synchronous_standby_names; messages "
+                "wait in the queue",
+            )
+        elif found.awaited:
+            names = ", ".join(name for name, state, _ in rows if state in ("sync", "quorum"))
+            yield HealthCheck("copies", "ok", f"stored also at once by: {names}")
+        elif rows or len(self._hosts.singles) > 1:
             yield HealthCheck(
                 "copies",
                 "warning",
                 "no copy is synchronous: what was stored in the last moments is lost with the "
                 "primary",
-                "set synchronous_standby_names in the primary's postgresql.conf",
+                "set synchronous_standby_names in the primary's postgresql.conf, and "
+                "APPLIANCE_DATABASE_SYNCHRONOUS_COPIES",
+            )
+        elif found.connected is None:
+            yield HealthCheck(
+                "copies",
+                "ok",
+                f"commits wait for none; which are connected is not shown to this user ({_SEE})",
             )
         else:
             yield HealthCheck("copies", "ok", "none")

@@ -16,11 +16,13 @@ import orjson
 import psycopg
 import structlog
 
+from appliance.errors import OldPrimaryError
 from appliance.machine.complaint import Complaint
 from appliance.model.search_words import LONGEST_JSON
 from appliance.store.base import Duty, Rest
 from appliance.store.postgresql import search_table
-from appliance.store.postgresql.connections import PostgresConnection, connect, store_error
+from appliance.store.postgresql.connections import PostgresConnection, store_error
+from appliance.store.postgresql.hosts import Hosts
 from appliance.store.postgresql.search_table import EVERYTHING, VERSION, WordsProgress
 
 #: Seconds between two looks for new messages; and for which one run goes on, so that the janitor's
@@ -79,10 +81,10 @@ _log: Any = structlog.get_logger(__name__)
 
 
 class SearchIndexer:
-    """Keeps the full-text index of the database at `url`; used by one thread."""
+    """Keeps the full-text index of the database; used by one thread."""
 
-    def __init__(self, url: str, *, is_on: bool, rest: Rest) -> None:
-        self._url = url
+    def __init__(self, hosts: Hosts, *, is_on: bool, rest: Rest) -> None:
+        self._hosts = hosts
         self._is_on = is_on
         self._rest = rest
         self._connection: PostgresConnection | None = None
@@ -106,17 +108,21 @@ class SearchIndexer:
         """Index for a second at most; return the seconds until the next look. Raises StoreError."""
         try:
             if self._connection is None:
-                self._connection = connect(self._url, readonly=False)
+                self._connection = self._hosts.connect(readonly=False)
                 self._seen = None
+            self._hosts.refuse_old(self._connection)
             connection = self._connection
             query = f"SELECT pg_try_advisory_lock({_LOCK})"
             if self._seen is None and not connection.execute(query).fetchone()[0]:
                 self.close()
                 return _OTHERS
             return self._run(connection) if self._is_on else self._stay_off(connection)
+        except OldPrimaryError:
+            self.close()
+            raise
         except psycopg.Error as error:
             self.close()
-            raise store_error(error, self._url) from error
+            raise store_error(error, self._hosts.url) from error
 
     def _run(self, connection: PostgresConnection) -> float:
         progress = self._progress(connection)

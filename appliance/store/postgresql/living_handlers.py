@@ -18,7 +18,7 @@ class PostgresHandling(StoredHandling):
 
     def __init__(self, database: PostgresDatabase, rules: HandlerRules) -> None:
         super().__init__(database, rules)
-        self._presence = Presence(database.url)
+        self._presence = Presence(database.hosts)
 
     def close(self) -> None:
         """Close what the calling thread keeps open, and say that the process lives no more."""

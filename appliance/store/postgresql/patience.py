@@ -5,6 +5,8 @@ server's ends that. Nor is it cancelled: a commit that is cancelled says that it
 connection is closed, and what it was to store is stored again by another one.
 """
 
+import contextlib
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import psycopg
@@ -13,12 +15,18 @@ from psycopg import errors, generators
 #: Seconds within which the server must answer a writer's statement, and its commit.
 STATEMENT_SECONDS: Final = 60.0
 COMMIT_SECONDS: Final = 10.0
+#: Seconds within which the server must take it that a statement is cancelled.
+_CANCEL_SECONDS: Final = 2.0
 #: The function of PostgreSQL's that warns of a commit which no standby may have.
 _STANDBYS: Final = "SyncRepWaitForLSN"
 
 
 class ServerSilentError(psycopg.OperationalError):
     """The server did not answer in time; whether it did what it was asked to is not known."""
+
+
+class WorkStoppedError(psycopg.OperationalError):
+    """It was told to stop while the server worked on a statement, which was cancelled."""
 
 
 class PatientConnection(psycopg.Connection[Any]):
@@ -29,15 +37,27 @@ class PatientConnection(psycopg.Connection[Any]):
 
     #: Seconds; None: it waits for ever.
     patience: float | None = None
+    #: Called now and then while the server works on a statement; returns whether to stop.
+    rest: Callable[[float], bool] | None = None
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait for an answer. Raises OperationalError, and is closed, where none comes in time."""
+        """Wait for an answer. Raises OperationalError, and is closed, where none comes in time.
+
+        So it does where `rest` says to stop, unless the wait is for a commit.
+        """
         seconds = timeout or self.patience
+        if self.rest is not None:
+            gen = _resting(gen, self.rest, stops=timeout is None)
         try:
             return super().wait(gen, interval, seconds)
         except errors._WaitTimeout as error:  # noqa: SLF001
             self.pgconn.finish()
             raise ServerSilentError(f"no answer within {seconds:g} s") from error
+        except WorkStoppedError:
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=_CANCEL_SECONDS)
+            self.pgconn.finish()
+            raise
 
     def __del__(self, *_: object) -> None:
         if not self.closed:
@@ -68,3 +88,18 @@ class PatientConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(
                 "; ".join(warnings) or "the transaction was undone in place of committed"
             )
+
+
+def _resting(
+    gen: Generator[Any, Any, Any], rest: Callable[[float], bool], *, stops: bool
+) -> Generator[Any, Any, Any]:
+    """Call `rest` each time that the server has said nothing for a moment."""
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if not ready and rest(0) and stops:
+                raise WorkStoppedError("told to stop")
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        return end.value

@@ -12,7 +12,8 @@ from typing import Final
 import psycopg
 
 from appliance.errors import StoreError
-from appliance.store.postgresql.connections import PostgresConnection, connect, store_error
+from appliance.store.postgresql.connections import PostgresConnection, store_error
+from appliance.store.postgresql.hosts import Hosts
 
 #: What a name's number is made with, so that no lock of another program's is taken for ours.
 _SEED: Final = 0x61_70_70_6D
@@ -33,8 +34,8 @@ class Presence:
     Its methods raise StoreError.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
         self._session: PostgresConnection | None = None
         self._names: set[str] = set()
 
@@ -89,12 +90,13 @@ class Presence:
         try:
             if self._session is None or self._session.driver.closed:
                 self._names.clear()
-                self._session = connect(self._url, readonly=False)
+                self._session = self._hosts.connect(readonly=False)
                 self._session.execute(_WATCHED)
+            self._hosts.refuse_old(self._session)
             yield self._session
         except psycopg.Error as error:
             self.close()
-            raise store_error(error, self._url) from error
+            raise store_error(error, self._hosts.url) from error
         except BaseException:
             self.close()  # a transaction on it is undone
             raise

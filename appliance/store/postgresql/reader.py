@@ -7,8 +7,9 @@ from typing import Any
 
 from appliance.errors import StoreError
 from appliance.store.filters import Found, MessageFilter
-from appliance.store.postgresql import finder, migrations
-from appliance.store.postgresql.connections import PostgresConnection, PostgresReads
+from appliance.store.postgresql import finder, migrations, standbys
+from appliance.store.postgresql.connections import PostgresConnection, location
+from appliance.store.postgresql.reads import PostgresReads
 from appliance.store.postgresql.replicas import ReplicaConnections
 from appliance.store.postgresql.sql_database import WORDS
 from appliance.store.rows import Engine
@@ -22,14 +23,15 @@ _DETAILS = """
 
 
 class PostgresReader(StoredReader):
-    """Reads the database at `url` with a connection for each thread, and copies of it at `copies`.
+    """Reads the database with a connection for each thread, and copies of it at the URL `copies`.
 
-    Without `copies` everything is read at `url`.
+    Without `copies` everything is read where it is written. `wanted` is how many synchronous
+    standbys must have each message.
     """
 
-    def __init__(self, url: str, connections: PostgresReads, copies: str = "") -> None:
+    def __init__(self, connections: PostgresReads, copies: str = "", wanted: int = 0) -> None:
         super().__init__(WORDS)
-        self._url = url
+        self._wanted = wanted
         self._version = ""
         self._connections = connections
         self._copies = ReplicaConnections(copies, connections) if copies else None
@@ -52,25 +54,33 @@ class PostgresReader(StoredReader):
     def check(self) -> None:
         """Read one row, and see whether the tables are as storing needs them.
 
-        Raises SchemaError unless the database has this program's schema.
+        Raises SchemaError unless the database has this program's schema, OldPrimaryError for one
+        whose place another one has taken, FewCopiesError where fewer standbys than wanted have
+        what is stored.
         """
+        hosts = self._connections.hosts
         with self._connections.reading() as connection:
-            migrations.check(connection, self._url)
+            hosts.refuse_old(connection)
+            migrations.check(connection, hosts.url)
             connection.execute("SELECT seq FROM messages ORDER BY seq DESC LIMIT 1").fetchone()
+            standbys.require(connection, self._wanted, location(hosts.url))
 
     def reading(self) -> AbstractContextManager[PostgresConnection]:
         """Lend this thread's connection to a short read, whose errors become StoreError."""
         return (self._copies or self._connections).reading()
 
     def details(self) -> Mapping[str, int | str]:
-        """Return the bytes of the messages with their indexes, and of the full-text index."""
+        """Return bytes of the messages with their indexes, and of the full-text index; copies."""
         with self.reading() as connection:
             database, messages, words, is_copy = connection.execute(_DETAILS).fetchone()
+        with self._connections.reading() as connection:
+            copies = standbys.look(connection).copies
         return {
             "database_bytes": database,
             "messages_bytes": messages,
             "search_index_bytes": words,
             "read_from": "copy" if is_copy else "primary",
+            "synchronous_copies": copies,
         }
 
     def _search(

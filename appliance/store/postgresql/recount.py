@@ -12,6 +12,7 @@ import psycopg
 from appliance.errors import InUseError
 from appliance.store.base import Rest
 from appliance.store.postgresql.connections import connect, location, store_error
+from appliance.store.postgresql.patience import WorkStoppedError
 from appliance.store.sql.sums import agree
 
 #: A number of ours for an advisory lock.
@@ -51,10 +52,12 @@ _CORRECT: Final = """
 def recount(url: str, rest: Rest) -> list[str]:
     """Correct the counters of every topic; return the names of those that were wrong.
 
-    `rest` is called between topics, and says whether to stop. Raises InUseError where another
-    recount is under way, StoreError where the database can't be read or written.
+    `rest` is called between topics and while they are counted, and says whether to stop. Raises
+    InUseError where another recount is under way, StoreError where the database can't be read or
+    written.
     """
     connection = connect(url, readonly=False)
+    connection.driver.rest = rest
     corrected: list[str] = []
     try:
         if not connection.execute(f"SELECT pg_try_advisory_lock({_LOCK})").fetchone()[0]:
@@ -71,6 +74,8 @@ def recount(url: str, rest: Rest) -> list[str]:
                 with connection.driver.transaction():
                     _correct(connection, topic, kept, actual, until)
                 corrected.append(topic)
+    except WorkStoppedError:
+        pass
     except psycopg.Error as error:
         raise store_error(error, url) from error
     finally:

@@ -16,7 +16,9 @@ import structlog
 
 from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
-from appliance.store.postgresql.connections import PostgresConnection, PostgresReads
+from appliance.store.postgresql.connections import PostgresConnection
+from appliance.store.postgresql.hosts import Hosts
+from appliance.store.postgresql.reads import PostgresReads
 from appliance.store.postgresql.sql_database import WORDS
 
 #: Seconds for which a read waits for a copy to show what is stored, and between two looks.
@@ -34,7 +36,7 @@ class ReplicaConnections:
     """A connection for each thread to a copy at `url`, and one to the primary."""
 
     def __init__(self, url: str, primary: PostgresReads) -> None:
-        self._copies = PostgresReads(url, copies=True)
+        self._copies = PostgresReads(Hosts(url, copies=True))
         self._primary = primary
         self._complaint = Complaint(_log, "copy of the database unreadable", "copy is read again")
         self._lock = threading.Lock()

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from typing import Final
 
 from appliance.store.endpoint_rows import Outfit
-from appliance.store.postgresql.connections import PostgresConnection, PostgresReads
+from appliance.store.postgresql.connections import PostgresConnection
+from appliance.store.postgresql.hosts import Hosts
 from appliance.store.postgresql.presence import Presence
+from appliance.store.postgresql.reads import PostgresReads
 from appliance.store.postgresql.sql_database import PostgresDatabase, transaction
 from appliance.store.sql.deliveries import StoredDeliveries
 
@@ -17,9 +19,9 @@ _DELIVER: Final = "deliver"
 class _HeldDatabase(PostgresDatabase):
     """Is written on the session that holds the lock: who has lost it writes nothing more."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url, PostgresReads(url))
-        self.presence: Final = Presence(url)
+    def __init__(self, hosts: Hosts) -> None:
+        super().__init__(PostgresReads(hosts))
+        self.presence: Final = Presence(hosts)
 
     def apart(self) -> PostgresDatabase:
         """Return itself: its connections are its own."""
@@ -42,8 +44,8 @@ class PostgresDeliveries(StoredDeliveries):
     noted: they are made again.
     """
 
-    def __init__(self, url: str) -> None:
-        database = _HeldDatabase(url)
+    def __init__(self, hosts: Hosts) -> None:
+        database = _HeldDatabase(hosts)
         super().__init__(database)
         self._presence = database.presence
         self._is_refused = False

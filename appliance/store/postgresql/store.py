@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from appliance.config import Config
 from appliance.errors import BackupElsewhereError
@@ -36,12 +37,16 @@ from appliance.store.endpoints import Deliveries, Endpoints
 from appliance.store.handler_rows import Handling
 from appliance.store.move_sides import MoveMark, MoveSource, MoveTarget
 from appliance.store.postgresql import connections
-from appliance.store.postgresql.connections import PostgresReads
 from appliance.store.postgresql.hosts import Hosts
 from appliance.store.postgresql.reader import PostgresReader
+from appliance.store.postgresql.reads import PostgresReads
 from appliance.store.postgresql.sql_database import PostgresDatabase
+from appliance.store.postgresql.timelines import NewestTimelines
 from appliance.store.replays import Replays
 from appliance.store.verification import Verification
+
+#: The file of the data folder that says which timeline of the database was seen.
+_TIMELINE: Final = "database-timeline"
 
 
 def open_store(config: Config) -> "PostgresStore":
@@ -55,7 +60,7 @@ class PostgresStore:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._url = config.database_url
-        self._hosts = Hosts(self._url)
+        self._hosts = Hosts(self._url, NewestTimelines(config.data / _TIMELINE))
         self.tally = StoreTally()
 
     @property
@@ -65,11 +70,11 @@ class PostgresStore:
 
     @cached_property
     def _connections(self) -> PostgresReads:
-        return PostgresReads(self._url)
+        return PostgresReads(self._hosts)
 
     @cached_property
     def _database(self) -> PostgresDatabase:
-        return PostgresDatabase(self._url, self._connections)
+        return PostgresDatabase(self._connections)
 
     @cached_property
     def access(self) -> Access:
@@ -88,7 +93,9 @@ class PostgresStore:
     @cached_property
     def reader(self) -> PostgresReader:
         """The store's reader."""
-        return PostgresReader(self._url, self._connections, self._config.database_read_url)
+        config = self._config
+        wanted = config.database_synchronous_copies
+        return PostgresReader(self._connections, config.database_read_url, wanted)
 
     @cached_property
     def follower(self) -> Follower:
@@ -130,7 +137,7 @@ class PostgresStore:
         """The store's part of delivering."""
         from appliance.store.postgresql.sole_deliverer import PostgresDeliveries
 
-        return PostgresDeliveries(self._url)
+        return PostgresDeliveries(self._hosts)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
@@ -172,14 +179,17 @@ class PostgresStore:
         from appliance.store.postgresql import own_query
         from appliance.store.sql.replay_admin import StoredReplays
 
-        return StoredReplays(self._database, partial(own_query.seqs_found, self._url))
+        def seqs_found(sql: str) -> Iterator[int]:
+            return own_query.seqs_found(self._hosts.url_of_primary(), sql)
+
+        return StoredReplays(self._database, seqs_found)
 
     @cached_property
     def sql_aids(self) -> SqlAids:
         """The store's views and indexes of JSON bodies."""
         from appliance.store.postgresql.sql_aids import PostgresAids
 
-        return PostgresAids(self._url)
+        return PostgresAids(self._hosts)
 
     @cached_property
     def commits(self) -> Commits:
@@ -188,7 +198,7 @@ class PostgresStore:
         from appliance.store.sql.commits import CommitWatch
 
         folder = self._config.run_folder / "commits"
-        return CommitWatch(PostgresLook(self._url), folder, handlers=bool(self._config.handlers))
+        return CommitWatch(PostgresLook(self._hosts), folder, handlers=bool(self._config.handlers))
 
     def open_writer(self) -> Writer:
         """Open a connection that writes."""
@@ -201,6 +211,7 @@ class PostgresStore:
             rules=self._config.handlers,
             handlers_bell=Bell(self._config.run_folder / "handlers"),
             shared=self._config.shards > 1,
+            copies=self._config.database_synchronous_copies,
         )
 
     def accept_missing(self) -> int:
@@ -240,7 +251,7 @@ class PostgresStore:
         """The store's checks for the doctor."""
         from appliance.store.postgresql.health import PostgresHealth
 
-        return PostgresHealth(self._url)
+        return PostgresHealth(self._hosts, self._config.database_synchronous_copies)
 
     def in_use(self) -> AbstractContextManager[None]:
         """Do nothing: PostgreSQL knows who uses it."""
@@ -255,24 +266,35 @@ class PostgresStore:
         from appliance.store.sql.row_upkeep import RowUpkeep
 
         config, database = self._config, self._database
-        rows = RowUpkeep(database, config.retention, rest, lambda: recount(self._url, rest))
+
+        def count() -> list[str]:
+            return recount(self._hosts.url_of_primary(), rest)
+
+        rows = RowUpkeep(database, config.retention, rest, count)
         bounds = QuarantineBounds(database, config.quarantine_bytes, config.quarantine_age, rest)
         memory = HandledMemory(self.handling, config.handled_age, rest)
-        indexer = SearchIndexer(self._url, is_on=config.search_index, rest=rest)
+        indexer = SearchIndexer(self._hosts, is_on=config.search_index, rest=rest)
         return [*rows.duties(), bounds.duty(), memory.duty(), indexer.duty()]
 
     def verify(self, *, quick: bool, alone: bool, progress: StepTimer) -> Verification:  # noqa: ARG002
         """Check the whole database; only reads."""
         from appliance.store.postgresql.verify import verify
 
-        return verify(self._url, quick=quick, progress=progress)
+        return verify(self._hosts.url_of_primary(), quick=quick, progress=progress)
 
     def repair(self, rest: Rest) -> list[str]:
-        """Correct counters that differ from their rows; return in words what was done."""
+        """Correct counters that differ from their rows, and have a damaged index made anew.
+
+        Returns in words what was done. Raises InUseError where the janitor is doing it.
+        """
+        from appliance.store.postgresql import index_check
         from appliance.store.postgresql.recount import recount
 
-        topics = recount(self._url, rest)
-        return [f"corrected: the counters of the topic {topic}" for topic in topics]
+        made = []
+        if index_check.repair(self._hosts):
+            made.append("to be made anew by the janitor: the search index")
+        topics = recount(self._hosts.url_of_primary(), rest)
+        return made + [f"corrected: the counters of the topic {topic}" for topic in topics]
 
     def restore(
         self,
@@ -296,22 +318,22 @@ class PostgresStore:
         """Bring the database to this program's schema."""
         from appliance.store.postgresql.migrations import migrate
 
-        return migrate(self._url)
+        return migrate(self._hosts.url_of_primary())
 
     def departing(self) -> AbstractContextManager[MoveSource]:
         """Lend all rows to a move; nobody else writes within the block."""
         from appliance.store.postgresql import departure
 
-        return departure.departing(self._url)
+        return departure.departing(self._hosts.url_of_primary())
 
     def arriving(self) -> AbstractContextManager[MoveTarget]:
         """Lend the database to be filled by a move, in one transaction."""
         from appliance.store.postgresql import arrival
 
-        return arrival.arriving(self._url)
+        return arrival.arriving(self._hosts.url_of_primary())
 
     def reopen(self) -> MoveMark | None:
         """Let a database whose rows were moved away take rows again."""
         from appliance.store.postgresql import departure
 
-        return departure.reopen(self._url)
+        return departure.reopen(self._hosts.url_of_primary())

@@ -1,4 +1,4 @@
-"""Checks of the whole database: its objects, counters, dead letters, ledger.
+"""Checks of the whole database: its objects, counters, dead letters, search index, ledger.
 
 Nothing is written. Each check compares within one snapshot. The structure of the files is
 PostgreSQL's own to check (`pg_amcheck`, and checksums of its pages).
@@ -10,7 +10,7 @@ from typing import Any, Final
 import psycopg
 
 from appliance.store.base import StepTimer
-from appliance.store.postgresql import migrations, objects
+from appliance.store.postgresql import index_check, migrations, objects
 from appliance.store.postgresql.connections import (
     PostgresConnection,
     connect,
@@ -77,6 +77,12 @@ def _verify(
     begin("dead letters")
     result.dead_letters = sums.dead_letter_sums(connection, _ALSO_STORED)
     sums.judge_letters(result, result.dead_letters)
+    begin("search index")
+    if fault := index_check.compare(connection):
+        result.notes.append(
+            f"the search index is damaged ({fault}); no message is: "
+            "`appliance verify --repair` has the janitor make it anew"
+        )
     begin("ledger")
     result.sources = sums.ledger_sums(connection, result.problems)
     sums.judge_ledger(result, result.sources)

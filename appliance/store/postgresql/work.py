@@ -5,8 +5,11 @@ from contextlib import contextmanager
 
 import psycopg
 
+from appliance.store.base import Rest
 from appliance.store.postgresql import refusal
-from appliance.store.postgresql.connections import PostgresConnection, connect, store_error
+from appliance.store.postgresql.connections import PostgresConnection, store_error
+from appliance.store.postgresql.hosts import Hosts
+from appliance.store.postgresql.patience import WorkStoppedError
 
 
 class PostgresWork(PostgresConnection):
@@ -18,7 +21,7 @@ class PostgresWork(PostgresConnection):
         self.execute("BEGIN")
         try:
             yield
-            self.execute("COMMIT")
+            self.driver.commit_surely()
         except BaseException:
             if not self.driver.closed:
                 self.execute("ROLLBACK")
@@ -40,12 +43,19 @@ class PostgresWork(PostgresConnection):
 
 
 @contextmanager
-def working(url: str) -> Iterator[PostgresWork]:
-    """Lend a connection for many transactions. Raises StoreError."""
-    work = PostgresWork(connect(url, readonly=False).driver)
+def working(hosts: Hosts, rest: Rest) -> Iterator[PostgresWork]:
+    """Lend a connection for many transactions. Raises StoreError.
+
+    While the server works on a statement, `rest` is called; where it says to stop, the statement is
+    cancelled, and the block is left.
+    """
+    work = PostgresWork(hosts.connect(readonly=False).driver)
+    work.driver.rest = rest
     try:
         yield work
+    except WorkStoppedError:
+        pass
     except psycopg.Error as error:
-        raise store_error(error, url) from error
+        raise store_error(error, hosts.url) from error
     finally:
         work.close()

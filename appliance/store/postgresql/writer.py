@@ -1,5 +1,6 @@
 """Writes envelopes into PostgreSQL: many in one transaction, each message once."""
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
@@ -13,13 +14,8 @@ from appliance.model.contents import Content
 from appliance.model.handler_rules import HandlerRules
 from appliance.model.tallies import StoreTally
 from appliance.model.timestamps import now
-from appliance.store.postgresql import closed, migrations, refusal
-from appliance.store.postgresql.connections import (
-    PostgresConnection,
-    connect,
-    location,
-    store_error,
-)
+from appliance.store.postgresql import closed, migrations, refusal, standbys
+from appliance.store.postgresql.connections import PostgresConnection, location, store_error
 from appliance.store.postgresql.hosts import Hosts
 from appliance.store.postgresql.message_rows import PostgresRows
 from appliance.store.postgresql.patience import STATEMENT_SECONDS, ServerSilentError
@@ -38,6 +34,8 @@ from appliance.store.sql.message_writer import MessageWriter
 
 #: Newest rows, and topics, with which the database is tried.
 _NEWEST: Final = 3
+#: Seconds between two looks at the copies.
+_COPIES_SECONDS: Final = 1.0
 #: No client can send to it: its name is not a topic's.
 _NOBODYS_TOPIC: Final = "_probe"
 
@@ -58,7 +56,8 @@ class _Ledger:
 class PostgresWriter(MessageWriter):
     """Writes on a connection of its own; `rules` say which messages wait for a handler.
 
-    `shared` says that other workers store all the time too.
+    `shared` says that other workers store all the time too. Nothing is stored where fewer
+    synchronous standbys than `copies` would have it.
 
     Opening one raises StoreError where there is no database that takes writes, SchemaError where
     its schema is not this program's, MovedError where it was left for another one.
@@ -73,13 +72,15 @@ class PostgresWriter(MessageWriter):
         rules: HandlerRules | None = None,
         handlers_bell: Bell | None = None,
         shared: bool = False,
+        copies: int = 0,
     ) -> None:
         self._is_shared = shared
-        self._hosts, self._url = hosts, hosts.url
-        url = hosts.url
-        self._connection = connect(url, readonly=False)
+        self._hosts, self._copies = hosts, copies
+        #: When it is looked next whether so many copies have what is stored.
+        self._copies_due = 0.0
+        self._connection = hosts.connect(readonly=False)
+        self._url = url = hosts.url
         self._driver = self._connection.driver
-        self._server = self._driver.info.host, self._driver.info.port
         self._rows: PostgresRows | None = None
         #: Rows that are stored quickly, in the transaction under way; None: it is done with care.
         self._quick: QuickRows | None = None
@@ -89,6 +90,7 @@ class PostgresWriter(MessageWriter):
             self._driver.patience = STATEMENT_SECONDS
             migrations.check(self._connection, url)
             closed.refuse(self._connection, url)
+            self._look_around()
             self._pipeline = Pipeline(self._driver)
             self._prepare()
             handled = HandledTopics(rules or HandlerRules(), remembered_topics(self._connection))
@@ -127,6 +129,17 @@ class PostgresWriter(MessageWriter):
             raise store_error(error, self._url) from error
         if self._driver.closed:
             raise StoreError(f"{location(self._url)}: the connection is closed")
+        self._hosts.refuse_old(self._connection)
+
+    def _look_around(self) -> None:
+        """See whether this is still the primary, and whether as many copies as wanted have a row.
+
+        Raises OldPrimaryError, FewCopiesError.
+        """
+        self._hosts.refuse_old(self._connection)
+        if self._copies and time.monotonic() >= self._copies_due:
+            standbys.require(self._connection, self._copies, location(self._url))
+            self._copies_due = time.monotonic() + _COPIES_SECONDS
 
     def store(self, contents: Sequence[Content], *, account: bool = True) -> int:
         """Store all contents in one transaction that is on disk when this returns.
@@ -134,12 +147,13 @@ class PostgresWriter(MessageWriter):
         See `Writer`.
         """
         try:
+            self._look_around()
             return self._store_all(contents, account=account)
         except StoreError:
             raise
         except psycopg.Error as error:
             if isinstance(error, ServerSilentError):
-                self._hosts.put_last(*self._server)
+                self._hosts.put_last(*self._connection.server)
             raise store_error(error, self._url) from error
         except Exception as error:  # clients decide what the contents are
             raise UnstorableError(f"{type(error).__name__}: {error}") from error

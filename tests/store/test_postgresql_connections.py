@@ -1,0 +1,114 @@
+"""Connections on which PostgreSQL is written: kept for the next write, and rests."""
+
+import time
+
+import pytest
+from store_contents import many
+
+from appliance.errors import StoreError
+from appliance.store.postgresql import recount
+from appliance.store.postgresql.connections import connect
+
+
+@pytest.fixture
+def engine():
+    return "postgresql"
+
+
+@pytest.fixture
+def database(engine, request):
+    server = request.getfixturevalue("postgres_server")
+    url = server.new_database()
+    yield {"APPLIANCE_DATABASE_URL": url}
+    server.drop_database(url)
+
+
+@pytest.fixture
+def written(store):
+    yield store._database
+    store._database._writes.close()
+
+
+def backend(connection):
+    return connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+
+
+def number_of(database):
+    with database.writing(synced=False) as connection:
+        return backend(connection)
+
+
+def test_a_write_uses_the_connection_of_the_one_before_it(written):
+    assert len({number_of(written) for _ in range(5)}) == 1
+    with written.writing() as one, written.writing() as two, written.writing() as three:
+        assert len({backend(each) for each in (one, two, three)}) == 3
+    assert len(written._writes._idle) == 2
+
+
+def test_a_connection_that_was_ended_meanwhile_is_made_anew(written, by_hand):
+    first = number_of(written)
+    by_hand(f"SELECT pg_terminate_backend({first}, 10000)")
+    assert number_of(written) != first
+
+
+def test_a_write_that_fails_leaves_nothing_to_the_next_one(written, by_hand):
+    def write(body):
+        with written.writing() as connection:
+            connection.execute("INSERT INTO topics VALUES (?, 0, 0, '', '')", (body,))
+            if body == "bad":
+                raise ValueError
+
+    write("good")
+    with pytest.raises(ValueError):
+        write("bad")
+    with pytest.raises(StoreError):
+        write("good")
+    write("other")
+    assert sorted(by_hand("SELECT topic FROM topics")) == [("good",), ("other",)]
+
+
+def test_a_write_that_need_not_be_synced_leaves_the_next_one_synced(written):
+    query = "SHOW synchronous_commit"
+    with written.writing(synced=False) as connection:
+        assert connection.execute(query).fetchone()[0] == "off"
+    with written.writing() as connection:
+        assert connection.execute(query).fetchone()[0] == "on"
+
+
+def test_a_long_statement_of_the_janitors_gives_signs_of_life(written):
+    rests = []
+    with written.working(lambda seconds: rests.append(seconds) or False) as work:
+        (row,) = work.execute("SELECT 7 FROM pg_sleep(1)").fetchall()
+        with work.transaction():
+            work.execute("INSERT INTO topics VALUES ('t', 0, 0, '', '')")
+    assert row == (7,)
+    assert len(rests) > 2
+
+
+def test_a_long_statement_of_the_janitors_ends_when_it_is_told_to_stop(written, by_hand):
+    began = time.monotonic()
+    with written.working(lambda _: time.monotonic() - began > 0.5) as work:
+        work.execute("INSERT INTO topics SELECT 't', 0, 0, '', '' FROM pg_sleep(600)")
+    assert time.monotonic() - began < 60
+    query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT %600%'"
+    while by_hand(query) != [(0,)]:
+        assert time.monotonic() - began < 60
+    assert by_hand("SELECT count(*) FROM topics") == [(0,)]
+
+
+def test_a_recount_gives_signs_of_life_while_it_counts(store, writer, monkeypatch):
+    writer.store([many([b"1", b"2"])])
+    monkeypatch.setattr(recount, "COUNTERS", f"{recount.COUNTERS} WHERE pg_sleep(0.5) IS NOT NULL")
+    rests = []
+    assert store.repair(lambda seconds: rests.append(seconds) or False) == []
+    assert len(rests) > 2
+
+
+def test_a_recount_that_is_told_to_stop_corrects_nothing(store, writer, by_hand, monkeypatch):
+    writer.store([many([b"1", b"2"])])
+    by_hand("UPDATE topics SET messages = 9")
+    monkeypatch.setattr(recount, "COUNTERS", f"{recount.COUNTERS} WHERE pg_sleep(600) IS NOT NULL")
+    assert store.repair(lambda _: True) == []
+    link = connect(store._url, readonly=True)
+    assert link.execute("SELECT messages FROM topics").fetchall() == [(9,)]
+    link.close()

@@ -1,8 +1,11 @@
 """The appliance with its messages in PostgreSQL: the promise holds whatever dies."""
 
 import contextlib
+import shutil
 import subprocess
+from pathlib import Path
 
+import previous
 import psycopg
 import pytest
 from harness import START_SECONDS, wait_until
@@ -24,9 +27,10 @@ def run(tmp_path, idle_brokers):
     """Run the appliance on the database at a URL."""
     made = []
 
-    def run(url):
+    def run(url, code=None):
         broker = idle_brokers.pop() if idle_brokers else None
         made.append(PostgresStack(tmp_path, 2, {"database_url": url}, broker))
+        previous.run_by(made[-1], code)
         return made[-1].start()
 
     yield run
@@ -123,3 +127,38 @@ def test_nothing_acknowledged_is_lost_where_a_standby_is_promoted_and_the_primar
         with contextlib.suppress(AssertionError):
             primary.start()
         primary.remove()
+
+
+def program_before(folder):
+    """Lay out this program as it was before its last change of the schema."""
+    shutil.copytree(previous.ROOT / "appliance", folder / "appliance")
+    files = sorted(Path(folder, "appliance/store/postgresql/schema").glob("*.sql"))
+    files[-1].unlink()
+    return folder, files[-1].name
+
+
+def test_programs_of_two_versions_store_side_by_side_while_one_takes_the_others_place(
+    server, run, tmp_path
+):
+    code, change = program_before(tmp_path / "before")
+    assert change.endswith(".compatible.sql"), "this test needs a change that both can live with"
+    url = server.new_database()
+    stack = run(url, code)
+    query = "SELECT 1 FROM schema_changes WHERE name = ?"
+    assert not stack.query(query, change)
+    with Load(stack, "side") as load:
+        load.wait_accepted(100)
+        previous.run_by(stack, None)  # what starts from now on is the new program
+        stack.cli("migrate").check_returncode()
+        assert stack.query(query, change)
+        stack.workers[0].kill()  # the older program's other worker opens the newer database
+        load.wait_accepted(100)
+        assert stack.client.get("/readyz").json()["checks"]["store_readable"]
+        stack.workers[0].start()
+        stack.workers[1].stop()
+        stack.workers[1].start()
+        load.wait_accepted(100)
+    load.verify(START_SECONDS)
+    stack.api.stop()
+    stack.api.start()
+    stack.wait_ready()

@@ -145,7 +145,10 @@ class PostgresHealth:
             migrations.check(connection, self._hosts.url)
         except SchemaError as error:
             return HealthCheck("schema", "error", str(error), "run appliance migrate")
-        return HealthCheck("schema", "ok", f"version {len(migrations.changes())}")
+        text = f"version {len(migrations.changes())}"
+        if later := migrations.later(connection):
+            text += f", and {', '.join(sorted(later))} of a newer program's, which do no harm"
+        return HealthCheck("schema", "ok", text)
 
     def _objects(self, connection: PostgresConnection) -> HealthCheck:
         if gone := objects.lacking(connection):

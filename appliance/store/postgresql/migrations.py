@@ -2,13 +2,19 @@
 
 Each file is one change, in a transaction of its own. A file is never edited once it is released.
 The table `schema_changes` says which were applied.
+
+A file whose name ends with `.compatible.sql` is one that programs can live with which do not know
+it: they read and write as before. So hosts can be upgraded one after another. Whatever such a
+program names must stay as it is: tables, columns, indexes, triggers, and what they mean to it.
 """
 
 import functools
+import time
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 import psycopg
+import structlog
 
 from appliance.errors import SchemaError
 from appliance.store.postgresql import closed
@@ -28,6 +34,15 @@ _LIST: Final = """
     )
 """
 _IS_THERE: Final = "SELECT to_regclass('schema_changes') IS NOT NULL"
+_COMPATIBLE: Final = ".compatible.sql"
+#: Milliseconds that a change waits for a lock: whoever comes later waits behind it, the worker too.
+#: Then others have their turn for some seconds, and it tries again, for minutes in all.
+_LOCK_TIMEOUT_MS: Final = 2000
+_PAUSE: Final = 3.0
+_TRIES: Final = 60
+
+
+_log: Any = structlog.get_logger(__name__)
 
 
 @functools.cache
@@ -66,12 +81,26 @@ def _apply(connection: PostgresConnection, url: str) -> list[str]:
     refuse_newer(there, url)
     closed.refuse(connection, url)
     names = [name for name in changes() if name not in there]
+    connection.driver.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
     for name in names:
-        script = (resources.files(__package__) / "schema" / name).read_text()
-        with connection.driver.transaction():
-            connection.driver.execute(script.encode())
-            connection.execute("INSERT INTO schema_changes (name) VALUES (?)", (name,))
+        _apply_one(connection, name)
     return [name.removesuffix(".sql") for name in names]
+
+
+def _apply_one(connection: PostgresConnection, name: str) -> None:
+    script = (resources.files(__package__) / "schema" / name).read_text()
+    for tries in range(1, _TRIES + 1):
+        try:
+            with connection.driver.transaction():
+                connection.driver.execute(script.encode())
+                connection.execute("INSERT INTO schema_changes (name) VALUES (?)", (name,))
+        except psycopg.errors.LockNotAvailable:  # a long read of somebody's, or a dump
+            if tries == _TRIES:
+                raise
+            _log.info("migration waits for a lock", change=name)
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _applied(connection: PostgresConnection) -> set[str]:
@@ -79,8 +108,9 @@ def _applied(connection: PostgresConnection) -> set[str]:
 
 
 def refuse_newer(there: set[str], url: str) -> None:
-    """Raise SchemaError where a newer program has migrated the database."""
-    if newer := sorted(there - set(changes())):
+    """Raise SchemaError where a newer program has made a change that this one can't live with."""
+    newer = sorted(name for name in there - set(changes()) if not name.endswith(_COMPATIBLE))
+    if newer:
         raise SchemaError(
             f"{location(url)}: its schema has {newer[0]}, which this program does not know; start "
             "the newer program again"
@@ -88,9 +118,18 @@ def refuse_newer(there: set[str], url: str) -> None:
 
 
 def versions(connection: PostgresConnection) -> tuple[int, int]:
-    """Return the number of changes that the database has, and that this program has."""
+    """Return the number of changes that the database has, and that this program has.
+
+    Those of a newer program that this one can live with do not count.
+    """
     is_there = connection.execute(_IS_THERE).fetchone()[0]
-    return len(_applied(connection)) if is_there else 0, len(changes())
+    return len(_applied(connection) - later(connection)) if is_there else 0, len(changes())
+
+
+def later(connection: PostgresConnection) -> set[str]:
+    """Return the changes of a newer program that this one can live with."""
+    newer = _applied(connection) - set(changes())
+    return {name for name in newer if name.endswith(_COMPATIBLE)}
 
 
 def check(connection: PostgresConnection, url: str) -> None:

@@ -50,10 +50,24 @@ def assess(config: Config, reader: Reader, broker: BrokerState) -> Readiness:
     readiness = Readiness()
     live_signs = signs(config)
     _check_broker(readiness, broker)
+    _check_attached(readiness, broker)
     _check_probe(readiness, live_signs)
     _check_workers(readiness, live_signs)
     _check_disks(readiness, config)
     _check_store(readiness, reader)
+    return readiness
+
+
+def assess_intake(config: Config, broker: BrokerState) -> Readiness:
+    """Check only that a message sent now would be kept; it can wait in the queue to be stored.
+
+    Where several APIs stand behind one address, a database that is away makes none of them worse
+    than the others: all go on to take messages.
+    """
+    readiness = Readiness()
+    _check_broker(readiness, broker)
+    _check_probe(readiness, signs(config))
+    _check_disks(readiness, config)
     return readiness
 
 
@@ -80,7 +94,13 @@ def _check_broker(readiness: Readiness, broker: BrokerState) -> None:
         readiness.add("queue_seen", False, f"the queue was last looked at {last_look}")
         return
     readiness.add("queue_seen", True, "")
-    readiness.add("worker_attached", broker.consumers >= 1, "no worker is attached to the queue")
+
+
+def _check_attached(readiness: Readiness, broker: BrokerState) -> None:
+    """Check that a worker is there, where the last look at the queue tells."""
+    if broker.connected and readiness.checks["queue_seen"]:
+        attached = (broker.consumers or 0) >= 1
+        readiness.add("worker_attached", attached, "no worker is attached to the queue")
 
 
 def _check_probe(readiness: Readiness, live_signs: Sequence[Sign]) -> None:

@@ -20,7 +20,11 @@ from appliance.auth.principal import ANONYMOUS
 #: What they tell is how to send and whether to, not what is stored.
 _PAGES: Final = frozenset({"/", "/favicon.ico", "/openapi.json"})
 #: Seconds for which an answer holds: that this process answers is seen by the answer itself.
-_FRESH_SECONDS: Final = {"/healthz": float("inf"), "/readyz": 0.25}
+_FRESH_SECONDS: Final = {
+    "/healthz": float("inf"),
+    "/readyz": 0.25,
+    "/readyz/intake": 0.25,
+}
 #: Seconds that the application can take: a disk that hangs holds whoever looks at it.
 _PATIENCE_SECONDS: Final = 5.0
 _TOO_LONG: Final = f"the checks did not end within {_PATIENCE_SECONDS:g} s: a disk may hang"

@@ -73,6 +73,7 @@ class Services:
     processes: Callable[[], list[ProcessState]]
     #: Returns the checks that a message sent now must pass to become a row.
     readiness: Callable[[], Readiness]
+    intake_readiness: Callable[[], Readiness]
     backup: Backups
     #: Returns the description of the interface, for an API at this address.
     interface: Callable[[str], dict[str, Any]]

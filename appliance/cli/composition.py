@@ -90,6 +90,7 @@ def api_services(
         broker=broker,
         processes=lambda: processes.read(config),
         readiness=lambda: readiness.assess(config, reader, broker()),
+        intake_readiness=lambda: readiness.assess_intake(config, broker()),
         backup=store.backup,
         interface=lambda server: openapi.describe(
             config, metadata.version("queue-appliance"), server

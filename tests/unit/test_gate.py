@@ -63,7 +63,8 @@ def decided(gate, *headers, **how):
 
 
 @pytest.mark.parametrize(
-    "target", [b"/", b"/healthz", b"/readyz", b"/openapi.json", b"/favicon.ico"]
+    "target",
+    [b"/", b"/healthz", b"/readyz", b"/readyz/intake", b"/openapi.json", b"/favicon.ico"],
 )
 def test_an_open_address_is_read_by_anyone_and_takes_no_body(gate, target):
     for method in (b"GET", b"HEAD"):

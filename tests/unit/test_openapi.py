@@ -38,7 +38,7 @@ ICON = {("/favicon.ico", "get")}
 #: The address that needs no token, but a signature perhaps.
 INBOX = "/in/{secret}"
 #: Addresses that need no token.
-OPEN = {"/", "/healthz", "/readyz", "/openapi.json"}
+OPEN = {"/", "/healthz", "/readyz", "/readyz/intake", "/openapi.json"}
 
 
 @pytest.fixture

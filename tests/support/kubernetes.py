@@ -7,29 +7,15 @@ StatefulSet gives its pod, and a volume whose root has the owner and mode that k
 from pathlib import Path
 from typing import Any
 
-import yaml
+import kustomize
 from engine import IMAGE, docker
 
 BASE = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base"
 
 
 def resources() -> list[dict[str, Any]]:
-    """What the base's kustomization names, and the settings that it makes, without their hash."""
-    named = yaml.safe_load((BASE / "kustomization.yaml").read_text())
-    texts = [(BASE / name).read_text() for name in named["resources"]]
-    found = [each for text in texts for each in yaml.safe_load_all(text)]
-    for maps in named["configMapGenerator"]:
-        lines = [line for name in maps["envs"] for line in (BASE / name).read_text().splitlines()]
-        data = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-        found.append(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": maps["name"]},
-                "data": data,
-            }
-        )
-    return found
+    """What the base's kustomization makes, its settings without their hash."""
+    return kustomize.build(BASE)
 
 
 def one(kind: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def text(tmp_path, *, release=(4, 0, 5), logs="json", disk_free=256 * MIB):
     )
 
 
-def environment(tmp_path, release=(4, 0, 5), outer=None):
+def environment(tmp_path, release=(4, 0, 5), outer=None, plugins=()):
     return configuration.environment(
         Layout(tmp_path),
         release=release,
@@ -40,6 +41,7 @@ def environment(tmp_path, release=(4, 0, 5), outer=None):
         schedulers=2,
         log_level="info",
         outer=outer or {},
+        plugins=plugins,
     )
 
 
@@ -125,6 +127,20 @@ def test_every_path_of_the_node_lies_below_its_own_folder(tmp_path):
         if value.startswith("/") and not value.startswith(str(tmp_path)) and name != "PATH"
     }
     assert outside == {"RABBITMQ_CONF_ENV_FILE": "/dev/null"}
+
+
+def test_the_node_reads_the_settings_of_no_plugin_where_none_is_on(tmp_path):
+    configuration.write_all(Layout(tmp_path), "config", {})
+    named = Path(environment(tmp_path, (3, 10, 8))["RABBITMQ_PLUGINS_DIR"])
+    assert [path.relative_to(named) for path in named.rglob("*")] == [Path("rabbit")]
+    assert "RABBITMQ_PLUGINS_DIR" not in environment(
+        tmp_path, (3, 10, 8), plugins=["rabbitmq_mqtt"]
+    )
+    assert "RABBITMQ_PLUGINS_DIR" not in environment(tmp_path, (4, 0, 5))
+
+
+def test_a_folder_whose_name_rabbitmq_would_take_apart_is_not_named_to_it(tmp_path):
+    assert "RABBITMQ_PLUGINS_DIR" not in environment(tmp_path / "a:b", (3, 10, 8))
 
 
 def test_systemd_is_told_only_where_it_listens(tmp_path):

@@ -75,6 +75,11 @@ BROKER_LOG_LEVELS: Final = {
 #: name server and no file of the machine need know them: a silent one would cost ten seconds each.
 _NAMES: Final = '{lookup, [file]}.\n{host, {127,0,0,1}, ["localhost"]}.\n'
 
+#: A start takes a third of its time for reading which settings each of RabbitMQ's 40 plugins has.
+#: Where none is on, it looks for plugins in a folder with this one only, the server itself, whose
+#: files it finds by its name. Tried with RabbitMQ 3.10.
+_SERVER: Final = "rabbit"
+
 #: Variables that the node gets from our environment; any other could change how it behaves.
 _PASSED_ON: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "TZ")
 
@@ -191,13 +196,16 @@ def environment(
     schedulers: int,
     log_level: str,
     outer: Mapping[str, str],
+    plugins: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Return the whole environment of the node of RabbitMQ `release`.
+    """Return the whole environment of the node of RabbitMQ `release`, with these plugins.
 
     `distribution` is the port from `machine.ports.distribution_port`, `schedulers` how many cores
     to use, `outer` our own environment, of which only a few variables are passed on.
     """
     inner = {name: outer[name] for name in _PASSED_ON if outer.get(name)}
+    if release < (4,) and not plugins and ":" not in str(layout.schemas):
+        inner["RABBITMQ_PLUGINS_DIR"] = str(layout.schemas)
     return inner | {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
@@ -248,6 +256,7 @@ def write_all(
     """Write the node's files. Raises OSError where that can't be done."""
     layout.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     layout.home.chmod(0o700)
+    (layout.schemas / _SERVER).mkdir(mode=0o700, parents=True, exist_ok=True)
     if not layout.cookie.exists():
         write_private(layout.cookie, secrets.token_hex(32), 0o400)
     write_private(layout.plugins, f"[{','.join(plugins)}].\n")

@@ -40,6 +40,11 @@ class Layout:
         return self.home / "enabled_plugins"
 
     @property
+    def schemas(self) -> Path:
+        """A folder that names the parts of RabbitMQ whose settings it need know."""
+        return self.home / "schemas"
+
+    @property
     def names(self) -> Path:
         """How Erlang looks up hosts' names."""
         return self.home / "erl_inetrc"

@@ -132,6 +132,7 @@ def start(config: Config) -> NoReturn:
             schedulers=min(len(os.sched_getaffinity(0)), _MAX_SCHEDULERS),
             log_level=config.log_level,
             outer=os.environ,
+            plugins=_plugins(mqtt),
         ),
     )
 
@@ -216,9 +217,12 @@ def _write(
         # Not before the queue is there: without it messages would be acknowledged and gone.
         mqtt=mqtt is not None and (layout.home / synced.QUEUE).exists(),
     )
-    plugins = [] if mqtt is None else [mqtt_plugin.PLUGIN]
-    configuration.write_all(layout, text, imported, plugins)
+    configuration.write_all(layout, text, imported, _plugins(mqtt))
     write_private(layout.version, f"{text_of(release)}\n")
+
+
+def _plugins(mqtt: mqtt_plugin.MqttDoor | None) -> list[str]:
+    return [] if mqtt is None else [mqtt_plugin.PLUGIN]
 
 
 def _log_format(config: Config) -> str:

@@ -6,6 +6,8 @@ A new engine is one more word in ENGINES, and its settings in `config`.
 from functools import partial
 
 import pytest
+import ready_made
+from lent_databases import LentDatabases
 from own_sql import by_sql
 from postgres import PostgresServer
 from store_contents import Contents
@@ -28,11 +30,22 @@ def postgres_server():
     server.remove()
 
 
+@pytest.fixture(scope="session")
+def lent_databases(postgres_server):
+    return LentDatabases(postgres_server)
+
+
 @pytest.fixture
 def database(engine, request):
-    """Settings that name a database of this test's own, which is not made yet."""
+    """Settings that name a database of this test's own; it has the schema only for a `store`."""
     if engine == "sqlite":
         yield {}
+        return
+    if "store" in request.fixturenames:
+        lent = request.getfixturevalue("lent_databases")
+        url = lent.lend()
+        yield {"APPLIANCE_DATABASE_URL": url}
+        lent.give_back(url)
         return
     server = request.getfixturevalue("postgres_server")
     url = server.new_database()
@@ -65,8 +78,9 @@ def new_store(config):
 
 
 @pytest.fixture
-def store(new_store):
-    new_store.migrate()
+def store(new_store, config, engine):
+    if engine == "sqlite":
+        ready_made.migrate(config.data / "appliance.db")
     return new_store
 
 

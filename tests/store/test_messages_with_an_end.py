@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from ready_made import migrate
 from sqlite_file import file_database
 
 from appliance.model import timestamps
@@ -15,7 +16,6 @@ from appliance.store.rows import Window
 from appliance.store.sql.expirer import Expirer
 from appliance.store.sqlite import expiry
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.verify import verify
 from appliance.store.sqlite.writer import SqliteWriter

@@ -22,9 +22,9 @@ MANY = 2**20
 
 
 @pytest.fixture
-def hosts(tmp_path, postgres_server):
+def hosts(tmp_path, lent_databases):
     """Two stores, each with a folder of its own, as two hosts have them."""
-    url = postgres_server.new_database()
+    url = lent_databases.lend()
     stores = [
         open_store(
             configuration.load(
@@ -38,12 +38,11 @@ def hosts(tmp_path, postgres_server):
         )
         for name in ("one", "two")
     ]
-    stores[0].migrate()
     yield stores
     for store in stores:
         store.handling.close()
         store.reader.close()
-    postgres_server.drop_database(url)
+    lent_databases.give_back(url)
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ def store_of(folder, url):
 
 
 @pytest.fixture
-def url(postgres_server):
-    url = postgres_server.new_database(migrated=True)
+def url(lent_databases):
+    url = lent_databases.lend()
     yield url
-    postgres_server.drop_database(url)
+    lent_databases.give_back(url)
 
 
 @pytest.fixture

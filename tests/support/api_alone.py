@@ -3,6 +3,7 @@
 For commands and calls that only read.
 """
 
+import ready_made
 from harness import Folder, Process, environment, free_port, wait_until
 
 from appliance.client import Client
@@ -24,7 +25,7 @@ class ApiAlone(Folder):
             **values,
         )
         self.store = open_store(self.config)
-        self.store.migrate()
+        ready_made.migrate(self.store.path)
         self._writer = self.store.open_writer()
         self.process = Process("api", self.env, folder)
 

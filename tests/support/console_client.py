@@ -7,9 +7,9 @@ import dataclasses
 import re
 import threading
 
-from flask_app import AWAY
+import ready_made
+from flask_app import AWAY, new_app
 
-from appliance.api.app import create_app
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.principal import ANONYMOUS
 from appliance.cli.composition import api_services
@@ -25,7 +25,7 @@ class ConsoleClient:
     def __init__(self, config, broker=lambda: AWAY, **changes):
         self.authorizer = Authorizer(TOKEN)
         self.store = open_store(config)
-        self.store.migrate()
+        ready_made.migrate(self.store.path)
         services = api_services(
             config,
             self.store,
@@ -37,7 +37,7 @@ class ConsoleClient:
         )
         self.services = dataclasses.replace(services, **{"processes": list, **changes})
         self.services.refresher.refresh()
-        app = create_app(self.services)
+        app = new_app(self.services)
         served = app.wsgi_app
 
         def admitted(environ, start_response):

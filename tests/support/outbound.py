@@ -1,5 +1,6 @@
 """The way out alone: a database and `appliance deliver`, without a broker and without an API."""
 
+import ready_made
 from harness import Process, wait_until
 from store_contents import many
 
@@ -33,7 +34,7 @@ class Out:
         )
         self.config = config
         self.store = open_store(config)
-        self.store.migrate()
+        ready_made.migrate(self.store.path)
         self.writer = self.store.open_writer()
         self.process = Process("deliver", self.env, folder)
 

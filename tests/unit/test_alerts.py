@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import ready_made
 from harness import wait_until
 
 from appliance import config as configuration
@@ -59,7 +60,7 @@ def watch(make, living):
     def start(*, endpoints=False, **settings):
         config = make(alert_url="http://127.0.0.1:1/", **settings)
         store = open_store(config)
-        store.migrate()
+        ready_made.migrate(store.path)
         made = AlertWatch(
             config, store.reader, lambda _url, news, _version: sent.append(news),
             store.endpoints if endpoints else None,
@@ -366,7 +367,7 @@ def test_webhook_that_does_not_take_it_is_not_followed(make, hook, status, is_fi
 def test_news_wait_for_a_webhook_that_is_away_in_order_and_through_a_restart(make, hook, living):
     config = make(alert_url=hook.url, expect="a: every=5m; b: every=5m")
     store = open_store(config)
-    store.migrate()
+    ready_made.migrate(store.path)
     one = AlertWatch(config, store.reader)
     one._conditions._began = 0.0
     hook.statuses += [500, 500]

@@ -1,6 +1,7 @@
 """The audit trail is bounded, and one with what it tells."""
 
 import pytest
+from ready_made import migrate
 
 from appliance.errors import StoreError
 from appliance.store.access_rows import Actor, Deed, TokenRow
@@ -8,7 +9,6 @@ from appliance.store.rows import Span
 from appliance.store.sql import audit_table
 from appliance.store.sql.access import StoredAccess
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.sql_database import SqliteDatabase
 

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from ready_made import migrate
 
 from appliance.errors import BackupBusyError, BackupError, BackupRoomError
 from appliance.machine import locks
@@ -13,7 +14,6 @@ from appliance.model.wire import single
 from appliance.store.sqlite import paths
 from appliance.store.sqlite.backup import SqliteBackups
 from appliance.store.sqlite.database import sqlite3
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
 
 TIME = "2026-01-02T03:04:05.678Z"

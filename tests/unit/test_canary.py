@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+import ready_made
 
 from appliance import config as configuration
 from appliance.alerts.alert_conditions import AlertConditions
@@ -68,7 +69,7 @@ def make(tmp_path, api):
         environ = {f"APPLIANCE_{name.upper()}": value for name, value in values.items()}
         config = configuration.load({"APPLIANCE_DATA": str(tmp_path), **environ})
         store = open_store(config)
-        store.migrate()
+        ready_made.migrate(store.path)
         put(store, *(single("orders", IDS.new(), TIME, b"{}") for _ in range(2)))
         api.store = store
         canary = Canary(config, store)

@@ -3,13 +3,13 @@
 import sqlite3
 
 import pytest
+from ready_made import migrate
 from sqlite_file import file_database
 
 from appliance.model.contents import DelayedEnvelope, DueMessages
 from appliance.model.ids import IdSource
 from appliance.model.wire import single
 from appliance.store.sql.delayed import StoredDelayed
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
 
 IDS = IdSource()

@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 
 import pytest
+import ready_made
 from delivery_rows import NOW, SECRET, URL, attempt, due
 from flask_app import services_of
 from store_contents import one
@@ -21,7 +22,7 @@ from appliance.store.sqlite.database import sqlite3
 
 def served(folder):
     config = configuration.load({"APPLIANCE_DATA": str(folder), "APPLIANCE_MIN_FREE_BYTES": "0"})
-    open_store(config).migrate()
+    ready_made.migrate(open_store(config).path)
     return services_of(config)
 
 

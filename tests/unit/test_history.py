@@ -5,6 +5,7 @@ import os
 import random
 
 import pytest
+import ready_made
 from flask_app import app_of
 from harness import wait_until
 
@@ -36,7 +37,7 @@ def config(tmp_path):
 @pytest.fixture
 def store(config):
     store = open_store(config)
-    store.migrate()
+    ready_made.migrate(store.path)
     yield store
     store.reader.close()
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from ready_made import migrate
 
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import StoreError, UnstorableError
@@ -15,7 +16,6 @@ from appliance.model.timestamps import timestamp
 from appliance.model.wire import Envelope, single
 from appliance.store.sql import ledger_table
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
 
 TIME = "2026-01-02T03:04:05.678Z"

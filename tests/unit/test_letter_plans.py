@@ -1,10 +1,10 @@
 """How letters are found and counted: from indexes, so that a hundred thousand cost no page more."""
 
 import pytest
+from ready_made import migrate
 
 from appliance.store.rows import Choice
 from appliance.store.sql.dead_letters import StoredDeadLetters
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.sql_database import SqliteDatabase
 

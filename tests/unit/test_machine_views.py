@@ -5,6 +5,7 @@ import json
 import threading
 
 import pytest
+import ready_made
 from flask_app import AWAY, services_of
 from harness import wait_until
 from store_contents import letter
@@ -39,7 +40,7 @@ def config(tmp_path):
 @pytest.fixture
 def store(config):
     store = open_store(config)
-    store.migrate()
+    ready_made.migrate(store.path)
     yield store
     store.reader.close()
 

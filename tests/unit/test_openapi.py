@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import ready_made
 from flask_app import app_of
 
 from appliance import config as configuration
@@ -54,7 +55,7 @@ def description(config):
 @pytest.fixture
 def opened(config):
     store = open_store(config)
-    store.migrate()
+    ready_made.migrate(store.path)
     yield store
     store.reader.close()
 

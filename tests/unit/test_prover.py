@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import ready_made
 
 from appliance import config as configuration
 from appliance.alerts.alert_conditions import AlertConditions
@@ -38,7 +39,7 @@ def config(tmp_path):
 @pytest.fixture
 def store(config):
     store = open_store(config)
-    store.migrate()
+    ready_made.migrate(store.path)
     writer = store.open_writer()
     writer.store([single("t", IDS.new(), TIME, b"%d" % n) for n in range(50)])
     writer.close()

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from ready_made import migrate
 from sqlite_file import file_database
 from store_contents import IDS, TIME, lines, many, one
 
@@ -12,7 +13,6 @@ from appliance.machine import locks
 from appliance.model.retention import parse_rules
 from appliance.store.sqlite import paths, recount
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.upkeep import Upkeep
 from appliance.store.sqlite.writer import SqliteWriter
 

@@ -6,6 +6,7 @@ And what is wrong with the tables themselves, which is nobody's death.
 import time
 
 import pytest
+from ready_made import migrate
 from store_contents import IDS, TIME, letter, lines, many, one, scattered
 
 from appliance.errors import StoreError, TablesError, UnstorableError
@@ -15,7 +16,6 @@ from appliance.model.wire import Envelope, Kind, Message, pack, single, unpack
 from appliance.store.sql import message_writer
 from appliance.store.sqlite import writer as writers
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.reader import SqliteReader
 from appliance.store.sqlite.writer import SqliteWriter
 

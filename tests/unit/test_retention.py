@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from ready_made import migrate
 from sqlite_file import file_database
 
 from appliance.errors import StoreError
@@ -15,7 +16,6 @@ from appliance.model.timestamps import timestamp
 from appliance.model.wire import Message, pack
 from appliance.store.sql import short_deletes, sweeper
 from appliance.store.sql.sweeper import Sweeper
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
 
 IDS = IdSource()

@@ -1,6 +1,7 @@
 """The last resort: contents over which the writer stumbles are stored one by one."""
 
 import pytest
+from ready_made import migrate
 from store_contents import IDS, TIME
 
 from appliance.errors import StoreError, UnstorableError
@@ -9,7 +10,6 @@ from appliance.store.salvage import store_each
 from appliance.store.sql.ledger_table import LedgerTable
 from appliance.store.sql.transaction import Transaction
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
 
 

@@ -3,6 +3,7 @@
 from contextlib import ExitStack, suppress
 
 import pytest
+import ready_made
 from console_client import ConsoleClient
 from flask_app import app_of
 from store_contents import many
@@ -46,7 +47,7 @@ def config(tmp_path):
 @pytest.fixture
 def store(config):
     store = open_store(config)
-    store.migrate()
+    ready_made.migrate(store.path)
     writer = store.open_writer()
     writer.store([many([b'{"n": %d}' % n for n in range(ROWS)])])
     writer.close()

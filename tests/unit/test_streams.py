@@ -6,6 +6,7 @@ import time
 
 import httpx
 import pytest
+import ready_made
 from harness import wait_until
 from served_streams import ServedStreams
 from store_contents import TIME, lines, many, one
@@ -27,7 +28,7 @@ READ_TOKEN = "r" * 32
 @pytest.fixture
 def store(tmp_path):
     store = open_store(configuration.load({"APPLIANCE_DATA": str(tmp_path / "data")}))
-    store.migrate()
+    ready_made.migrate(store.path)
     yield store
     store.reader.close()
 

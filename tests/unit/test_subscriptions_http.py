@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import ready_made
 import uvloop
 from flask_app import app_of
 from harness import wait_until
@@ -123,7 +124,7 @@ def config(tmp_path):
 @pytest.fixture
 def store(config):
     store = open_store(config)
-    store.migrate()
+    ready_made.migrate(store.path)
     yield store
     store.reader.close()
 

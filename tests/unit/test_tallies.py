@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from ready_made import migrate
 
 from appliance.broker.publish.numbering import Numbering
 from appliance.broker.publish.outbox import Outbox
@@ -13,7 +14,6 @@ from appliance.model.contents import DeadLetter
 from appliance.model.tallies import BOUNDS, DEAD_REASONS, Histogram, StoreTally
 from appliance.model.timestamps import now, seconds_between, timestamp
 from appliance.model.wire import Envelope, Kind, Message
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
 
 DURABILITY = Path(__file__).parents[2] / "docs" / "durability.md"

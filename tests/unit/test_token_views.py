@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import ready_made
 from flask_app import services_of
 
 from appliance import config as configuration
@@ -16,7 +17,7 @@ from appliance.store import open_store
 def services(tmp_path):
     config = configuration.load({"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_MIN_FREE_BYTES": "0"})
     store = open_store(config)
-    store.migrate()
+    ready_made.migrate(store.path)
     services = services_of(config)
     yield services
     services.reader.close()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from ready_made import migrate
 
 from appliance import config as configuration
 from appliance.errors import StoreError
@@ -16,7 +17,6 @@ from appliance.model.wire import Envelope, batch, single
 from appliance.store import open_store
 from appliance.store.sqlite import verify as checks
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
 
 TIME = "2026-01-02T03:04:05.678Z"

@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from ready_made import migrate
 from sqlite_file import file_database
 from store_contents import IDS, TIME, lines, many, one
 
@@ -14,7 +15,6 @@ from appliance.model.wire import single
 from appliance.store.sql import sweeper
 from appliance.store.sqlite import backup, recount, verify
 from appliance.store.sqlite.database import connect
-from appliance.store.sqlite.migrations import migrate
 from appliance.store.sqlite.writer import SqliteWriter
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-sql.md"

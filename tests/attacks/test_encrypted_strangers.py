@@ -27,7 +27,7 @@ CONTEXT = unverified()
 def running(module_stack, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     cert, key = make_certificate(folder, "inbox.example")
-    made = module_stack(start=False, workers=0, tls_cert=cert, tls_key=key)
+    made = module_stack(start=False, own=False, workers=0, tls_cert=cert, tls_key=key)
     made.url = made.url.replace("http://", "https://")
     made.client = httpx.Client(
         base_url=made.url,

@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def running(module_stack, folder):
     made = module_stack(
-        start=False, workers=1, tls_cert=folder / "cert.pem", tls_key=folder / "key.pem"
+        start=False, own=False, workers=1, tls_cert=folder / "cert.pem", tls_key=folder / "key.pem"
     )
     made.url = made.url.replace("http://", "https://")
     made.client = httpx.Client(

@@ -21,7 +21,7 @@ def janitor(stack):
     made = []
 
     def make(rows=0, **settings):
-        running = stack(start=False, workers=1, **settings)
+        running = stack(start=False, own=False, workers=1, **settings)
         running.cli("migrate").check_returncode()
         if rows:
             store_old(running.database, rows)

@@ -264,7 +264,7 @@ def test_wrong_tokens_are_slowed_counted_and_logged_and_the_right_one_is_served(
 
 def test_a_folder_of_an_earlier_schema_gets_tokens_and_keeps_its_rows(stack):
     """Before the start, the folder's database is brought back to the schema that people have."""
-    own = stack(start=False)
+    own = stack(start=False, own=False)
     own.data.mkdir(parents=True, exist_ok=True)
     make = """
 import sqlite_utils, sys

@@ -51,8 +51,14 @@ def stacks(tmp_path_factory, idle_brokers: list[Broker]) -> Iterator[Callable[..
     made: list[Stack] = []
     shareable: list[Broker] = []
 
-    def make(workers: int = 1, start: bool = True, **settings) -> Stack:
-        own = not start or SETTINGS_OF_THE_NODE & settings.keys()
+    def make(workers: int = 1, start: bool = True, own: bool | None = None, **settings) -> Stack:
+        """With a broker of its `own`: if not told, where it is not started or sets one's settings.
+
+        One that is not started and not `own` may have a broker that runs already.
+        """
+        if own is None:
+            own = not start
+        own = own or bool(SETTINGS_OF_THE_NODE & settings.keys())
         broker = idle_brokers.pop() if idle_brokers and not own else None
         stack = Stack(tmp_path_factory.mktemp("stack"), workers, settings, broker)
         made.append(stack)

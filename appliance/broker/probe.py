@@ -59,6 +59,9 @@ _LONGEST_STEP: Final = 15.0
 #: Seconds between two looks at the logs of the queues, and looks that must all find entries gone.
 _LOG_PERIOD: Final = 1.0
 _LOOKS: Final = 3
+#: A broker that has not served since it was away is still starting, and where many programs start
+#: with it, on a slow machine, it is slow to answer: that counts as this many times the limit.
+_START_PATIENCE: Final = 4
 #: Where a restart did not help, the next one comes after twice the time, this many times at most.
 _MOST_PATIENCE: Final = 16
 #: Seconds that a stop waits for the connections to be closed.
@@ -86,21 +89,30 @@ class Judge:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
+        self._is_starting = True
         self._last: float | None = None
         self._patience = 1
         self.failing_seconds = 0.0
 
-    def restart(self, now: float, state: ProbeState) -> bool:
-        """Take the state that a look at `now` (monotonic) showed; return whether to restart."""
+    def restart(self, now: float, state: ProbeState, *, trouble: bool = False) -> bool:
+        """Take the state that a look at `now` (monotonic) showed; return whether to restart.
+
+        `trouble` says that it serves the probe, and yet fails.
+        """
         step = min(now - self._last, _LONGEST_STEP) if self._last is not None else 0.0
         self._last = now
         if state is ProbeState.SERVES:
             self._patience = 1
+        if state in (ProbeState.SERVES, ProbeState.BLOCKED) or trouble:
+            self._is_starting = False
+        elif state is ProbeState.AWAY:
+            self._is_starting = True
         if state is not ProbeState.FAILS:
             self.failing_seconds = 0.0
             return False
         self.failing_seconds += step
-        if self.failing_seconds < self._limit * self._patience:
+        patience = max(self._patience, _START_PATIENCE if self._is_starting else 1)
+        if self.failing_seconds < self._limit * patience:
             return False
         self.failing_seconds = 0.0
         self._patience = min(self._patience * 2, _MOST_PATIENCE)
@@ -176,11 +188,11 @@ class Probe:
     async def _probe(self) -> None:
         while True:
             state, reason = await self._look()
-            if state is ProbeState.SERVES and (
-                trouble := stalled(signs(self._config)) or self._lacking.reason
-            ):
-                state, reason = ProbeState.FAILS, trouble
-            restart = self._judge.restart(time.monotonic(), state)
+            trouble = ""
+            if state is ProbeState.SERVES:
+                trouble = stalled(signs(self._config)) or self._lacking.reason
+                state, reason = (ProbeState.FAILS, trouble) if trouble else (state, reason)
+            restart = self._judge.restart(time.monotonic(), state, trouble=bool(trouble))
             if restart or self._judge.failing_seconds >= _GRACE or state is ProbeState.SERVES:
                 self._log_change(state, reason)
             if restart:

@@ -73,6 +73,24 @@ def test_a_failure_that_is_no_hang_begins_the_count_anew(looks, state):
     assert looks.find(ProbeState.FAILS, 5) == []
 
 
+def test_a_broker_that_starts_has_four_times_as_long_to_answer():
+    assert Looks().find(ProbeState.FAILS, 1 + 24 + 24) == [25, 49]
+
+
+def test_a_broker_that_was_away_has_as_long_again_until_it_serves(looks):
+    looks.find(ProbeState.AWAY, 1)
+    assert looks.find(ProbeState.FAILS, 23) == []
+    looks.find(ProbeState.SERVES, 1)
+    assert looks.find(ProbeState.FAILS, 6) == [6]
+
+
+def test_a_broker_that_starts_and_serves_all_but_the_queue_is_restarted_past_the_limit():
+    looks = Looks()
+    for number in range(1, 8):
+        looks.now += 5.0
+        assert looks.judge.restart(looks.now, ProbeState.FAILS, trouble=True) == (number == 7)
+
+
 def test_time_in_which_the_probe_was_stopped_too_counts_little(looks):
     assert looks.find(ProbeState.FAILS, 1, seconds=3600) == []
 

@@ -162,7 +162,8 @@ def test_all_that_one_queue_does_works_over_shards(stack):
         assert stack.publish(topic, b"x", Prefer="wait=30").status_code == 201
     state = stack.get("/v1/status").json()["broker"]
     assert [shard["accepting"] for shard in state["shards"]] == [True] * 4
-    assert b"in 4 shards; 1 worker at each" in stack.cli("status").stdout
+    told = b"in 4 shards; 1 worker at each"  # the API asks once a second
+    wait_until(lambda: told in stack.cli("status").stdout, "a worker at each", 30, stack.logs)
     metrics = stack.get("/metrics").text
     assert 'appliance_shard_envelopes{shard="3"} 0' in metrics
 
@@ -183,7 +184,12 @@ def test_all_that_one_queue_does_works_over_shards(stack):
         for topic in topics:
             assert stack.publish(topic, b"y", Prefer="wait=30").status_code == 201
         # Each worker is the one for a shard of its own.
-        assert worker.log.count("envelopes stored") > stored, stack.logs()
+        wait_until(
+            lambda worker=worker, stored=stored: worker.log.count("envelopes stored") > stored,
+            f"{worker.name} stores",
+            30,
+            stack.logs,
+        )
     stack.workers[3].kill()
     stack.workers[2].stop()
     for topic in topics:  # two of the shards have no worker until the others see it

@@ -208,6 +208,9 @@ class Broker:
     def declare_exchange(self, name: str) -> None:
         self._exchanges.add(name)
 
+    def has_exchange(self, name: str) -> bool:
+        return name in self._exchanges
+
     def bind(self, queue: str, exchange: str) -> None:
         assert queue in self.queues
         assert exchange in self._exchanges
@@ -493,9 +496,23 @@ class Channel:
         self._call(_nothing, callback)
 
     def exchange_declare(
-        self, exchange: str, exchange_type: str, durable: bool, callback: Callable[..., Any]
+        self,
+        exchange: str,
+        callback: Callable[..., Any],
+        exchange_type: str = "",
+        durable: bool = False,
+        passive: bool = False,
     ) -> None:
-        self._call(lambda: self.connection.broker.declare_exchange(exchange), callback)
+        broker = self.connection.broker
+
+        def declare() -> None:
+            if passive and not broker.has_exchange(exchange):
+                self.closed_by_broker(404, f"no exchange {exchange}")
+                return
+            broker.declare_exchange(exchange)
+            self.connection.tell(callback, SimpleNamespace(method=SimpleNamespace()))
+
+        self._ask(declare)
 
     def queue_declare(
         self,

@@ -24,7 +24,7 @@ from simulated_broker import Broker
 import appliance.replay_copier
 import appliance.worker
 from appliance import config as configuration
-from appliance.broker import link, topology
+from appliance.broker import link, shard_turns, topology
 from appliance.broker.consumer import AmqpConsumer
 from appliance.broker.envelopes import EnvelopeReader
 from appliance.broker.publish import last_words, publisher
@@ -326,7 +326,7 @@ class World:
             (link, "FrameConnection", self.broker.connect),
             (link, "resolve", resolve),
             (publisher, "_SWEEP", 0.25),  # fewer turns, and nothing else is different
-            *((m, "time", self.clock) for m in (link, topology, publisher, ticks)),
+            *((m, "time", self.clock) for m in (link, shard_turns, topology, publisher, ticks)),
             *((m, "time", self.clock) for m in (appliance.worker, appliance.replay_copier)),
             *self.parts.patches,
         ]

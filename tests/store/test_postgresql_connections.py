@@ -16,14 +16,6 @@ def engine():
 
 
 @pytest.fixture
-def database(engine, request):
-    server = request.getfixturevalue("postgres_server")
-    url = server.new_database()
-    yield {"APPLIANCE_DATABASE_URL": url}
-    server.drop_database(url)
-
-
-@pytest.fixture
 def written(store):
     yield store._database
     store._database._writes.close()

@@ -90,6 +90,7 @@ _FINE: Final = frozenset({200, 303})
 _OTHER: Final = {
     "console.show_nothing": frozenset({404}),
     "health.show_readiness": frozenset({503}),
+    "health.show_intake_readiness": frozenset({503}),
 }
 
 

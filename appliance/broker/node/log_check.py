@@ -21,7 +21,7 @@ from typing import Final
 from appliance.broker.node import damaged_files
 from appliance.broker.node.damaged_files import MOST_ENTRIES, MendedFile
 from appliance.broker.node.layout import Layout
-from appliance.broker.node.log_entries import LogEntry
+from appliance.broker.node.log_entries import LogEntry, sum_of
 from appliance.broker.node.queue_files import queue_logs
 from appliance.broker.node.stand_ins import stand_in
 
@@ -90,7 +90,7 @@ def entries(log: Path) -> Iterator[tuple[str, LogEntry]]:
 def indexed(log: Path) -> dict[str, set[int]]:
     """Return the numbers of all sound entries by the name of their queue's folder.
 
-    The log, which can have 64 MiB, is read entry by entry. (Mapped into memory, a disk that fails
+    The log, which can have 64 MiB, is read piece by piece. (Mapped into memory, a disk that fails
     to read would end the process.) Raises OSError.
     """
     numbers: dict[str, set[int]] = {}
@@ -112,8 +112,9 @@ def indexed(log: Path) -> dict[str, set[int]]:
             checksum, length, index, term = _ENTRY.unpack(fields)
             if length > os.fstat(file.fileno()).st_size:
                 break  # nonsense, behind a damaged length
-            data = file.read(length)
-            if len(data) == length and checksum in (0, _sum(index, term, data)) and queue in names:
+            begun = zlib.adler32(struct.pack(">QQ", index, term))
+            found = sum_of(file, length, zlib.adler32, begun)
+            if found is not None and checksum in (0, found) and queue in names:
                 numbers.setdefault(names[queue], set()).add(index)
     return numbers
 

@@ -21,7 +21,7 @@ from typing import Final
 from appliance.broker.node import damaged_files
 from appliance.broker.node.damaged_files import MOST_ENTRIES, MendedFile
 from appliance.broker.node.layout import Layout
-from appliance.broker.node.log_entries import LogEntry
+from appliance.broker.node.log_entries import LogEntry, sum_of
 from appliance.broker.node.queue_files import queue_logs
 from appliance.broker.node.stand_ins import stand_in
 
@@ -75,7 +75,7 @@ def indexed(segment: Path) -> set[int]:
 def sound(segment: Path) -> set[int]:
     """Return the numbers of all sound entries. Raises OSError.
 
-    The file, which can have hundreds of megabytes, is read entry by entry.
+    The file, which can have hundreds of megabytes, is read piece by piece.
     """
     with segment.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -86,7 +86,7 @@ def sound(segment: Path) -> set[int]:
         for entry in _entries(head, room):
             if entry.place + entry.length <= size:
                 file.seek(entry.place)
-                if zlib.crc32(file.read(entry.length)) == entry.checksum:
+                if sum_of(file, entry.length, zlib.crc32, 0) == entry.checksum:
                     numbers.add(entry.index)
         return numbers
 

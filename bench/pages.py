@@ -233,11 +233,7 @@ def rows(pages: Pages) -> list[list[str]]:
 
 def title(pages: Pages) -> str:
     """Return what the table is about."""
-    size = pages.size
-    return (
-        f"pages and calls that read: {size.rows:,} messages, {size.topics:,} topics, "
-        f"{size.letters:,} dead letters, {size.access:,} addresses and tokens; ms"
-    )
+    return f"pages and calls that read, at {pages.size.rows:,} messages; ms"
 
 
 HEADS: Final = ("address", "wall p50", "wall p95", "CPU p50", "CPU p95", "KiB")

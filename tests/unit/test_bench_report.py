@@ -141,7 +141,7 @@ def test_pages_are_judged_by_the_slowest_of_them(p95, met):
     wall, cpu = report.targets()
     assert (wall.measured, wall.met) == (f"{p95} ms (/a)", met)
     assert (cpu.measured, cpu.met) == ("3.0 ms (/b)", True)
-    assert "4,000 messages, 50 topics" in report.text()
+    assert "at 4,000 messages" in report.text()
 
 
 def test_64_topics_are_held_against_one():

@@ -246,7 +246,8 @@ class AmqpPublisher:
         else:
             self._outbox.confirm(method.delivery_tag, multiple=method.multiple)
         if self._outbox.has_ready:
-            self._send_soon()
+            # At once, before the answers are written: the broker then works while the API does.
+            self._send()
 
     async def _opened(self, link: Link) -> None:
         channel: Any = link.channel

@@ -10,6 +10,7 @@ import pika
 import pika.data
 import pika.spec
 import pytest
+from pika.adapters.base_connection import BaseConnection
 from pika.adapters.utils import io_services_utils
 from pika.callback import CallbackManager
 from pika.channel import Channel
@@ -25,6 +26,13 @@ MOVED = "pika has moved a part that appliance/broker/pika_patches.py uses: "
     [
         (io_services_utils._AsyncTransportBase, "_MAX_RECV_BYTES = "),
         (io_services_utils._AsyncTransportBase, ", self._MAX_RECV_BYTES)"),
+        (io_services_utils._AsyncTransportBase, "bytes_consumed < self._MAX_CONSUME_BYTES"),
+        (io_services_utils._AsyncTransportBase, "_STATE_ACTIVE = "),
+        (io_services_utils._AsyncTransportBase, "self._tx_buffers.append(data)"),
+        (io_services_utils._AsyncTransportBase, "self._sock = sock"),
+        (io_services_utils._AsyncPlaintextTransport, "tx_buffer_was_empty ="),
+        (BaseConnection, "self._transport.write(data)"),
+        (PikaConnection, "self._adapter_emit_data(marshaled_frame)"),
         (PikaConnection, "def _output_marshaled_frames("),
         (PikaConnection, "self._channels[channel_number] = "),
         (Channel, "self._consumers: dict"),
@@ -42,7 +50,10 @@ def test_each_private_part_is_there_and_in_use(user, use):
 
 def test_only_one_module_names_private_parts_of_pika():
     package = inspect.getfile(pika_patches).rpartition("/broker/")[0]
-    names = ("_MAX_RECV_BYTES", "_output_marshaled_frames", "decode_table", "._cancelled")
+    names = (
+        "_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES", "_tx_buffers", "_adapter_emit_data",
+        "_output_marshaled_frames", "decode_table", "._cancelled",
+    )  # fmt: skip
     for path in sorted(Path(package).rglob("*.py")):
         if path.name != "pika_patches.py":
             assert not [name for name in names if name in path.read_text()], path
@@ -70,6 +81,101 @@ def test_frames_are_joined_for_one_system_call_and_large_ones_sent_as_they_are()
     large = [b"x" * 2**17, b"y"]
     connection.send_together(large)
     assert sent == [[b"abc"], large]
+
+
+class Watches:
+    """Of an event loop: what it watches a socket for."""
+
+    def __init__(self):
+        self.readable = self.writable = None
+
+    def set_reader(self, _, call):
+        self.readable = call
+
+    def set_writer(self, _, call):
+        self.writable = call
+
+    def remove_writer(self, _):
+        self.writable = None
+
+    def remove_reader(self, _):
+        self.readable = None
+
+    def add_callback_threadsafe(self, call):
+        self.ending = call
+
+
+class Sending(pika_patches.FrameConnection):
+    """A connection to a socket whose other end is `there`."""
+
+    def __init__(self):
+        self._here, self.there = socket.socketpair()
+        self._here.setblocking(False)
+        self.received = []
+        self.lost = None
+        self.loop = Watches()
+        self.bytes_sent = self.frames_sent = 0
+        self._transport = io_services_utils._AsyncPlaintextTransport(self._here, self, self.loop)
+
+    def end(self):
+        self._here.close()
+        self.there.close()
+
+    def data_received(self, data):
+        self.received.append(data)
+
+    def connection_lost(self, error):
+        self.lost = error
+
+
+@pytest.fixture
+def sending():
+    connection = Sending()
+    yield connection
+    connection.end()
+
+
+def test_frames_that_the_kernel_takes_are_sent_at_once(sending):
+    sending.send_together([b"abc"])
+    assert sending.there.recv(9) == b"abc"
+    assert sending.loop.writable is None
+
+
+def test_frames_that_the_kernel_does_not_take_follow_in_order(sending):
+    frames = [b"a" * 2**20, b"b" * 2**20, b"c"]
+    sending.send_together(frames)
+    assert sending.loop.writable is not None
+    received = b""
+    while len(received) < sum(map(len, frames)):
+        received += sending.there.recv(2**18)
+        if sending.loop.writable:
+            sending.loop.writable()
+    assert received == b"".join(frames)
+    assert sending.loop.writable is None
+    sending.send_together([b"d"])
+    assert sending.there.recv(9) == b"d"
+
+
+def test_a_connection_that_breaks_while_it_sends_ends_in_its_turn(sending):
+    sending.there.close()
+    sending.send_together([b"abc"])
+    assert sending.lost is None  # whoever sends is not told in the middle of it
+    sending.loop.writable()
+    sending.loop.ending()
+    assert isinstance(sending.lost, OSError)
+
+
+def test_pika_reads_once_for_each_time_that_there_is_something(monkeypatch, sending):
+    plaintext = io_services_utils._AsyncPlaintextTransport
+    monkeypatch.setattr(plaintext, "_MAX_CONSUME_BYTES", 4096)
+    monkeypatch.setattr(io_services_utils._AsyncTransportBase, "_MAX_RECV_BYTES", 4096)
+    pika_patches.receive_more()
+    monkeypatch.setattr(plaintext, "_MAX_RECV_BYTES", 3)
+    sending.there.send(b"abcde")
+    sending.loop.readable()
+    assert sending.received == [b"abc"]
+    sending.loop.readable()
+    assert sending.received == [b"abc", b"de"]
 
 
 class Closing(pika_patches.FrameConnection):

@@ -28,15 +28,21 @@ class IdSource:
     """Makes ids in the order of the calls, in one process."""
 
     def __init__(self) -> None:
-        self._random = random.SystemRandom().getrandbits(30)
+        number = random.SystemRandom().getrandbits(30)
+        self._end = f"-{0x8000 | number >> 16:04x}-{number & 0xFFFF:04x}"
         self._last = 0  # milliseconds since 1970, 12 bits of count below them
+        self._begin = 0, ""  # a millisecond, and how its ids begin
 
     def prefix(self) -> str:
         """Return the prefix for one envelope's ids: PREFIX_LENGTH characters."""
-        self._last = ticks = max(self._last + 1, int(time.time() * 1000) << 12)
-        ms, count = ticks >> 12, ticks & 0xFFF
-        high, low = self._random >> 16, self._random & 0xFFFF
-        return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{count:03x}-{0x8000 | high:04x}-{low:04x}"
+        ticks = int(time.time() * 1000) << 12
+        if ticks <= self._last:
+            ticks = self._last + 1
+        self._last, ms = ticks, ticks >> 12
+        begin = self._begin
+        if begin[0] != ms:
+            self._begin = begin = ms, f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
+        return f"{begin[1]}{ticks & 0xFFF:03x}{self._end}"
 
     def new(self) -> str:
         """Return the id of a message that travels alone or in a pack."""

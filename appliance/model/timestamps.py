@@ -22,8 +22,14 @@ def now() -> str:
 
 @functools.lru_cache(maxsize=4)
 def _of_millisecond(milliseconds: int) -> str:
-    """Write a time; many messages come within one millisecond."""
-    return timestamp(milliseconds / 1000)
+    """Write a time; many messages come within one millisecond, and many such within one second."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_of_second(seconds)}.{rest:03d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _of_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def timestamp(seconds: float) -> str:

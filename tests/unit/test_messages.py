@@ -168,6 +168,23 @@ def test_times_are_written_one_way():
     assert not is_time(TIME + "\n")
 
 
+def test_now_is_written_as_any_other_time_is(monkeypatch):
+    chance = random.Random(1)
+    for milliseconds in [0, 999, 1000, *(chance.randrange(4 * 10**12) for _ in range(1000))]:
+        monkeypatch.setattr("time.time_ns", lambda ms=milliseconds: ms * 1_000_000 + 999_999)
+        assert now() == timestamp(milliseconds / 1000)
+
+
+def test_ids_of_one_clock_go_on_though_it_stands_still_or_goes_back(monkeypatch):
+    source, ids = IdSource(), []
+    for seconds in [1e9, 1e9, 1e9 + 0.001, 1e9 - 5, 1e9 + 1]:
+        monkeypatch.setattr("time.time", lambda seconds=seconds: seconds)
+        ids += [source.new() for _ in range(5000)]  # more than the count of a millisecond
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+    assert int(ids[-1].replace("-", "")[:12], 16) == 1e12 + 1001
+
+
 @pytest.mark.parametrize("body", NASTY, ids=lambda b: repr(b[:16]))
 def test_any_single_body_round_trips(body):
     envelope = single("t", IdSource().new(), TIME, body)

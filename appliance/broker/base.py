@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from appliance.errors import BrokerError
 from appliance.model.contents import Content
 from appliance.model.ledger import LedgerEntry
 from appliance.model.wire import Envelope, Message
@@ -84,6 +85,22 @@ class ProbeState(StrEnum):
     FAILS = "fails"  # it takes connections, and no message comes back
 
 
+class Waiter(Protocol):
+    """Who waits for what becomes of a message: a future, or what need not wait for its turn.
+
+    It is told on the event loop, once; it may send more meanwhile, and raises nothing.
+    """
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: None, /) -> None:
+        """Take notice that the message is confirmed."""
+
+    def set_exception(self, exception: BrokerError, /) -> None:
+        """Take notice of a RefusedError: it certainly isn't kept; or a DeadlineError: it may be."""
+
+
 class Publisher(Protocol):
     """Publishes durably: a message is confirmed once the broker has it on disk.
 
@@ -107,13 +124,15 @@ class Publisher(Protocol):
     def refuse(self, reason: str) -> None:
         """Refuse every later message for this reason; an empty reason ends that."""
 
-    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
+    def send(self, topic: str, message: Message, waiter: Waiter) -> None:
         """Send one message whose body is bytes; it may share an envelope with any others.
 
-        The future ends when the message is confirmed. It raises RefusedError where the message
-        certainly isn't kept, DeadlineError where it may be. Raises RefusedError at once where
-        messages are refused or too many wait.
+        Raises RefusedError at once where messages are refused or too many wait; the waiter is told
+        nothing then.
         """
+
+    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
+        """Send one message as `send` does; the future that is returned is its waiter."""
 
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
         """Send an envelope as it is; the future and the errors are those of `post`.

@@ -194,7 +194,7 @@ def pack(
     that many messages of one request cost their own bytes only.
     """
     is_coded = _blows_up(size, (as_bytes(message.body) for message in messages))
-    rows = [_packed(message, is_coded=is_coded) for message in messages]
+    rows = [_packed(message, is_coded) for message in messages]
     first = messages[0]
     return Envelope(
         topic, Kind.PACK, first.id, first.received_at, len(rows), size, orjson.dumps(rows), "",
@@ -208,7 +208,7 @@ def mixed(messages: Sequence[Addressed], size: int) -> Envelope:
     `size` is that of their bodies in bytes.
     """
     is_coded = _blows_up(size, (as_bytes(message.body) for _, message in messages))
-    rows = [[topic, *_packed(message, is_coded=is_coded)] for topic, message in messages]
+    rows = [[topic, *_packed(message, is_coded)] for topic, message in messages]
     topic, first = messages[0]
     further = dict.fromkeys(topic for topic, _ in messages)
     del further[topic]
@@ -225,13 +225,12 @@ def _blows_up(size: int, bodies: Iterable[bytes]) -> bool:
     return size + 5 * controls > _BLOWN_UP_BYTES
 
 
-def _packed(message: Message, *, is_coded: bool) -> list[Any]:
-    message_id, received_at, raw, content_type, meta, dead = message
-    body = raw
+def _packed(message: Message, is_coded: bool) -> list[Any]:
+    message_id, received_at, body, content_type, meta, dead = message
     if is_coded:
-        body = as_bytes(raw)
-    elif isinstance(raw, bytes):
-        body = as_text(raw)
+        body = as_bytes(body)
+    elif isinstance(body, bytes):
+        body = as_text(body)
     row: list[Any] = (
         [message_id, received_at, body]
         if isinstance(body, str)

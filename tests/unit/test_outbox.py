@@ -251,6 +251,33 @@ def test_a_waiter_that_was_cancelled_disturbs_nothing(desk):
     assert desk.ended() == (0, 0)
 
 
+class Resender:
+    """A waiter that sends its message again when it is told that it isn't kept."""
+
+    def __init__(self, desk):
+        self._desk = desk
+        self.again = None
+
+    def done(self):
+        return False
+
+    def set_exception(self, _):
+        self.again = self._desk.add()
+
+
+def test_a_message_that_a_waiter_adds_has_a_deadline_of_its_own(desk):
+    resender = Resender(desk)
+    desk.outbox.add_envelope(Envelope("t", Kind.MESSAGE, ID, TIME, 1, 1, b"x"), resender)
+    other = desk.add()  # takes more messages still when the first is past its deadline
+    desk.now += TIMEOUT
+    desk.outbox.expire("no broker")
+    assert [answer(other), answer(resender.again)] == ["RefusedError", "waits"]
+    assert desk.topics() == ["t"]
+    desk.outbox.confirm(1, multiple=False)
+    assert answer(resender.again) == "kept"
+    assert desk.ended() == (0, 0)
+
+
 def test_tags_that_are_not_known_are_ignored(desk):
     desk.outbox.confirm(7, multiple=False)
     desk.outbox.refuse(7, multiple=True)

@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._loop = acceptor.loop
         self._data = b""  # that came and belongs to no request yet, but for what is
         self._place = 0  # before this place, and is cut off at the end of a turn
-        self._searched = 0  # up to here no head ends
+        self._searched = 0  # up to here the head that is coming does not end
         self._request: Request | None = None  # under way: its body is coming, or its answer
         self._body: BodyReader | None = None  # of that request, as long as it is coming
         self._unread = 0  # bytes of answers that a stranger does not read
@@ -188,7 +188,8 @@ class Connection(asyncio.Protocol):
             self._advancing = False
         if self._place:  # at once for all of this turn: each cut copies the rest
             self._data = self._data[self._place :]
-            self._searched = max(0, self._searched - self._place)
+            if self._searched:
+                self._searched = max(0, self._searched - self._place)
             self._place = 0
         self._read_ahead()
         if self._ended:
@@ -236,7 +237,7 @@ class Connection(asyncio.Protocol):
         data, place = self._data, self._place
         if data[place] in b"\r\n":  # an empty line before a request is passed over (RFC 9112, 2.2)
             self._place = place = head.skip_empty_lines(data, place)
-        end = head.find_end(data, max(place, self._searched))
+        end = head.find_end(data, self._searched or place)
         if end < 0:
             self._await_head(data, place)
             return False
@@ -249,8 +250,10 @@ class Connection(asyncio.Protocol):
     def _decide(self, data: bytes, place: int, end: int) -> bool:
         """Serve or refuse the request whose head is `data[place:end]`; whether it is a request."""
         raw = data[place:end]
-        if known := self._policy.recall(raw):
-            self._begin(*known, data, end)
+        known = self._policy.recall(raw)
+        if known is not None:
+            request_head, admission = known
+            self._begin(request_head, admission, data, end)
             return True
         try:
             request_head = head.parse(raw)
@@ -260,13 +263,13 @@ class Connection(asyncio.Protocol):
         except HeadError as error:
             self._refuse(problems.bad_request(str(error)))
             return False
-        admission = self._policy.admit(request_head, self.client_of)
-        if isinstance(admission, Problem):
+        decision = self._policy.admit(request_head, self.client_of)
+        if isinstance(decision, Problem):
             self._place = end
-            self._refuse_request(request_head, admission)
+            self._refuse_request(request_head, decision)
         else:
-            self._policy.learn(raw, request_head, admission)
-            self._begin(request_head, admission, data, end)
+            self._policy.learn(raw, request_head, decision)
+            self._begin(request_head, decision, data, end)
         return True
 
     def _await_head(self, data: bytes, place: int) -> None:

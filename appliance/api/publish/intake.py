@@ -17,7 +17,7 @@ from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.api.publish.unpacker import Unpacker
 from appliance.api.quarantine.door import QuarantineDoor
-from appliance.broker.base import Publisher
+from appliance.broker.base import Publisher, Waiter
 from appliance.config import Config
 from appliance.errors import BodyError, KeyReusedError, MisfitError, StoreError
 from appliance.model import meta as metas
@@ -58,21 +58,27 @@ class Intake:
         self._attempts = Attempts()
         self._unpacker = Unpacker(config)
 
-    def send(self, options: PublishOptions, body: bytes, meta: str | None) -> Outcome:
+    def send(
+        self, options: PublishOptions, body: bytes, meta: str | None, waiter: Waiter
+    ) -> Receipt:
         """Publish a body that is one message, as it is.
 
-        The receipt is true once the future has ended well. Raises BodyError for an empty body,
-        BrokerError where it can't be kept now; so may the future.
+        The receipt is true once the waiter is told so. Raises BodyError for an empty body,
+        BrokerError where it can't be kept now; the waiter is told nothing then.
         """
         received_at, first_id = now(), self._ids.prefix() + "00000000"
         if not body:
             raise BodyError("the body is empty; a message has at least one byte")
         message = Message(first_id, received_at, body, options.around.content_type, meta)
-        confirmed = self._publisher.post(options.topic, message)
-        return Receipt(options.topic, options.plan.form, first_id, 1, received_at, False), confirmed
+        self._publisher.send(options.topic, message, waiter)
+        return Receipt(options.topic, options.plan.form, first_id, 1, received_at, False)
 
     def send_lines(self, options: PublishOptions, body: bytes, meta: str | None) -> Outcome:
-        """Publish the lines of a body, all or nothing. Raises what `send` raises, InputError."""
+        """Publish the lines of a body, all or nothing.
+
+        The receipt is true once the future has ended well. Raises InputError for a body that is
+        never kept, BrokerError where it can't be kept now; so may the future.
+        """
         decoded = decode(options.plan, body, self._config)
         return self._post(options, *assemble(options, decoded, meta, self._ids.prefix()))
 

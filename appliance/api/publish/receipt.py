@@ -70,22 +70,20 @@ class Receipt(NamedTuple):
         `prefix` stands before the path of the address that is named.
         `wait_seconds` is what the request's `Prefer: wait` asked for; None where it had none.
         """
+        is_single = self.form in SINGLE
         headers = b"content-type: application/json\r\n"
-        if self.form in SINGLE:
-            headers += b"location: %b/v1/messages/%b\r\n" % (
-                prefix.encode("ascii"),
-                self.first_id.encode("ascii"),
-            )
+        if is_single:
+            headers += f"location: {prefix}/v1/messages/{self.first_id}\r\n".encode("ascii")
         if wait_seconds is not None:
             headers += b"preference-applied: wait=%d\r\n" % wait_seconds
         is_done = self.is_stored and wait_seconds is not None
-        return 201 if is_done else 202, headers, self._encode()
+        return 201 if is_done else 202, headers, self._encode(is_single=is_single)
 
-    def _encode(self) -> bytes:
+    def _encode(self, *, is_single: bool) -> bytes:
         waiting = "queued" if self.due_at is None else "delayed"
         status = "stored" if self.is_stored else waiting
         members: dict[str, object]
-        if self.form in SINGLE:
+        if is_single:
             members = {
                 "id": self.first_id,
                 "topic": self.topic,

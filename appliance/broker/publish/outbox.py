@@ -24,8 +24,7 @@ from appliance.model.tallies import PublishTally
 from appliance.model.wire import Addressed, Envelope, Message, as_bytes, mixed, pack, single
 
 if TYPE_CHECKING:
-    from asyncio import Future
-
+    from appliance.broker.base import Waiter
     from appliance.model.ledger import Ranges
 
 #: Messages, bytes and topics of a gathered envelope: beyond, the next one is begun. Topics are in
@@ -72,7 +71,7 @@ class Parcel:
         self.number = 0  # given when it is first sent
         self.ledger = ""  # the ledger entry that it carries
         self.carried: Ranges = []  # the `not_kept` of that entry
-        self.waiters: list[Future[None]] = []
+        self.waiters: list[Waiter] = []
 
     def sealed(self) -> Envelope:
         """Return the envelope; nothing can be added any more."""
@@ -97,8 +96,8 @@ class Outbox:
 
     `most_bytes` can wait here in all: beyond, a message is refused at once.
 
-    Each message comes with a future, the waiter, which ends when its parcel is confirmed, refused
-    or past its deadline.
+    Each message comes with a waiter, which is told when its parcel is confirmed, refused or past
+    its deadline, and may add a further message then.
     """
 
     def __init__(
@@ -135,7 +134,7 @@ class Outbox:
             self._unconfirmed_requests < _APART_REQUESTS and self._window_bytes < self._window_limit
         )
 
-    def add(self, topic: str, message: Message, waiter: "Future[None]") -> None:
+    def add(self, topic: str, message: Message, waiter: "Waiter") -> None:
         """Take a message whose body is bytes; it may share an envelope with others.
 
         Raises RefusedError where too much waits already.
@@ -157,7 +156,7 @@ class Outbox:
         parcel.size += size
         parcel.waiters.append(waiter)
 
-    def add_envelope(self, envelope: Envelope, waiter: "Future[None]") -> None:
+    def add_envelope(self, envelope: Envelope, waiter: "Waiter") -> None:
         """Take an envelope as it is. Raises RefusedError where too much waits already."""
         self._hold(len(envelope.body))
         parcel = Parcel(self._clock() + self._timeout, envelope)
@@ -235,14 +234,15 @@ class Outbox:
     def expire(self, reason: str) -> None:
         """Answer each parcel past its deadline. `reason` is why the broker took nothing."""
         now = self._clock()
+        expired = []
         while self._waiting and self._waiting[0].deadline <= now:
             parcel = self._waiting.popleft()
             if parcel.number:
                 self._numbering.settle(parcel.number, [], kept=False)
+            expired.append(parcel)
+        expired += [parcel for parcel in self._unconfirmed.values() if parcel.deadline <= now]
+        for parcel in expired:  # when none of them is left for what a waiter may add
             self._expire(parcel, reason)
-        for parcel in self._unconfirmed.values():
-            if parcel.deadline <= now and parcel.waiters:
-                self._expire(parcel, reason)
 
     def _hold(self, size: int) -> None:
         if self.held_requests and (

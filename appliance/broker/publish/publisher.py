@@ -10,7 +10,7 @@ import pika.exceptions
 import structlog
 
 from appliance.broker import shards
-from appliance.broker.base import DEAD, EXCHANGE, BrokerState
+from appliance.broker.base import DEAD, EXCHANGE, BrokerState, Waiter
 from appliance.broker.link import Link
 from appliance.broker.publish import direct, doubt
 from appliance.broker.publish.doubt import Doubt
@@ -128,15 +128,21 @@ class AmqpPublisher:
         """Refuse every later message for this reason; an empty reason ends that. Any thread."""
         self.refusal = reason
 
-    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
+    def send(self, topic: str, message: Message, waiter: Waiter) -> None:
         """Send one message; it may share an envelope with any others.
 
-        The future and the errors are those of `base.Publisher.post`.
+        The errors are those of `base.Publisher.send`.
         """
-        waiter = self._waiter()
+        if self.refusal:
+            raise self._refused()
         self._outbox.add(topic, message, waiter)
         if not self._is_sending_soon:
             self._send_soon()
+
+    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
+        """Send one message as `send` does; the future that is returned is its waiter."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.send(topic, message, waiter)
         return waiter
 
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
@@ -149,7 +155,9 @@ class AmqpPublisher:
                 f"the messages have {len(envelope.body)} bytes when they are written for the "
                 f"broker, which takes {self._most_envelope} at once; send fewer in one request"
             )
-        waiter = self._waiter()
+        if self.refusal:
+            raise self._refused()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._outbox.add_envelope(envelope, waiter)
         self._send_soon()
         return waiter
@@ -189,10 +197,8 @@ class AmqpPublisher:
             sent.cancel()
             raise DeadlineError("not confirmed: the deletion may have been kept or not") from error
 
-    def _waiter(self) -> asyncio.Future[None]:
-        if self.refusal:
-            raise RefusedError(f"{self.refusal}; nothing was kept")
-        return asyncio.get_running_loop().create_future()
+    def _refused(self) -> RefusedError:
+        return RefusedError(f"{self.refusal}; nothing was kept")
 
     def _send_soon(self) -> None:
         """Send when the requests of this turn of the loop have all been seen."""
@@ -228,7 +234,7 @@ class AmqpPublisher:
             if envelope.further_topics:
                 headers["CC"] = envelope.further_topics
             frames += self._frames.frames(
-                envelope.topic, envelope.kind.value, envelope.id, headers, envelope.body,
+                envelope.topic, envelope.kind, envelope.id, headers, envelope.body,
                 content_type,
             )  # fmt: skip
         if frames:
@@ -246,8 +252,7 @@ class AmqpPublisher:
         else:
             self._outbox.confirm(method.delivery_tag, multiple=method.multiple)
         if self._outbox.has_ready:
-            # At once, before the answers are written: the broker then works while the API does.
-            self._send()
+            self._send_soon()
 
     async def _opened(self, link: Link) -> None:
         channel: Any = link.channel

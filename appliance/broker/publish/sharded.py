@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from appliance.broker import shards
-from appliance.broker.base import BrokerState
+from appliance.broker.base import BrokerState, Waiter
 from appliance.broker.publish.publisher import AmqpPublisher
 from appliance.errors import DeadlineError, RefusedError
 from appliance.model.tallies import PublishTally
@@ -61,11 +61,15 @@ class ShardedPublisher:
         for one in self._each:
             one.refuse(reason)
 
-    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
+    def send(self, topic: str, message: Message, waiter: Waiter) -> None:
         """Send one message; it may share an envelope with others of its shard.
 
-        The future and the errors are those of `base.Publisher.post`.
+        The errors are those of `base.Publisher.send`.
         """
+        self._of(topic).send(topic, message, waiter)
+
+    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
+        """Send one message as `send` does; the future that is returned is its waiter."""
         return self._of(topic).post(topic, message)
 
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:

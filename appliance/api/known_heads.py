@@ -1,11 +1,12 @@
 """Heads that were decided on before.
 
 A client that keeps its connection sends the same head with every message, byte for byte, so it
-need not be parsed and decided on again: that is some 20 of the 25 us of CPU that a message costs
+need not be parsed and decided on again: that is some 18 of the 22 us of CPU that a message costs
 between the socket and the publisher. A decision holds for one generation of the policy (who may do
 what) only: when a token or a right changes, everything here is forgotten at once.
 """
 
+from collections import OrderedDict
 from typing import Final
 
 from appliance.api.http.head import Head
@@ -22,7 +23,8 @@ class KnownHeads:
 
     def __init__(self) -> None:
         self._generation = 0
-        self._heads: dict[bytes, tuple[Head, Admission]] = {}
+        # Ordered: a plain one finds its first key by passing over all that were deleted before it.
+        self._heads: OrderedDict[bytes, tuple[Head, Admission]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -39,5 +41,5 @@ class KnownHeads:
         if len(data) > _MAX_BYTES or generation != self._generation:
             return
         if len(self._heads) >= _MAX_HEADS:
-            del self._heads[next(iter(self._heads))]
+            self._heads.popitem(last=False)
         self._heads[data] = head, admission

@@ -45,15 +45,16 @@ class RequestMeta:
         evidence: Collection[str] = (),
     ) -> None:
         self.content_type = metas.content_type(head.values.get(b"content-type"))
-        names = TELLING_NAMES.union(keep)
+        names = TELLING_NAMES.union(keep) if keep else TELLING_NAMES
         prefixes = (*TELLING_PREFIXES, *(name[:-1] for name in keep if name.endswith("*")))
         headers: dict[str, str] = {}
         is_told = always
         for raw, value in head.headers:
             name = raw.decode("latin-1")
             is_meaningful = name in names or name.startswith(prefixes)
-            may_be = metas.may_be_kept(name) or (name in evidence and name not in _LOGINS)
-            if (is_meaningful or name in _CONTEXT or name in evidence) and may_be:
+            if (is_meaningful or name in _CONTEXT or name in evidence) and (
+                metas.may_be_kept(name) or (name in evidence and name not in _LOGINS)
+            ):
                 is_told |= is_meaningful
                 text = metas.header_text(value)
                 headers[name] = f"{headers[name]}, {text}" if name in headers else text

@@ -124,11 +124,6 @@ class Outbox:
         self.held_bytes = 0
 
     @property
-    def has_ready(self) -> bool:
-        """Whether `next` may have something to yield."""
-        return bool(self._waiting) and self._has_room
-
-    @property
     def _has_room(self) -> bool:
         return (
             self._unconfirmed_requests < _APART_REQUESTS and self._window_bytes < self._window_limit
@@ -180,11 +175,18 @@ class Outbox:
             self.tally.published += 1
             yield parcel
 
-    def confirm(self, tag: int, *, multiple: bool) -> None:
-        """Answer the parcel of this tag, or all up to it: the broker has them on disk."""
+    def confirm(
+        self, tag: int, *, multiple: bool, room_made: Callable[[], None] = lambda: None
+    ) -> None:
+        """Answer the parcel of this tag, or all up to it: the broker has them on disk.
+
+        `room_made` is called before any waiter is told: others may be sent now.
+        """
         # A parcel's deadline is so many seconds after its first message.
         now_and_timeout, tally = self._clock() + self._timeout, self.tally
-        for parcel in self._settle(tag, multiple=multiple, kept=True):
+        parcels = self._settle(tag, multiple=multiple, kept=True)
+        room_made()
+        for parcel in parcels:
             tally.confirmed += 1
             if parcel.waiters and parcel.envelope is not None:
                 count = parcel.envelope.count
@@ -192,9 +194,16 @@ class Outbox:
                 tally.took.observe(now_and_timeout - parcel.deadline, count)
             self._release(parcel, None)
 
-    def refuse(self, tag: int, *, multiple: bool) -> None:
-        """Answer the parcel of this tag, or all up to it: the broker refused them."""
-        for parcel in self._settle(tag, multiple=multiple, kept=False):
+    def refuse(
+        self, tag: int, *, multiple: bool, room_made: Callable[[], None] = lambda: None
+    ) -> None:
+        """Answer the parcel of this tag, or all up to it: the broker refused them.
+
+        `room_made` is that of `confirm`.
+        """
+        parcels = self._settle(tag, multiple=multiple, kept=False)
+        room_made()
+        for parcel in parcels:
             self.tally.nacked += 1
             if parcel.put_back:  # an earlier copy may have arrived
                 error: BrokerError = DeadlineError(

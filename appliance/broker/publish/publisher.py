@@ -247,12 +247,10 @@ class AmqpPublisher:
         """Take the broker's confirmation or refusal of one envelope or of all up to it."""
         method = frame.method
         self._full = isinstance(method, pika.spec.Basic.Nack)
-        if self._full:
-            self._outbox.refuse(method.delivery_tag, multiple=method.multiple)
-        else:
-            self._outbox.confirm(method.delivery_tag, multiple=method.multiple)
-        if self._outbox.has_ready:
-            self._send_soon()
+        settle = self._outbox.refuse if self._full else self._outbox.confirm
+        # The next envelope goes out before the answers are written: the broker then works while
+        # the API does.
+        settle(method.delivery_tag, multiple=method.multiple, room_made=self._send)
 
     async def _opened(self, link: Link) -> None:
         channel: Any = link.channel

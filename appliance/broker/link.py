@@ -235,17 +235,6 @@ class Link:
             raise BrokerError(self._lost.result())
 
     async def _connect(self) -> None:
-        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def failed(_: Any, error: BaseException) -> None:
-            if not opened.done():
-                opened.set_exception(BrokerError(f"broker: {_describe(error)}"))
-
-        def closed(connection: Any, error: BaseException) -> None:
-            # One that did not close in time was left behind, and is not this link's any more.
-            if connection is self._connection:
-                self.drop(_describe(error))
-
         def channel_closed(channel: Any, error: BaseException) -> None:
             if channel is self.channel:
                 self.drop(_describe(error))
@@ -256,6 +245,15 @@ class Link:
                 self._on_blocked(now)
 
         self._is_blocked = self._is_silent = False
+        address = await self._next_address()
+        self.has_others = is_node(address)
+        connection = await self._open_connection(address)
+        connection.add_on_connection_blocked_callback(lambda c, _: blocked(c, True))
+        connection.add_on_connection_unblocked_callback(lambda c, _: blocked(c, False))
+        self.channel = await self.open_channel()
+        self.channel.add_on_close_callback(channel_closed)
+
+    async def _next_address(self) -> pika.connection.Parameters:
         if not self._addresses:
             looking = asyncio.ensure_future(resolve(parameters(self._config)))
             try:
@@ -264,19 +262,36 @@ class Link:
                 looking.cancel()
         address = self._addresses.popleft()
         self._last_address = address.host, address.port
-        self.has_others = is_node(address)
-        self._connection = connection = FrameConnection(
+        return address
+
+    async def _open_connection(self, address: pika.connection.Parameters) -> Any:
+        """Connect to `address`, and end the handshake. Raises BrokerError."""
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def open_now(connection: Any) -> None:
+            if not opened.done():
+                opened.set_result(connection)
+
+        def failed(_: Any, error: BaseException) -> None:
+            if not opened.done():
+                opened.set_exception(BrokerError(f"broker: {_describe(error)}"))
+
+        def closed(connection: Any, error: BaseException) -> None:
+            # One that did not close in time was left behind, and is not this link's any more.
+            if connection is self._connection:
+                self.drop(_describe(error))
+
+        self._connection = FrameConnection(
             address,
-            on_open_callback=opened.set_result,
+            on_open_callback=open_now,
             on_open_error_callback=failed,
             on_close_callback=closed,
             custom_ioloop=asyncio.get_running_loop(),
         )
-        await self.wait(opened)
-        connection.add_on_connection_blocked_callback(lambda c, _: blocked(c, True))
-        connection.add_on_connection_unblocked_callback(lambda c, _: blocked(c, False))
-        self.channel = await self.open_channel()
-        self.channel.add_on_close_callback(channel_closed)
+        try:
+            return await self.wait(opened)
+        finally:
+            opened.cancel()  # nobody asks any more how a handshake ends that was given up
 
     async def _listen(self) -> None:
         """End the link when its node has said nothing for too long."""

@@ -11,6 +11,7 @@ import pika.data
 import pika.exceptions
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import io_services_utils
+from pika.adapters.utils.connection_workflow import AMQPConnectionWorkflowAborted
 
 #: Bytes that are joined for one system call.
 _JOIN_BYTES: Final = 128 * 1024
@@ -67,6 +68,16 @@ class FrameConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no t
         """
         if not self.is_closed:
             self._terminate_stream(pika.exceptions.StreamLostError("the broker is silent"))
+
+    def _on_connection_workflow_done(self, conn_or_exc: Any) -> None:
+        """Tell pika that a handshake was given up, as it tells itself of all other ends.
+
+        Of a connection that is closed amid its handshake pika passes the class of the error, takes
+        it for a connection that is not this one, and raises AssertionError into the event loop.
+        """
+        if conn_or_exc is AMQPConnectionWorkflowAborted:
+            conn_or_exc = AMQPConnectionWorkflowAborted()
+        super()._on_connection_workflow_done(conn_or_exc)
 
 
 def receive_more() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import time
@@ -183,14 +184,26 @@ def test_a_link_that_is_lost_as_soon_as_it_is_open_waits_longer_each_time(tmp_pa
     assert 2 <= len(opened) <= 6
 
 
-def logged(capsys, monkeypatch, starting):
-    """Return what a link logs in several attempts while nothing listens."""
-    monkeypatch.setattr(link_module, "_BACKOFF_LAST", 0.1)
-    monkeypatch.setattr(link_module, "_STARTING", starting)
+@contextlib.contextmanager
+def lines_of(capsys):
+    """Yield what fills with (level, event, reason) of the lines that were logged meanwhile."""
+    lines = []
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
         cache_logger_on_first_use=False,
     )
+    try:
+        yield lines
+    finally:
+        structlog.reset_defaults()
+    found = map(json.loads, capsys.readouterr().out.splitlines())
+    lines += [(line["level"], line["event"], line["reason"]) for line in found]
+
+
+def logged(capsys, monkeypatch, starting):
+    """Return what a link logs in several attempts while nothing listens."""
+    monkeypatch.setattr(link_module, "_BACKOFF_LAST", 0.1)
+    monkeypatch.setattr(link_module, "_STARTING", starting)
     attempts = 0
 
     def lost(_):
@@ -205,12 +218,9 @@ def logged(capsys, monkeypatch, starting):
         await link.close()
         await running
 
-    try:
+    with lines_of(capsys) as lines:
         asyncio.run(body())
-    finally:
-        structlog.reset_defaults()
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    return [(line["level"], line["event"]) for line in lines]
+    return [(level, event) for level, event, _ in lines]
 
 
 def test_a_broker_that_starts_together_with_us_is_waited_for_without_a_warning(capsys, monkeypatch):
@@ -219,6 +229,35 @@ def test_a_broker_that_starts_together_with_us_is_waited_for_without_a_warning(c
 
 def test_a_broker_that_does_not_come_is_warned_of_once(capsys, monkeypatch):
     assert logged(capsys, monkeypatch, 0) == [("warning", "broker unavailable")]
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["a broker", "one of several nodes"])
+def test_a_handshake_that_is_given_up_is_one_plain_line(tmp_path, capsys, monkeypatch, others):
+    """What pika raises into the event loop would be a line of its own, with a traceback."""
+    monkeypatch.setattr(link_module, "_CALL_TIMEOUT", 0.2)
+    monkeypatch.setattr(link_module, "_NODE_CALL_TIMEOUT", 0.2)
+    monkeypatch.setattr(link_module, "_STARTING", 0)
+    raised, given_up = [], []
+
+    async def body():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+        with contextlib.ExitStack() as stack:
+            mute = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in "ab"]
+            ports = [each.getsockname()[1] for each in mute[: 1 + others]]
+            urls = [f"amqp://127.0.0.1:{port}" for port in ports]
+            link = Link(config(tmp_path, *urls), None, given_up.append)
+            running = asyncio.create_task(link.run())
+            while len(given_up) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await link.close()  # amid the next one, as likely as not
+            await running
+            await asyncio.sleep(0)
+        gc.collect()  # a future that failed and was not asked says so at its end
+
+    with lines_of(capsys) as lines:
+        asyncio.run(body())
+    assert raised == []
+    assert lines == [("warning", "broker unavailable", "broker: no answer within 0 s")]
 
 
 def test_a_link_that_never_ran_is_closed_at_once(tmp_path):

@@ -12,6 +12,7 @@ import pika.spec
 import pytest
 from pika.adapters.base_connection import BaseConnection
 from pika.adapters.utils import io_services_utils
+from pika.adapters.utils.connection_workflow import AMQPConnectionWorkflow
 from pika.callback import CallbackManager
 from pika.channel import Channel
 from pika.connection import Connection as PikaConnection
@@ -40,6 +41,8 @@ MOVED = "pika has moved a part that appliance/broker/pika_patches.py uses: "
         (Channel, "self._cancelled: set"),
         (Channel.close, "not in self._cancelled"),
         (PikaConnection, "def _terminate_stream("),
+        (BaseConnection, "def _on_connection_workflow_done("),
+        (AMQPConnectionWorkflow, "error = AMQPConnectionWorkflowAborted\n"),
         (pika.data, "def decode_table("),
         (pika.spec, "data.decode_table("),
     ],
@@ -52,7 +55,7 @@ def test_only_one_module_names_private_parts_of_pika():
     package = inspect.getfile(pika_patches).rpartition("/broker/")[0]
     names = (
         "_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES", "_tx_buffers", "_adapter_emit_data",
-        "_output_marshaled_frames", "decode_table", "._cancelled",
+        "_output_marshaled_frames", "decode_table", "._cancelled", "_on_connection_workflow_done",
     )  # fmt: skip
     for path in sorted(Path(package).rglob("*.py")):
         if path.name != "pika_patches.py":

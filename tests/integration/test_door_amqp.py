@@ -270,26 +270,32 @@ def test_queues_of_all_subscribers_together_are_bounded(running):
 
 
 def test_user_is_there_after_a_restart_and_gone_for_good_once_it_is_removed(running):
+    running.passwords["leaver"] = create(running, "leaver", "--subscribe")
     listed = json.loads(running.cli("door", "amqp", "user", "list", "--json").stdout)["users"]
     assert [(each["name"], each["may"]) for each in listed] == [
-        ("till", "publish"), ("reports", "subscribe"),
+        ("till", "publish"), ("reports", "subscribe"), ("leaver", "subscribe"),
     ]  # fmt: skip
     again = running.cli("door", "amqp", "user", "create", "till")
     assert (again.returncode, again.stdout) == (1, b"")
-    with channel_of(running, "reports") as open_channel:
-        done = running.cli("door", "amqp", "user", "remove", "reports")
+    with channel_of(running, "leaver") as open_channel:
+        done = running.cli("door", "amqp", "user", "remove", "leaver")
         assert done.returncode == 0, done.stderr
         with pytest.raises(pika.exceptions.AMQPError):
-            wait_until(lambda: open_channel.queue_declare(SUB + "x") is None, "cut off", 30)
+            wait_until(
+                lambda: open_channel.queue_declare(base.SUBSCRIBERS + "leaver.x") is None,
+                "cut off",
+                30,
+            )
     running.broker.process.stop()
     running.broker.start()
     running.broker.wait()
     with channel_of(running, "till") as channel:
         channel.basic_publish(base.EXCHANGE, "again", b"x", mandatory=True)
     running.wait_rows(1, "again")
-    with pytest.raises(pika.exceptions.ProbableAuthenticationError), channel_of(running, "reports"):
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError), channel_of(running, "leaver"):
         pass
-    assert running.cli("door", "amqp", "user", "remove", "reports").returncode == 1
+    assert running.cli("door", "amqp", "user", "remove", "leaver").returncode == 1
+    running.wait_ready()
 
 
 def test_password_is_nowhere_in_the_data_folder_or_the_logs(running):

@@ -15,9 +15,10 @@ from appliance.store.sqlite.database import connect
 ROWS = 4000
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    api = ApiAlone(tmp_path_factory.mktemp("search"))
+@pytest.fixture
+def api(tmp_path):
+    """Of each test's own: they fill the index, change rows, and damage it."""
+    api = ApiAlone(tmp_path)
     bodies = [b'{"n": %d, "text": "word %d, common"}' % (n, n) for n in range(ROWS)]
     api.fill(*(many(bodies[n : n + 500], f"orders.{n // 1000}") for n in range(0, ROWS, 500)))
     api.fill(one(b'{"n": -1, "text": "a secret word, common"}', "salaries"))

@@ -140,15 +140,23 @@ def test_forged_report_that_expires_is_not_believed_among_the_dead_either(runnin
     assert running.query(query) == []
 
 
-@pytest.mark.parametrize("users", ["", "appliance"], ids=["all count", "ours count"])
-def test_outside_brokers_envelopes_count_by_the_users_that_are_named(running, tmp_path, users):
-    """The last of this file: it takes the place of the appliance's own API and worker."""
+@pytest.fixture
+def vacant(running):
+    """The place of the appliance's own API and worker, which are there again after the test."""
     for process in (running.api, *running.workers):
         process.stop()
+    yield running
+    for process in (running.api, *running.workers):
+        process.start()
+    running.wait_ready()
+
+
+@pytest.mark.parametrize("users", ["", "appliance"], ids=["all count", "ours count"])
+def test_outside_brokers_envelopes_count_by_the_users_that_are_named(vacant, tmp_path, users):
     settings = load(
         {
             "APPLIANCE_DATA": str(tmp_path),
-            "APPLIANCE_BROKER_URL": running.broker_url,
+            "APPLIANCE_BROKER_URL": vacant.broker_url,
             "APPLIANCE_BROKER_USERS": users,
         }
     )
@@ -169,7 +177,7 @@ def test_outside_brokers_envelopes_count_by_the_users_that_are_named(running, tm
         message = Message(ID.format(1), HEADERS["received_at"], b"ours")
         await publisher.post(topic, message)
         await asyncio.to_thread(
-            publish, running, topic, b"body", type="appliance.message", headers=HEADERS,
+            publish, vacant, topic, b"body", type="appliance.message", headers=HEADERS,
             message_id=ID.format(2),
         )  # fmt: skip
         await asyncio.wait_for(both.wait(), 30)

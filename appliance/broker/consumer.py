@@ -45,6 +45,9 @@ class AmqpConsumer:
     def __init__(self, config: Config) -> None:
         pika_patches.read_any_table()
         self._config = config
+        # Envelopes delivered and not acknowledged: enough that the next transaction fills while
+        # one commits; few, because each can be as large as a request.
+        self._prefetch = allowance(config).prefetch
         self._on_delivery: Callable[[Delivery], None]
         self._link = Link(config, self._opened, self._lost)
         self._channel: Any = None
@@ -150,9 +153,7 @@ class AmqpConsumer:
             self._delivered = method.delivery_tag
             self._on_delivery(AmqpDelivery(turn, method.delivery_tag, content))
 
-        # Envelopes delivered and not acknowledged: enough that the next transaction fills while
-        # one commits; few, because each can be as large as a request.
-        await self._shards.consume(link, shards, allowance(self._config).prefetch, delivered)
+        await self._shards.consume(link, shards, self._prefetch, delivered)
         self._queue = shards.queues[0]
         self._watching = asyncio.create_task(
             self._shards.watch(link, shards, lambda: self._delivered == self._acknowledged)

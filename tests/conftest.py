@@ -1,5 +1,6 @@
 """For all the tests."""
 
+import gc
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -20,3 +21,13 @@ def pytest_configure():
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Take the tests themselves out of what the garbage collector looks through.
+
+    There are more than ten thousand, each process has them all, and none is garbage before its end:
+    a seventh of the CPU of tests that are short went into looking.
+    """
+    gc.collect()
+    gc.freeze()

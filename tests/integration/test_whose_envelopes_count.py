@@ -6,7 +6,7 @@ import json
 import pika
 import pytest
 from harness import wait_until
-from load import wait_drained
+from load import amqp, wait_drained
 from rabbitmq import rabbitmqctl
 
 from appliance.broker import base
@@ -45,8 +45,8 @@ def as_billing(stack):
     return pika.BlockingConnection(pika.ConnectionParameters(host, port, credentials=login))
 
 
-def publish(stack, topic, body, **properties):
-    with as_billing(stack) as link:
+def publish(stack, topic, body, connect=as_billing, **properties):
+    with connect(stack) as link:
         channel = link.channel()
         channel.confirm_delivery()
         channel.basic_publish(
@@ -141,22 +141,21 @@ def test_forged_report_that_expires_is_not_believed_among_the_dead_either(runnin
 
 
 @pytest.fixture
-def vacant(running):
-    """The place of the appliance's own API and worker, which are there again after the test."""
-    for process in (running.api, *running.workers):
-        process.stop()
-    yield running
-    for process in (running.api, *running.workers):
-        process.start()
-    running.wait_ready()
+def outside(stack):
+    """A broker without an appliance: a consumer of the test's takes its envelopes."""
+    made = stack(start=False, own=False)
+    if not made.broker.process.running:
+        made.broker.start()
+    made.broker.wait()
+    return made
 
 
 @pytest.mark.parametrize("users", ["", "appliance"], ids=["all count", "ours count"])
-def test_outside_brokers_envelopes_count_by_the_users_that_are_named(vacant, tmp_path, users):
+def test_outside_brokers_envelopes_count_by_the_users_that_are_named(outside, tmp_path, users):
     settings = load(
         {
             "APPLIANCE_DATA": str(tmp_path),
-            "APPLIANCE_BROKER_URL": vacant.broker_url,
+            "APPLIANCE_BROKER_URL": outside.broker_url,
             "APPLIANCE_BROKER_USERS": users,
         }
     )
@@ -177,8 +176,8 @@ def test_outside_brokers_envelopes_count_by_the_users_that_are_named(vacant, tmp
         message = Message(ID.format(1), HEADERS["received_at"], b"ours")
         await publisher.post(topic, message)
         await asyncio.to_thread(
-            publish, vacant, topic, b"body", type="appliance.message", headers=HEADERS,
-            message_id=ID.format(2),
+            publish, outside, topic, b"body", connect=amqp, type="appliance.message",
+            headers=HEADERS, message_id=ID.format(2),
         )  # fmt: skip
         await asyncio.wait_for(both.wait(), 30)
         await consumer.stop()

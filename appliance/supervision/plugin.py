@@ -10,6 +10,8 @@ supervisord has no option for these things, which an appliance in a terminal or 
 - log files that can lie on a full disk, and that can be shown whatever bytes are in them.
 - a notice when the appliance is ready.
 - an end when its terminal is closed: to supervisord a hang-up means "read the configuration anew".
+- programs that start at once. The first turn of supervisord's loop waits a second before it starts
+  any.
 - a broker that hears the stop signal. An Erlang VM that has only just been started loses it, goes
   on to start, and would be killed when its time to stop is over.
 
@@ -91,6 +93,8 @@ def extend(supervisord: Any) -> object:
         if sys.stdin is not None and sys.stdin.isatty():
             receive = options.signal_receiver.receive
             signal.signal(signal.SIGHUP, lambda _, frame: receive(signal.SIGTERM, frame))
+        for group in sorted(supervisord.process_groups.values()):
+            group.transition()
 
     subscribe(SupervisorRunningEvent, running)
     subscribe(Tick5Event, lambda _: _stop_again(supervisord))

@@ -33,7 +33,7 @@ def text(tmp_path, *, release=(4, 0, 5), logs="json", disk_free=256 * MIB):
     )
 
 
-def environment(tmp_path, release=(4, 0, 5), outer=None, plugins=()):
+def environment(tmp_path, release=(4, 0, 5), outer=None, plugins=(), modules=None):
     return configuration.environment(
         Layout(tmp_path),
         release=release,
@@ -42,6 +42,7 @@ def environment(tmp_path, release=(4, 0, 5), outer=None, plugins=()):
         log_level="info",
         outer=outer or {},
         plugins=plugins,
+        modules=modules,
     )
 
 
@@ -141,6 +142,16 @@ def test_the_node_reads_the_settings_of_no_plugin_where_none_is_on(tmp_path):
 
 def test_a_folder_whose_name_rabbitmq_would_take_apart_is_not_named_to_it(tmp_path):
     assert "RABBITMQ_PLUGINS_DIR" not in environment(tmp_path / "a:b", (3, 10, 8))
+
+
+def test_erlang_looks_into_the_gathered_modules_first_where_no_plugin_is_on(tmp_path):
+    """With one on, RabbitMQ would look for plugins beside the modules."""
+    modules = tmp_path / "modules"
+    name = "RABBITMQ_SERVER_CODE_PATH"
+    assert environment(tmp_path, (3, 10, 8), modules=modules)[name] == str(modules)
+    assert name not in environment(tmp_path, (3, 10, 8))
+    assert name not in environment(tmp_path, (3, 10, 8), plugins=["a"], modules=modules)
+    assert name not in environment(tmp_path / "a:b", (3, 10, 8), modules=modules)
 
 
 def test_systemd_is_told_only_where_it_listens(tmp_path):

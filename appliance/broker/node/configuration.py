@@ -8,6 +8,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from appliance.broker.node import mqtt_plugin
@@ -197,15 +198,20 @@ def environment(
     log_level: str,
     outer: Mapping[str, str],
     plugins: Sequence[str] = (),
+    modules: Path | None = None,
 ) -> dict[str, str]:
     """Return the whole environment of the node of RabbitMQ `release`, with these plugins.
 
     `distribution` is the port from `machine.ports.distribution_port`, `schedulers` how many cores
-    to use, `outer` our own environment, of which only a few variables are passed on.
+    to use, `outer` our own environment, of which only a few variables are passed on; in `modules`
+    Erlang looks for a module first.
     """
     inner = {name: outer[name] for name in _PASSED_ON if outer.get(name)}
     if release < (4,) and not plugins and ":" not in str(layout.schemas):
         inner["RABBITMQ_PLUGINS_DIR"] = str(layout.schemas)
+        if modules is not None:
+            # Only here: else RabbitMQ looks for its plugins beside where its modules came from.
+            inner["RABBITMQ_SERVER_CODE_PATH"] = str(modules)
     return inner | {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",

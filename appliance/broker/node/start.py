@@ -23,6 +23,7 @@ from appliance.broker.node import (
     definitions,
     log_check,
     log_copies,
+    modules,
     mqtt_plugin,
     queue_files,
     queue_snapshots,
@@ -133,6 +134,7 @@ def start(config: Config) -> NoReturn:
             log_level=config.log_level,
             outer=os.environ,
             plugins=_plugins(mqtt),
+            modules=_modules(config, release, server, mqtt),
         ),
     )
 
@@ -223,6 +225,17 @@ def _write(
 
 def _plugins(mqtt: mqtt_plugin.MqttDoor | None) -> list[str]:
     return [] if mqtt is None else [mqtt_plugin.PLUGIN]
+
+
+def _modules(
+    config: Config,
+    release: tuple[int, ...],
+    server: Path,
+    mqtt: mqtt_plugin.MqttDoor | None,
+) -> Path | None:
+    if release >= (4,) or _plugins(mqtt):
+        return None
+    return modules.gathered(config.run_folder, server)
 
 
 def _log_format(config: Config) -> str:

@@ -22,14 +22,15 @@ def run(config: Config) -> None:
       appliance run
       APPLIANCE_DATA=/srv/inbox APPLIANCE_HTTP=0.0.0.0:80 appliance run
     """
-    _check(config)
-    from appliance.supervision import launcher
+    child = _start_check(config)
+    from appliance.supervision import launcher  # meanwhile: it takes as long as the checks
 
+    _end_check(child)
     sys.exit(launcher.run(config))
 
 
-def _check(config: Config) -> None:
-    """Run the doctor's checks of a start; end with the status of the error where one fails.
+def _start_check(config: Config) -> int:
+    """Run the doctor's checks of a start in a child; return its process id.
 
     In a child, because this process becomes supervisord and would keep their imports for ever.
     """
@@ -40,6 +41,11 @@ def _check(config: Config) -> None:
 
         checks.at_start(config, open_store(config), broker=True)  # `migrate` logs the warnings
         sys.exit()
+    return child
+
+
+def _end_check(child: int) -> None:
+    """Wait for the checks; end with the status of the error where one failed."""
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status:
         sys.exit(status if status > 0 else 128 - status)

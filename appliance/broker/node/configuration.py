@@ -64,6 +64,15 @@ _SEGMENT_ENTRIES_3: Final = 128
 #: Milliseconds between two looks of Erlang's at the certificate's file; by default two minutes.
 _CERTIFICATE_MS: Final = 10_000
 
+#: A node alone asks no other one whether it lives, by default ten times a second. RabbitMQ 3.x also
+#: looks whether its virtual host was removed elsewhere, every 4 milliseconds for each second of
+#: Erlang's tick time. That is the silence after which another node is taken for dead; a
+#: `rabbitmqctl` is one, and must hear something every 15 seconds, as by default: 3600 / 240.
+_ALONE: Final = (
+    "-aten heartbeat_interval 10000 poll_interval 10000 "
+    "-kernel net_ticktime 3600 net_tickintensity 240"
+)
+
 #: Our log level -> the broker's, which says at `info` each of its 100 steps and each connection.
 BROKER_LOG_LEVELS: Final = {
     "debug": "debug",
@@ -250,7 +259,7 @@ def environment(
             f"inet_dist_listen_min {distribution} inet_dist_listen_max {distribution} "
             # Three helper processes of Erlang's; RabbitMQ watches memory and disk by itself.
             "-os_mon start_cpu_sup false start_disksup false start_memsup false "
-            f"-ssl ssl_pem_cache_clean {_CERTIFICATE_MS} "
+            f"-ssl ssl_pem_cache_clean {_CERTIFICATE_MS} {_ALONE} "
             f"{_SNAPSHOTS_4 if release >= (4,) else _SNAPSHOTS_3}"
         ),
     }

@@ -31,15 +31,17 @@ def running(
     is_ready: Callable[[], bool],
     count_messages: Callable[[], Mapping[str, int]] | None,
     lag: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0),
+    is_teller: Callable[[], bool] = lambda: True,
 ) -> Iterator[None]:
     """Tell within the block.
 
     `is_ready` says whether a message sent now would be stored; `count_messages` returns the stored
     messages by topic, or raises StoreError. None: there is no terminal, so activity isn't shown.
     `lag` returns the seconds from 202 to the row of all messages together, and how many they are.
+    `is_teller` says whether it is this process, of several, that tells what was stored.
     """
     stop = threading.Event()
-    arguments = (stop, pulse, is_ready, count_messages, lag)
+    arguments = (stop, pulse, is_ready, count_messages, lag, is_teller)
     thread = threading.Thread(target=_run, args=arguments, name="activity", daemon=True)
     thread.start()
     try:
@@ -55,6 +57,7 @@ def _run(
     is_ready: Callable[[], bool],
     count_messages: Callable[[], Mapping[str, int]] | None,
     lag: Callable[[], tuple[float, float]],
+    is_teller: Callable[[], bool],
 ) -> None:
     while not is_ready():
         if stop.wait(_UNTIL_READY):
@@ -71,7 +74,7 @@ def _run(
             now = lag()
             told = told or now
             earlier, counts = counts, count_messages()
-            if earlier is not None and (new := increases(earlier, counts)):
+            if earlier is not None and (new := increases(earlier, counts)) and is_teller():
                 after = {"after": mean(told, now)} if told[1] < now[1] else {}
                 told = now
                 _log.info("messages stored", count=sum(new.values()), topics=in_words(new), **after)

@@ -108,7 +108,8 @@ async def _serve(
     certificate = None
     if config.tls_cert and config.tls_key:
         certificate = Certificate(config.tls_cert, config.tls_key)
-    listener = listen("APPLIANCE_HTTP", config.http)
+    is_shared = config.api_processes > 1
+    listener = listen("APPLIANCE_HTTP", config.http, shared=is_shared)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
     def stop_soon() -> None:
@@ -132,10 +133,10 @@ async def _serve(
         gate,
         proxies,
         allow_files(),
-        most_bytes=config.max_bodies_bytes,
+        most_bytes=config.api_bodies_bytes,
         certificate=certificate,
     )
-    await acceptor.serve(listener, stop, _GRACE_SECONDS)
+    await acceptor.serve(listener, stop, _GRACE_SECONDS, shared=is_shared)
     pulse.stopping()
     for task in living:
         task.cancel()

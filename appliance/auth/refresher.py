@@ -13,9 +13,11 @@ from typing import Any, Final
 import structlog
 
 from appliance.auth.authorizer import Authorizer
+from appliance.auth.siblings import Siblings
 from appliance.auth.snapshot import AccessSnapshot
 from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
+from appliance.machine.pulse import Pulse
 from appliance.machine.ticks import until_tick
 from appliance.model import timestamps
 from appliance.store.base import Access
@@ -31,22 +33,27 @@ _log: Any = structlog.get_logger(__name__)
 
 
 class AccessRefresher:
-    """One for each API process."""
+    """One for each API process; `siblings` are the others on this host, if there are any."""
 
-    def __init__(self, access: Access, authorizer: Authorizer) -> None:
+    def __init__(
+        self, access: Access, authorizer: Authorizer, siblings: Siblings | None = None
+    ) -> None:
         self._access = access
         self._authorizer = authorizer
+        self._siblings = siblings
         self._refreshing = threading.Lock()
         self._stopping = threading.Event()
         self._reading = Complaint(_log, "tokens not readable", "tokens readable again")
         self._noting = Complaint(_log, "last uses not noted", "last uses noted again")
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, pulse: Pulse) -> Iterator[None]:
         """Look for changes within the block; before it begins, the snapshot is read if it can be.
 
-        The last uses are noted at the end.
+        The last uses are noted at the end. By the pulse the siblings are told of each look.
         """
+        if self._siblings is not None:
+            self._siblings.begin(pulse)
         self._look()
         thread = threading.Thread(target=self._run, name="access", daemon=True)
         thread.start()
@@ -59,8 +66,14 @@ class AccessRefresher:
     def refresh(self) -> None:
         """Take over what has changed; what the caller wrote counts when this returns.
 
+        It counts at every API process of this host, but for one that does not answer for seconds.
         Raises StoreError.
         """
+        self._take_over()
+        if self._siblings is not None:
+            self._siblings.wait_for(self._authorizer.snapshot.version)
+
+    def _take_over(self) -> None:
         with self._refreshing:
             snapshot = self._authorizer.snapshot
             if (
@@ -69,6 +82,8 @@ class AccessRefresher:
                 or self._access.version() != snapshot.version
             ):
                 self._authorizer.put(AccessSnapshot.of(self._access.rows(), time.time()))
+        if self._siblings is not None:
+            self._siblings.tell(self._authorizer.snapshot.version)
 
     def _run(self) -> None:
         noted = time.monotonic()
@@ -81,7 +96,7 @@ class AccessRefresher:
 
     def _look(self) -> None:
         try:
-            self.refresh()
+            self._take_over()
         except StoreError as error:
             self._reading.fails(error=str(error))
         else:

@@ -5,9 +5,10 @@ token and ends with it: when the token is revoked, when nobody used it for some 
 owner signs out. A restart of the API ends none.
 """
 
+import contextlib
 import secrets
-import threading
 import time
+from pathlib import Path
 from typing import Final
 
 from appliance.auth.authorizer import SESSION_SECONDS, Authorizer
@@ -15,7 +16,8 @@ from appliance.auth.principal import Principal
 from appliance.auth.refresher import AccessRefresher
 from appliance.auth.refusal_counts import Refusals
 from appliance.auth.snapshot import hashed
-from appliance.errors import InputError
+from appliance.errors import InputError, StoreError
+from appliance.machine import files
 from appliance.model import timestamps
 from appliance.store.access_rows import Actor, Deed, SessionRow
 from appliance.store.base import Access
@@ -33,16 +35,20 @@ _MAX_AGENT: Final = 200
 
 
 class SignIn:
-    """One for each API process; used by any thread."""
+    """One for each API process; used by any thread.
 
-    def __init__(self, access: Access, authorizer: Authorizer, refresher: AccessRefresher) -> None:
+    The processes share the folder `links`: any of them signs in by a link that another one made.
+    """
+
+    def __init__(
+        self, access: Access, authorizer: Authorizer, refresher: AccessRefresher, links: Path
+    ) -> None:
         self._access = access
         self._authorizer = authorizer
         self._refresher = refresher
         self._tries = Refusals(at_once=TRIES, per_second=1 / _SECONDS_A_TRY)
-        self._lock = threading.Lock()
-        #: hash of a link's code -> hash of its token, and until when (monotonic)
-        self._links: dict[bytes, tuple[bytes, float]] = {}
+        #: a file for each link: the hash of its code, with that of its token in it
+        self._links = links
 
     def wait(self, address: str) -> float:
         """Return the seconds until this address can try a token again; 0: now."""
@@ -65,25 +71,47 @@ class SignIn:
 
         Raises StoreError.
         """
-        with self._lock:
-            digest, until = self._links.pop(hashed(code.encode("utf-8", "replace")), (b"", 0.0))
-        return self._start(digest if time.monotonic() < until else b"", address, agent)
+        path = self._link(code)
+        try:
+            is_valid = 0 <= time.time() - path.stat().st_mtime < LINK_SECONDS
+            digest = bytes.fromhex(path.read_text())
+            path.unlink()  # one of two who come at once fails here
+        except (OSError, ValueError):
+            is_valid = False
+        return self._start(digest if is_valid else b"", address, agent)
 
     def make_link(self, principal: Principal) -> str:
         """Return the code of a link that signs in once, within a minute, as this principal.
 
-        Raises InputError where the principal has no token.
+        Raises InputError where the principal has no token, StoreError where the link can't be
+        kept for its minute.
         """
         digest = self._authorizer.token_of(principal)
         if digest is None:
             raise InputError("only a token's owner can make a link that signs in")
-        code, now = secrets.token_urlsafe(_SECRET_BYTES), time.monotonic()
-        with self._lock:
-            self._links = {key: link for key, link in self._links.items() if link[1] > now}
-            while len(self._links) >= _MAX_LINKS:
-                del self._links[next(iter(self._links))]
-            self._links[hashed(code.encode())] = digest, now + LINK_SECONDS
+        code = secrets.token_urlsafe(_SECRET_BYTES)
+        try:
+            self._links.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._forget_links()
+            files.write_private(self._link(code), digest.hex())
+        except OSError as error:
+            raise StoreError(f"{self._links}: no link can be kept: {error.strerror}") from error
         return code
+
+    def _link(self, code: str) -> Path:
+        return self._links / hashed(code.encode("utf-8", "replace")).hex()
+
+    def _forget_links(self) -> None:
+        """Remove links whose minute is over, and the oldest of many. Raises OSError."""
+        made: list[tuple[float, Path]] = []
+        for path in self._links.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                made.append((path.stat().st_mtime, path))
+        made.sort()
+        newest = made[-_MAX_LINKS + 1 :]
+        for at, path in made:
+            if (at, path) not in newest or at + LINK_SECONDS <= time.time():
+                path.unlink(missing_ok=True)
 
     def out(self, secret: str, by: Actor) -> None:
         """End the session of this secret. Raises StoreError."""

@@ -1,9 +1,10 @@
 """The composition root of the API: concrete objects become the parts that its views need."""
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from appliance.api.services import Services
 from appliance.auth.authorizer import Authorizer
 from appliance.auth.inbox_desk import InboxDesk
 from appliance.auth.refresher import AccessRefresher
+from appliance.auth.siblings import Siblings
 from appliance.auth.sign_in import SignIn
 from appliance.auth.token_desk import TokenDesk
 from appliance.broker.base import BrokerState
@@ -22,7 +24,9 @@ from appliance.cli import verifying
 from appliance.config import Config
 from appliance.config.shown import shown
 from appliance.deletion import DeletionDesk
+from appliance.errors import StoreError
 from appliance.history.chronicle import Chronicler
+from appliance.metrics import board
 from appliance.model.wire import Envelope
 from appliance.operations.backup_desk import BackupDesk
 from appliance.operations.chore import Chore, Report
@@ -38,6 +42,9 @@ from appliance.supervision import process_logs, processes, restart
 
 #: The file in the data folder that keeps how the last verification ended.
 _VERIFICATION: Final = "last-verification.json"
+#: Folders of the run folder, which the API's processes share: links that sign in, and chores.
+_LINKS: Final = "links"
+_CHORES: Final = "chores"
 
 
 def api_services(
@@ -57,8 +64,12 @@ def api_services(
     """
     reader, dead_letters = store.reader, store.dead_letters
     book = SchemaBook(lambda: authorizer.snapshot.schemas)
+    if config.api_processes > 1:
+        broker = _seen_by_all(config, broker)
     rechecker = Rechecker(config, store.access, book, reader)
-    refresher = AccessRefresher(store.access, authorizer)
+    refresher = AccessRefresher(
+        store.access, authorizer, Siblings(config) if config.api_processes > 1 else None
+    )
     return Services(
         config=config,
         reader=reader,
@@ -86,7 +97,7 @@ def api_services(
             store.access.record,
         ),
         replays=ReplayDesk(store.replays, store.endpoints),
-        sign_in=SignIn(store.access, authorizer, refresher),
+        sign_in=SignIn(store.access, authorizer, refresher, config.run_folder / _LINKS),
         broker=broker,
         processes=lambda: processes.read(config),
         readiness=lambda: readiness.assess(config, reader, broker()),
@@ -99,6 +110,20 @@ def api_services(
         operations=_operations(config, store, broker, stopping),
         stopping=stopping,
     )
+
+
+def _seen_by_all(config: Config, broker: Callable[[], BrokerState]) -> Callable[[], BrokerState]:
+    """Return the broker's state with the age of the queue as all API processes here know it."""
+
+    def state() -> BrokerState:
+        own = broker()
+        with contextlib.suppress(StoreError):
+            age = board.totals(config).gauges.get("queue_oldest_age_seconds")
+            if age is not None and own.oldest_seconds is not None:
+                return replace(own, oldest_seconds=min(age, own.oldest_seconds))
+        return own
+
+    return state
 
 
 def _operations(
@@ -120,10 +145,11 @@ def _operations(
             config, store, lambda: asdict(broker()), lambda step, _seconds: report(step, None)
         )
 
+    folder = config.run_folder / _CHORES
     return Operations(
-        doctor=Chore("doctor", check),
-        verify=Chore("verify", verify, config.data / _VERIFICATION),
-        backups=BackupDesk(store.backup, stopping.is_set),
+        doctor=Chore("doctor", check, folder),
+        verify=Chore("verify", verify, folder, config.data / _VERIFICATION),
+        backups=BackupDesk(store.backup, stopping.is_set, folder),
         settings=lambda: shown(config),
         log=functools.partial(process_logs.read, config),
         restart=functools.partial(restart.restart, config),

@@ -124,6 +124,11 @@ class Config:
         "Queues of the broker, made by others, whose messages are taken in, separated by commas; "
         "QUEUE=TOPIC for another topic than the queue's name",
     )  # fmt: skip
+    api_processes: int = _setting(
+        "0", parsers.whole(0, 16),
+        "Number of API processes, which share the address; 0: by the machine's cores, one of two "
+        "cores",
+    )  # fmt: skip
     workers: int = _setting(
         "2", parsers.whole(1, 16), "Number of workers; one is active, the others stand by"
     )
@@ -334,6 +339,11 @@ class Config:
     def address_file(self) -> Path:
         """Path of the file in which `appliance run` notes the URL of its API while it runs."""
         return self.run_folder / "address"
+
+    @property
+    def api_bodies_bytes(self) -> int:
+        """Largest size of all bodies under way in one API process: its share, or one request."""
+        return max(self.max_bodies_bytes // max(1, self.api_processes), self.max_request_bytes)
 
     @property
     def backup_folder(self) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from appliance.config import PREFIX, Config
-from appliance.machine import memory
+from appliance.machine import cores, memory
 
 _MIB: Final = 2**20
 #: The least memory. An idle appliance takes 180 MiB; with 320 the broker was ended by the kernel
@@ -63,10 +63,11 @@ def allowance(config: Config) -> Allowance:
 
 
 def fit(config: Config) -> Config:
-    """Return the settings with smaller defaults where there is little memory.
+    """Return the settings with defaults that fit the machine: its cores, and its memory if little.
 
     What was set stays as it was set.
     """
+    config = _fit_cores(config)
     if not is_small():
         return config
 
@@ -86,4 +87,18 @@ def fit(config: Config) -> Config:
         max_bodies_bytes=smaller("max_bodies_bytes", max(_SMALL.bodies, request)),
         sources=sources,
         texts=texts,
+    )
+
+
+def _fit_cores(config: Config) -> Config:
+    """Say how many API processes there are, where that is left to the machine."""
+    if config.api_processes:
+        return config
+    number = 1 if is_small() else cores.api_processes(cores.usable())
+    name = f"{PREFIX}API_PROCESSES"
+    return replace(
+        config,
+        api_processes=number,
+        sources=dict(config.sources) | {name: "the machine's cores"},
+        texts=dict(config.texts) | {name: str(number)},
     )

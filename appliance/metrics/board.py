@@ -10,6 +10,7 @@ as Prometheus expects of a restart.
 
 import contextlib
 import json
+import operator
 import os
 import threading
 import time
@@ -41,6 +42,14 @@ _PAUSE: Final = 0.005
 #: Files of dead processes whose names are remembered: one that was added and could not be removed
 #: is not added again.
 _REMEMBERED: Final = 100
+
+#: Gauges that are not added up: each API process sees the same queue. None can tell the age of what
+#: others have put there, but each knows an age that it does not exceed.
+_MERGES: Final[Mapping[str, Callable[[float, float], float]]] = {
+    "queue_envelopes": max,
+    "queue_oldest_age_seconds": min,
+}
+_sum: Final[Callable[[float, float], float]] = operator.add
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -159,7 +168,9 @@ def _totals(folder: Path) -> BoardTotals:
         if record is not None:
             past.add(record.numbers)
             for name, value in record.numbers.gauges.items():
-                past.gauges[name] = past.gauges.get(name, 0) + value
+                known = past.gauges.get(name)
+                merge = _MERGES.get(name, _sum)
+                past.gauges[name] = value if known is None else merge(known, value)
             past.starts[record.process] += 1
             past.living[record.process] += 1
     return past

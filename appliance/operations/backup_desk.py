@@ -14,13 +14,16 @@ _NAME: Final = re.compile(r"[a-z]{1,20}-[0-9TZ]{16}\.db")
 
 
 class BackupDesk:
-    """Used by any thread. `stopping` says whether the process is about to end."""
+    """Used by any thread.
 
-    def __init__(self, backups: Backups, stopping: Callable[[], bool]) -> None:
+    `stopping` says whether the process is about to end; the API's processes share `chores`.
+    """
+
+    def __init__(self, backups: Backups, stopping: Callable[[], bool], chores: Path) -> None:
         self._backups = backups
         self._stopping = stopping
         #: makes a backup in the folder for backups
-        self.making: Final = Chore("backup", self._make)
+        self.making: Final = Chore("backup", self._make, chores)
 
     @property
     def folder(self) -> Path:

@@ -106,6 +106,9 @@ def environment(config: Config) -> dict[str, str]:
     variables = {
         "APPLIANCE_DATA": str(config.data),
         "APPLIANCE_RUN": str(config.run_folder),
+        "APPLIANCE_API_PROCESSES": str(max(1, config.api_processes)),
+        # supervisord can't reckon: the first one is a program of its own, so as to keep its name.
+        "FURTHER_API_PROCESSES": str(max(1, config.api_processes) - 1),
         "APPLIANCE_WORKERS": str(config.workers),
         "APPLIANCE_HANDLER_PROCESSES": str(config.handler_processes if config.handlers else 0),
         "APPLIANCE_AMQP": str(addresses.choose_amqp(config)),

@@ -1,7 +1,7 @@
 """The lines that say, once, that the appliance is ready; `appliance run` ends its start with them.
 
-supervisord looks for them about twice a second, by the sign of the API, which knows whether a
-message sent now would be stored.
+supervisord looks for them about twice a second, by the signs of the API's processes, each of which
+knows whether a message sent to it now would be stored.
 """
 
 import sys
@@ -40,7 +40,9 @@ class ReadyNotice:
         if self._written or now < self._next_look:
             return
         self._next_look = now + _PACE
-        if any(sign.process == "api" and sign.facts.get(READY) for sign in signs(self._config)):
+        living = signs(self._config)
+        ready = sum(sign.process == "api" and bool(sign.facts.get(READY)) for sign in living)
+        if ready >= max(1, self._config.api_processes):
             self._written = True
             self._write(self._text(now - self._began).encode())
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import resource
 import socket
+import struct
 from collections import deque
 from collections.abc import Coroutine
 from time import perf_counter
@@ -37,6 +39,23 @@ _CHECK_SECONDS: Final = 0.5
 _AHEAD_SECONDS: Final = 0.002
 #: Connections that the kernel keeps until we accept them.
 _BACKLOG: Final = 2048
+#: Seconds in which connections that others begin to make are still taken when one of several
+#: processes stops: longer than the network's way there and back, and shorter than the second after
+#: which a client's kernel asks again.
+_HANDSHAKE_SECONDS: Final = 0.2
+#: Seconds in which each connection may ask once more then, before it is closed.
+_LAST_CALL_SECONDS: Final = 1.0
+#: Number of the option by which the kernel drops what a filter says (`socket` has no name for it).
+_SO_ATTACH_FILTER: Final = 26
+#: The filter, in the instructions of bpf(4): drop what has SYN and not ACK, keep all else. A TCP
+#: header has the flags in its 14th byte.
+_NO_NEW_CONNECTIONS: Final = (
+    (0x30, 0, 0, 13),  # load that byte
+    (0x54, 0, 0, 0x12),  # leave SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep it
+)
 #: Seconds between a stop's end of patience and the end of what still runs.
 _LAST_SECONDS: Final = 1.0
 
@@ -78,20 +97,59 @@ class Acceptor:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._stopping = False
+        self._is_last_call = False
 
-    async def serve(self, listener: socket.socket, stop: asyncio.Event, patience: float) -> None:
-        """Serve until `stop` is set; then answer what is under way, for `patience` seconds."""
+    async def serve(
+        self,
+        listener: socket.socket,
+        stop: asyncio.Event,
+        patience: float,
+        *,
+        shared: bool = False,
+    ) -> None:
+        """Serve until `stop` is set; then answer what is under way, for `patience` seconds.
+
+        `shared`: other processes listen on the same address. No client then sees an error by the
+        stop: whoever has a connection to this one may ask once more, and is told that it ends.
+        """
         server = await self.loop.create_server(self._new, sock=listener, backlog=_BACKLOG)
         checking = asyncio.create_task(self._check_deadlines())
         try:
             await stop.wait()
         finally:
+            ends_at = self.loop.time() + patience
+            if shared:
+                await self._hand_over(listener, server)
             server.close()
             self._stopping = True
             for connection in self.crowd.all():
                 connection.stop()
-            await self._end(patience)
+            await self._end(ends_at - self.loop.time())
             checking.cancel()
+
+    async def _hand_over(self, listener: socket.socket, server: asyncio.Server) -> None:
+        """Leave new connections to the other processes, and answer each of ours once more.
+
+        The kernel would reset those that it has queued here, or is still making, when the socket
+        is closed.
+        """
+        self._is_last_call = True
+        for connection in self.crowd.all():
+            connection.last_call()
+        until = self.loop.time() + _LAST_CALL_SECONDS
+        with contextlib.suppress(OSError):  # it works without, less surely
+            _refuse_new(listener)
+        await asyncio.sleep(_HANDSHAKE_SECONDS)
+        while True:
+            try:
+                accepted, _ = listener.accept()
+            except OSError:  # none is left
+                break
+            accepted.setblocking(False)
+            await self.loop.connect_accepted_socket(self._new, accepted)
+        server.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_empty.wait(), until - self.loop.time())
 
     def _new(self) -> asyncio.Protocol:
         if self._certificate is None:
@@ -104,6 +162,8 @@ class Acceptor:
         self._is_empty.clear()
         if self._stopping:
             connection.stop()
+        elif self._is_last_call:
+            connection.last_call()
         return has_room
 
     def discard(self, connection: Member) -> None:
@@ -159,8 +219,11 @@ class Acceptor:
             connection.abort()
 
 
-def listen(setting: str, address: Address) -> socket.socket:
+def listen(setting: str, address: Address, *, shared: bool = False) -> socket.socket:
     """Return a socket that listens on the address; on both families for `[::]`.
+
+    `shared`: other processes of this user may listen there as well, if they say so too. The kernel
+    gives each of them its part of the connections.
 
     Raises OccupiedError where another program listens there, else ConfigError; both name the
     setting.
@@ -172,11 +235,24 @@ def listen(setting: str, address: Address) -> socket.socket:
             (host, port),
             family=family,
             backlog=_BACKLOG,
+            reuse_port=shared,
             dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
         kind = OccupiedError if error.errno == errno.EADDRINUSE else ConfigError
         raise kind(f"{setting}: can't listen on {address}: {error.strerror}") from error
+
+
+def _refuse_new(listener: socket.socket) -> None:
+    """Have the kernel drop attempts to connect: the clients' kernels try again after a second.
+
+    By then the socket is closed, and another process gets them. Connections that are being made
+    come about. Raises OSError.
+    """
+    instructions = b"".join(struct.pack("=HBBI", *each) for each in _NO_NEW_CONNECTIONS)
+    program = ctypes.create_string_buffer(instructions, len(instructions))
+    header = struct.pack("@HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(program))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, header)
 
 
 def allow_files() -> int:

@@ -455,6 +455,10 @@ class Connection(asyncio.Protocol):
         self._request = None
         self.transport.abort()
 
+    def last_call(self) -> None:
+        """End the connection as soon as a request, under way or to come, is answered."""
+        self._closes = True
+
     def stop(self) -> None:
         """End the connection as soon as the request under way is answered."""
         self._closes = True

@@ -23,6 +23,9 @@ class Member(Protocol):
     def is_idle(self) -> bool:
         """Whether nothing is asked, nothing is coming and nothing waits to be read."""
 
+    def last_call(self) -> None:
+        """End as soon as the request under way, or the next one, is answered."""
+
     def stop(self) -> None:
         """End as soon as the request under way is answered."""
 

@@ -258,6 +258,9 @@ class Encrypted(asyncio.Protocol):
         """Whether it may be ended for another one."""
         return True
 
+    def last_call(self) -> None:
+        """Go on: once the handshake has ended, the connection is told the same."""
+
     def stop(self) -> None:
         """End: nothing was asked yet."""
         self.abort()

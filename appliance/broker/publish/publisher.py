@@ -61,7 +61,7 @@ class AmqpPublisher:
         self._outbox = Outbox(
             self._numbering,
             config.publish_timeout,
-            most_bytes=config.max_bodies_bytes // shard.number,
+            most_bytes=config.api_bodies_bytes // shard.number,
         )
         #: What was sent, and what became of it.
         self.tally = self._outbox.tally

@@ -91,6 +91,7 @@ def migrate(config: Config) -> None:
 @click.pass_obj
 def api(config: Config) -> None:
     """Serve HTTP: publishing, reading, health."""
+    import os
     import threading
 
     from appliance import credentials
@@ -103,6 +104,7 @@ def api(config: Config) -> None:
     from appliance.auth.authorizer import Authorizer
     from appliance.cli.composition import api_services
     from appliance.machine.pulse import Pulse
+    from appliance.machine.signs import signs
     from appliance.metrics import board, series
     from appliance.metrics.board import Numbers
     from appliance.store import open_store
@@ -131,6 +133,10 @@ def api(config: Config) -> None:
         values = board.totals(config).histograms.get("store_lag_seconds", [0.0])
         return values[-1], sum(values[:-1])
 
+    def is_first() -> bool:
+        others = [sign.pid for sign in signs(config) if sign.process == "api"]
+        return os.getpid() == min(others, default=os.getpid())
+
     watched = count_messages if config.log_format == "terminal" else None
 
     def numbers() -> Numbers:
@@ -147,8 +153,8 @@ def api(config: Config) -> None:
         store.in_use(),
         Pulse(config, "api") as pulse,
         board.shown(config, "api", numbers),
-        activity.running(pulse, lambda: services.readiness().ready, watched, lag),
-        services.refresher.running(),
+        activity.running(pulse, lambda: services.readiness().ready, watched, lag, is_first),
+        services.refresher.running(pulse),
     ):
         serve(
             config, authorizer, publisher, store.commits, app, services.book, services.door,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,7 @@ SERVICES = {
 ROOT_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 UNITS = Path(__file__).resolve().parent.parent / "systemd"
 #: What the units start; not there on the machine that checks them.
-INSTALLED_COMMAND = "/opt/appliance/bin/appliance"
+INSTALLED_COMMANDS = r"/opt/appliance/bin/(?:appliance|python)\b"
 UNIT_SUFFIXES = (".service", ".target", ".timer", ".socket", ".slice")
 #: systemd-tmpfiles' status for a file that is right but could not be carried out.
 TMPFILES_READ_BUT_NOT_DONE = 73
@@ -203,7 +204,7 @@ def verify_units(folder: Path) -> list[str]:
         if unit.suffix in UNIT_SUFFIXES:
             # As an instance: a template alone is not read in full.
             copy = folder / unit.name.replace("@.", "@0.")
-            text = unit.read_text(encoding="utf-8").replace(INSTALLED_COMMAND, "/bin/true")
+            text = re.sub(INSTALLED_COMMANDS, "/bin/true", unit.read_text(encoding="utf-8"))
             copy.write_text(text, encoding="utf-8")
             staged.append(str(copy))
     for common in UNITS.glob("*.d"):  # systemd reads them beside the units

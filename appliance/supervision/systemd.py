@@ -71,7 +71,9 @@ def parse(text: str, now: float) -> list[ProcessState]:
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for block in text.split("\n\n")
     ]
-    return sorted((_state(b, now) for b in blocks if b.get("Id")), key=lambda state: state.name)
+    # A unit that is not wanted here (`wanted`) is no process that is missing.
+    units = [b for b in blocks if b.get("Id") and b.get("Result") != "exec-condition"]
+    return sorted((_state(unit, now) for unit in units), key=lambda state: state.name)
 
 
 def _state(unit: Mapping[str, str], now: float) -> ProcessState:

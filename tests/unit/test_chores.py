@@ -1,6 +1,8 @@
 """A chore: one at a time, in the background, its last outcome kept."""
 
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,7 +12,7 @@ from appliance.errors import BackupRoomError, StoreError
 from appliance.operations.chore import Chore
 
 
-def test_a_chore_is_under_way_once_and_tells_how_far_it_is():
+def test_a_chore_is_under_way_once_and_tells_how_far_it_is(tmp_path):
     on, going = threading.Event(), threading.Event()
 
     def work(report):
@@ -19,7 +21,7 @@ def test_a_chore_is_under_way_once_and_tells_how_far_it_is():
         assert on.wait(30)
         return {"ok": True}
 
-    chore = Chore("copy", work)
+    chore = Chore("copy", work, tmp_path)
     assert chore.state() == {"running": None, "last": None}
     assert chore.begin("ann")
     assert going.wait(30)
@@ -44,7 +46,9 @@ def test_a_chore_is_under_way_once_and_tells_how_far_it_is():
         (ValueError("a bug"), "it failed; the appliance's log has the details"),
     ],
 )
-def test_a_chore_that_fails_says_so_without_the_inside_and_can_be_begun_again(error, words):
+def test_a_chore_that_fails_says_so_without_the_inside_and_can_be_begun_again(
+    tmp_path, error, words
+):
     fails = [True]
 
     def work(_report):
@@ -52,7 +56,7 @@ def test_a_chore_that_fails_says_so_without_the_inside_and_can_be_begun_again(er
             raise error
         return {}
 
-    chore = Chore("copy", work)
+    chore = Chore("copy", work, tmp_path)
     chore.begin("ann")
     assert chore.wait(30)
     assert (chore.last.result, chore.last.error) == (None, words)
@@ -68,11 +72,11 @@ def test_a_chore_that_fails_says_so_without_the_inside_and_can_be_begun_again(er
 
 def test_the_outcome_of_a_chore_is_there_after_a_restart(tmp_path):
     kept = tmp_path / "kept.json"
-    first = Chore("check", lambda _: {"ok": True}, kept)
+    first = Chore("check", lambda _: {"ok": True}, tmp_path, kept)
     first.begin("ann")
     assert first.wait(30)
     assert kept.stat().st_mode & 0o777 == 0o600
-    again = Chore("check", lambda _: {}, kept)
+    again = Chore("check", lambda _: {}, tmp_path, kept)
     assert again.last == first.last
 
 
@@ -82,11 +86,67 @@ def test_the_outcome_of_a_chore_is_there_after_a_restart(tmp_path):
 def test_an_outcome_that_cannot_be_read_is_none(tmp_path, text):
     kept = tmp_path / "kept.json"
     kept.write_text(text)
-    assert Chore("check", lambda _: {}, kept).last is None
+    assert Chore("check", lambda _: {}, tmp_path, kept).last is None
 
 
 def test_an_outcome_that_cannot_be_kept_is_there_all_the_same(tmp_path):
-    chore = Chore("check", lambda _: {"ok": True}, tmp_path / "gone" / "kept.json")
+    folder = tmp_path / "a file"
+    folder.write_text("")
+    chore = Chore("check", lambda _: {"ok": True}, folder, tmp_path / "gone" / "kept.json")
     chore.begin("ann")
     wait_until(lambda: chore.last is not None, "an outcome")
     assert chore.last.result == {"ok": True}
+
+
+def test_a_chore_is_under_way_once_in_all_processes_and_each_tells_of_it(tmp_path):
+    """Two objects are as two processes: a lock belongs to the open file."""
+    on, going = threading.Event(), threading.Event()
+
+    def work(report):
+        report("copying", 0.25)
+        going.set()
+        assert on.wait(30)
+        return {"ok": True}
+
+    one, other = Chore("copy", work, tmp_path), Chore("copy", work, tmp_path)
+    assert other.running is None
+    assert one.begin("ann")
+    assert going.wait(30)
+    assert not other.begin("bob")
+    assert not other.wait(0.2)
+    running = other.running
+    assert (running.by, running.step, running.share) == ("ann", "copying", 0.25)
+    assert running.began_at == one.running.began_at
+    on.set()
+    assert other.wait(30)
+    assert other.running is None
+    assert other.last == one.last
+    assert other.last.result == {"ok": True}
+    assert other.begin("bob")
+    assert other.wait(30)
+    assert one.last.by == "bob"
+
+
+def test_a_chore_of_a_process_that_was_killed_is_not_under_way(tmp_path):
+    source = """
+import sys, time
+from pathlib import Path
+from appliance.operations.chore import Chore
+chore = Chore("copy", lambda _: time.sleep(60), Path(sys.argv[1]))
+assert chore.begin("ann")
+print("begun", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", source, str(tmp_path)], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout.readline() == b"begun\n"
+            chore = Chore("copy", lambda _: {}, tmp_path)
+            assert chore.running.by == "ann"
+            assert not chore.begin("bob")
+        finally:
+            process.kill()
+    assert chore.running is None
+    assert chore.begin("bob")
+    assert chore.wait(30)

@@ -223,6 +223,7 @@ VALUES = {
         ],
     ),
     "HANDLER_FOLDER": ({"/a": Path("/a"), "": None}, ["~nobody-has-it/a"]),
+    "API_PROCESSES": ({"0": 0, "1": 1, "16": 16}, ["17", "-1", "two", ""]),
     "HANDLER_PROCESSES": ({"0": 0, "64": 64}, ["65", "-1", "two"]),
     "HANDLER_TIMEOUT": ({"0.1": 0.1, "3600": 3600.0}, ["0", "3601", "5s"]),
     "HANDLER_MEMORY": ({"64MiB": 2**26, "1g": 10**9}, ["63MiB", "0", "off"]),

@@ -63,7 +63,7 @@ def client(tmp_path):
     first = ConsoleClient(config)
     operations = dataclasses.replace(
         first.services.operations,
-        doctor=Chore("doctor", lambda _: {"ok": False, "findings": FINDINGS}),
+        doctor=Chore("doctor", lambda _: {"ok": False, "findings": FINDINGS}, config.run_folder),
         log=log,
         restart=restart,
     )

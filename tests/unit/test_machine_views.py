@@ -102,7 +102,9 @@ def test_requests_for_the_doctor_share_its_checks_and_only_some_wait(services):
         assert go_on.wait(60)
         return {"ok": True, "findings": []}
 
-    ask = asking(with_operations(services, doctor=Chore("doctor", check)))
+    ask = asking(
+        with_operations(services, doctor=Chore("doctor", check, services.config.run_folder))
+    )
     answers = []
     threads = [
         threading.Thread(target=lambda: answers.append(ask("GET", "/v1/doctor"))) for _ in range(3)

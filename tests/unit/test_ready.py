@@ -1,12 +1,15 @@
 """The notice that ends a start."""
 
+import subprocess
+import sys
 import time
 
 import pytest
+from harness import wait_until
 
 from appliance import config as configuration
 from appliance.machine.pulse import Pulse
-from appliance.machine.signs import READY
+from appliance.machine.signs import READY, signs
 from appliance.supervision.ready import ReadyNotice
 
 
@@ -48,3 +51,29 @@ def test_a_ready_worker_is_no_ready_appliance(config):
         time.sleep(0.2)
         ReadyNotice(config, written.append, began=0.0).look()
     assert written == []
+
+
+def test_the_appliance_is_ready_when_each_of_its_api_processes_is(tmp_path):
+    settings = {"APPLIANCE_DATA": str(tmp_path), "APPLIANCE_API_PROCESSES": "2"}
+    config = configuration.load(settings)
+    written = []
+    source = """
+import sys
+from appliance import config
+from appliance.machine.pulse import Pulse
+from appliance.machine.signs import READY
+with Pulse(config.load({"APPLIANCE_DATA": sys.argv[1]}), "api", environ={}) as pulse:
+    pulse.tell(READY, True)
+    sys.stdin.read()
+"""
+    with Pulse(config, "api", environ={}) as pulse:
+        pulse.tell(READY, True)
+        wait_until(lambda: any(sign.facts for sign in signs(config)), "the first is ready")
+        notice = ReadyNotice(config, written.append, began=0.0)
+        notice.look()
+        assert written == []
+        with subprocess.Popen(
+            [sys.executable, "-c", source, str(tmp_path)], stdin=subprocess.PIPE
+        ) as other:
+            wait_until(lambda: notice.look() or written, "the second is ready too")
+            other.stdin.close()

@@ -1,6 +1,7 @@
 """supervisor/ and systemd/ say the same about each program."""
 
 import configparser
+import os
 import re
 import subprocess
 import sys
@@ -12,12 +13,17 @@ import pytest
 
 from appliance import config
 from appliance.cli.host import read_settings
+from appliance.machine import cores
 
 ROOT = Path(__file__).parents[2]
 SUPERVISOR = ROOT / "supervisor"
 SYSTEMD = ROOT / "systemd"
 #: Needed only where supervisord stays up although a program was given up.
 ONLY_UNDER_SUPERVISORD = {"listener"}
+#: The API's further processes: the same program, but for their number. By default there are as many
+#: as the machine's cores are worth.
+FURTHER = "api-further"
+FURTHER_UNIT = "appliance-api@.service"
 #: What systemd runs instead of all the others, on the administrator's wish.
 ALTERNATIVE = "appliance-supervisord.service"
 #: What a timer starts, where it is enabled; under supervisord the janitor does it by itself.
@@ -56,6 +62,15 @@ def under_supervisord() -> dict[str, Program]:
         name = section.split(":")[1]
         assert re.fullmatch(rf"\d\d-{name}\.conf", path.name)
         values = parser[section]
+        if name == FURTHER:
+            assert {**values} == {**ini(SUPERVISOR / "conf.d" / "40-api.conf")["program:api"]} | {
+                "process_name": "api_%(process_num)d",
+                "numprocs": "%(ENV_FURTHER_API_PROCESSES)s",
+                "numprocs_start": "1",
+                "priority": "41",
+                "stdout_logfile": "%(ENV_APPLIANCE_RUN)s/log/api_%(process_num)d.log",
+            }
+            continue
         count = values.get("numprocs", "1")
         for name_of_setting in ("APPLIANCE_WORKERS", "APPLIANCE_HANDLER_PROCESSES"):
             count = count.replace(f"%(ENV_{name_of_setting})s", default(name_of_setting))
@@ -78,7 +93,7 @@ def under_systemd() -> dict[str, Program]:
         for unit in value.split()
     ]
     programs = {}
-    for unit in sorted({re.sub(r"@\d+\.", "@.", unit) for unit in wanted}):
+    for unit in sorted({re.sub(r"@\d+\.", "@.", unit) for unit in wanted} - {FURTHER_UNIT}):
         service = service_of(SYSTEMD / unit)
         name = re.fullmatch(r"appliance-(\w+)@?\.service", unit)[1]
         programs[name] = Program(
@@ -130,6 +145,33 @@ def test_each_program_is_one_flagless_command():
         assert program.command == f"appliance {name}"
 
 
+def test_the_further_processes_of_the_api_are_as_the_first_one():
+    text = (SYSTEMD / FURTHER_UNIT).read_text()
+    asked = re.search(r"^ExecCondition=(.*)\n", text, re.MULTILINE)
+    assert asked[1] == "/opt/appliance/bin/python -m appliance.supervision.wanted %i"
+    first = (SYSTEMD / "appliance-api.service").read_text()
+    assert text.replace(asked[0], "").replace(", process %i", "") == first
+    target = (SYSTEMD / "appliance.target").read_text()
+    wanted = re.findall(r"appliance-api@(\d+)\.service", target)
+    assert wanted == [str(number) for number in range(1, cores.MOST_API_PROCESSES)]
+    group = ini(SUPERVISOR / "supervisord.conf")["group:api"]
+    assert {**group} == {"programs": f"api,{FURTHER}", "priority": "40"}
+
+
+@pytest.mark.parametrize(
+    ("number", "processes", "status"), [("1", "1", 1), ("1", "2", 0), ("2", "2", 1), ("1", "x", 1)]
+)
+def test_a_further_process_of_the_api_is_wanted_if_there_are_so_many(number, processes, status):
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance.supervision.wanted", number],
+        env=os.environ | {"APPLIANCE_API_PROCESSES": processes},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+
+
 def test_the_timer_makes_scheduled_backups():
     service = service_of(SYSTEMD / BACKUP)
     assert service["ExecStart"] == f"{EXECUTABLE} backup --scheduled"
@@ -145,7 +187,7 @@ def test_two_workers_run_unless_told_otherwise():
 def test_every_unit_is_wanted_by_the_target():
     named = {f"appliance-{name}.service" for name in under_systemd()}
     found = {u.name.replace("@", "") for u in SYSTEMD.glob("*.service")}
-    assert found == named | {ALTERNATIVE, BACKUP}
+    assert found == named | {ALTERNATIVE, BACKUP}  # the API's two are one name
 
 
 def test_supervisord_and_the_units_exclude_one_another_by_declaration():

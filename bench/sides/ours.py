@@ -11,6 +11,7 @@ from pathlib import Path
 
 from appliance import config as configuration
 from appliance import credentials
+from appliance.machine import allowance
 from bench.harness import (
     Program,
     appliance,
@@ -29,11 +30,16 @@ WORKERS = 2
 class Appliance:
     """The appliance in a folder of its own; the broker outlives a stop of the rest.
 
-    Its store is a file in that folder, or, where one is given, the server's own database.
+    Its store is a file in that folder, or, where one is given, the server's own database. It has
+    `apis` API processes; 0: as many as the machine's cores are worth.
     """
 
     def __init__(
-        self, folder: Path, stack: ExitStack, server: PostgresProgram | None = None
+        self,
+        folder: Path,
+        stack: ExitStack,
+        server: PostgresProgram | None = None,
+        apis: int = 0,
     ) -> None:
         self.folder = folder
         self._stack = stack
@@ -45,10 +51,11 @@ class Appliance:
             "APPLIANCE_TOKEN": secrets.token_urlsafe(16),
             "APPLIANCE_LOG_FORMAT": "json",
             "APPLIANCE_DELIVER_ALLOW": "127.0.0.1",
+            "APPLIANCE_API_PROCESSES": str(apis),
         }
         if server:
             self.env["APPLIANCE_DATABASE_URL"] = server.url
-        self.config = configuration.load(self.env)
+        self.config = allowance.fit(configuration.load(self.env))
         self.broker = self.start_program("broker", "broker")
         port = self.config.amqp.port
         wait_until("the broker listens", lambda: listening(port), [self.broker])
@@ -68,16 +75,17 @@ class Appliance:
     def start(self) -> Side:
         """Start API and workers and wait until a message sent now would be stored."""
         self.start_program("migrate", "migrate").wait(60)
-        api = self.start_program("api", "api")
+        apis = [self.start_program(f"api-{n}", "api") for n in range(self.config.api_processes)]
         workers = [self.start_program(f"worker-{n}", "worker") for n in range(WORKERS)]
-        wait_until("our API is ready", self._ready, [api, *workers, self.broker])
-        programs = {"api": [api], "worker": workers, "broker": [self.broker]}
+        wait_until("our API is ready", self._ready, [*apis, *workers, self.broker])
+        programs = {"api": apis, "worker": workers, "broker": [self.broker]}
+        several = f"{len(apis)} of " if len(apis) > 1 else ""
         database: Path | str = self.config.data / "appliance.db"
         if self._server:
             database, programs["database"] = self._server.url, [self._server.program]
         return Side(
             name=OURS_ON_POSTGRES if self._server else OURS,
-            what=f"appliance api, {WORKERS} workers of which one is active"
+            what=f"{several}appliance api, {WORKERS} workers of which one is active"
             + (f"; {self._server.version}" if self._server else ""),
             durability="fsync by the broker before the 202, commit with fsync before the ack",
             port=self.config.http.port,

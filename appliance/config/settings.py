@@ -126,8 +126,8 @@ class Config:
     )  # fmt: skip
     api_processes: int = _setting(
         "0", parsers.whole(0, 16),
-        "Number of API processes, which share the address; 0: by the machine's cores, one of two "
-        "cores",
+        "Number of API processes, which share the address; 0: one for each three cores, from 1 to "
+        "3",
     )  # fmt: skip
     workers: int = _setting(
         "2", parsers.whole(1, 16), "Number of workers; one is active, the others stand by"

@@ -124,12 +124,13 @@ def _broker(config: Config) -> Diagnosis:
 
 def _ports(config: Config) -> Iterator[Diagnosis]:
     """Check that the ports are free, or used by this appliance itself."""
-    running = {sign.process for sign in signs(config)}
+    apis = sum(sign.process == "api" for sign in signs(config))
     yield _port(
         "HTTP port",
         "APPLIANCE_HTTP",
-        "api" in running,
+        apis > 0,
         lambda: _free("APPLIANCE_HTTP", config.http),
+        f", by {apis} API processes" if apis > 1 else "",
     )
     mine = start.is_running(config)
     if not config.broker_url:
@@ -147,9 +148,11 @@ def _free(setting: str, address: Address) -> Address:
     return address
 
 
-def _port(check: str, setting: str, mine: bool, find: Callable[[], Address]) -> Diagnosis:
+def _port(
+    check: str, setting: str, mine: bool, find: Callable[[], Address], by: str = ""
+) -> Diagnosis:
     if mine:
-        return ok(check, "in use by this appliance")
+        return ok(check, f"in use by this appliance{by}")
     try:
         return ok(check, f"{find()} is free")
     except ApplianceError as trouble:

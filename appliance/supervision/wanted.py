@@ -1,4 +1,4 @@
-"""Whether systemd is to start one more API process: `python -m appliance.supervision.wanted NUMBER`.
+"""Whether systemd is to start one more API process: `python -m appliance.supervision.wanted N`.
 
 The units of the target are always the same, and how many API processes there are is a setting, by
 default by the cores. A unit asks this first, and is passed over where the answer is 1. The process

@@ -71,7 +71,7 @@ def test_bodies_under_way_are_at_least_one_request():
 
 
 @pytest.mark.parametrize(
-    ("cores", "processes"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (64, 3)]
+    ("cores", "processes"), [(1, 1), (2, 1), (5, 1), (6, 2), (8, 2), (9, 3), (64, 3)]
 )
 def test_the_cores_say_how_many_api_processes_there_are(memory, monkeypatch, cores, processes):
     memory(2048)

@@ -102,10 +102,11 @@ class Open:
 
 
 class Server:
-    def __init__(self, proxies=None, certificate=None):
+    def __init__(self, proxies=None, certificate=None, *, shared=False):
         self.proxies = proxies or Proxies()
         self.certificate = certificate
-        self.listener = listen("APPLIANCE_HTTP", Address("127.0.0.1", 0))
+        self.shared = shared
+        self.listener = listen("APPLIANCE_HTTP", Address("127.0.0.1", 0), shared=shared)
         self.address = self.listener.getsockname()
         self.echo = Echo()
         self.ready = threading.Event()
@@ -117,7 +118,7 @@ class Server:
         self.loop, self.stopping = asyncio.get_running_loop(), asyncio.Event()
         self.acceptor = Acceptor(Open(self.echo), self.proxies, certificate=self.certificate)
         self.ready.set()
-        await self.acceptor.serve(self.listener, self.stopping, 2.0)
+        await self.acceptor.serve(self.listener, self.stopping, 2.0, shared=self.shared)
 
     def call(self, function, *values):
         self.loop.call_soon_threadsafe(function, *values)
@@ -584,6 +585,62 @@ def test_a_stop_does_not_wait_for_ever(server):
         assert not server.thread.is_alive()
         with contextlib.suppress(ConnectionResetError):
             assert link.recv(1) == b""
+
+
+@pytest.fixture
+def sharing():
+    """A server that shares its address."""
+    one = Server(shared=True)
+    yield one
+    one.stop()
+
+
+def test_a_process_that_shares_its_address_answers_each_connection_once_more(sharing):
+    with sharing.dial() as used, sharing.dial() as fresh, sharing.dial() as silent:
+        used.sendall(request("/", b"first"))
+        assert b"first" in used.recv(65536)
+        sharing.call(sharing.stopping.set)
+        time.sleep(0.1)
+        for link in (used, fresh):
+            link.sendall(request("/", b"once more"))
+            answer = rest(link)
+            assert statuses(answer) == [200]
+            assert b"connection: close" in answer.lower()
+            assert b"once more" in answer
+        assert rest(silent) == b""
+        sharing.thread.join(20)
+        assert not sharing.thread.is_alive()
+
+
+def test_connections_that_the_kernel_has_queued_at_a_stop_are_answered(sharing):
+    sharing.call(time.sleep, 0.5)  # nothing is accepted meanwhile
+    sharing.call(sharing.stopping.set)
+    links = [sharing.dial() for _ in range(20)]
+    for link in links:
+        link.sendall(request("/", b"queued"))
+    for link in links:
+        with link:
+            assert statuses(rest(link)) == [200]
+
+
+def test_connections_made_during_a_stop_go_to_another_process(sharing):
+    with listen("APPLIANCE_HTTP", Address(*sharing.address), shared=True) as other:
+        other.settimeout(10)
+        sharing.call(sharing.stopping.set)
+        time.sleep(0.05)
+        assert sharing.thread.is_alive()
+        for _ in range(8):  # an attempt that meets the old one is made again after a second
+            with sharing.dial():
+                other.accept()[0].close()
+
+
+def test_an_address_is_shared_only_by_those_who_both_say_so():
+    with listen("APPLIANCE_HTTP", Address("127.0.0.1", 0), shared=True) as listener:
+        address = Address(*listener.getsockname())
+        with listen("APPLIANCE_HTTP", address, shared=True):
+            pass
+        with pytest.raises(OccupiedError):
+            listen("APPLIANCE_HTTP", address)
 
 
 def test_an_address_of_all_families_is_listened_on_by_both():

@@ -11,8 +11,8 @@ from appliance.machine import control_groups
 #: API processes by default at most: the worker, of which one stores at a time, takes a third of the
 #: API's CPU for a message (docs/scaling.md), so beside more of them it is the worker that is full.
 MOST_API_PROCESSES: Final = 3
-#: Cores for each API process: broker and worker take more than the API does, and of its cores a busy
-#: machine gets to use seven tenths. With fewer, a second one would be a loss, because its requests
+#: Cores for each API process: broker and worker take more than the API does, and of its cores a
+#: busy machine uses seven tenths. With fewer, a second one would be a loss, because its requests
 #: share no envelope with those of the first.
 _CORES_EACH: Final = 3
 

@@ -32,6 +32,7 @@ class Appliance(Folder):
             "APPLIANCE_HTTP": self.http,
             "APPLIANCE_AMQP": f"127.0.0.1:{free_amqp_port()}",
             "APPLIANCE_LOG_FORMAT": "auto",
+            "APPLIANCE_API_PROCESSES": "1",  # on whatever machine
             **settings,
         }
         #: One for all requests: to make one takes far longer than to ask.

@@ -25,7 +25,7 @@ from appliance import credentials
 from appliance.config import Config
 from appliance.errors import ConfigError, FolderError, HostError, OccupiedError
 from appliance.machine import allowance, files, locks
-from appliance.supervision import addresses, ready
+from appliance.supervision import addresses, log_files, ready
 from appliance.supervision.fatal_mark import FatalMark
 from appliance.supervision.output import Output
 
@@ -88,6 +88,8 @@ def run(config: Config) -> int:
     if os.getpid() != 1 or sys.stderr.isatty():
         # A container's log is one stream of JSON lines, in which the API says the same.
         ready.notice = ready.ReadyNotice(config, Output(2).write, began=began)
+    # Its first lines come before the plugin is loaded, which reports what can't be written.
+    log_files.forgive(lambda _: None)
     supervisord(_arguments())
     config.address_file.unlink(missing_ok=True)
     mark = FatalMark.find(config.run_folder)

@@ -34,9 +34,13 @@ def test_apt_installs_it_and_that_ends_with_the_service_running_and_a_token(host
     assert host.show("appliance.target", "UnitFileState") == "enabled"
     assert all(host.active(service) for service in SERVICES)
     assert re.fullmatch(r"\S{43}", host.run("appliance", "token").strip())
-    owners = host.run("find", "/var/lib/appliance", "/run/appliance", "-printf", r"%u %m\n")
-    assert {line.split()[0] for line in owners.splitlines()} == {"appliance"}
-    assert not [line for line in owners.splitlines() if line.split()[1][-2:] != "00"]
+    found = host.run("find", "/var/lib/appliance", "/run/appliance", "-printf", r"%u %y %m %l\n")
+    entries = [line.split() for line in found.splitlines()]
+    assert {owner for owner, *_ in entries} == {"appliance"}
+    assert not [each for each in entries if each[1] != "l" and each[2][-2:] != "00"]
+    # A link has no mode of its own. They lead to the modules of RabbitMQ and Erlang.
+    links = [target for _, kind, _, *target in entries if kind == "l"]
+    assert all(target.startswith("/usr/lib/") for (target,) in links)
 
 
 def test_settings_are_a_file_and_a_restart_away(host):

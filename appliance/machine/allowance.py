@@ -12,8 +12,8 @@ from appliance.config import PREFIX, Config
 from appliance.machine import cores, memory
 
 _MIB: Final = 2**20
-#: The least memory. An idle appliance takes 180 MiB; with 320 the broker was ended by the kernel
-#: again and again while it took large AMQP messages after bursts.
+#: The least memory. With 320 MiB the broker was ended by the kernel again and again while it took
+#: large AMQP messages after bursts.
 LEAST_BYTES: Final = 384 * _MIB
 #: Below it, the parts take less than they would.
 SMALL_BYTES: Final = 512 * _MIB

@@ -99,6 +99,13 @@ def test_ctl_names_the_group_that_was_meant(running):
     assert "did you mean 'worker:*'?" in done.stderr
 
 
+def test_ctl_restarts_all_processes_of_the_api_by_the_same_name_be_it_one(running):
+    before = running.pid("api")
+    done = running.cli("ctl", "restart", "api:*")
+    assert (done.returncode, done.stdout) == (0, "api: stopped\napi: started\n"), done.stderr
+    assert running.pid("api") not in (None, before)
+
+
 def test_the_data_folder_is_closed_to_other_users(running):
     folders = [running.data, running.data / "run", running.data / "run" / "supervisor.sock"]
     assert [oct(path.stat().st_mode & 0o777) for path in folders] == ["0o700"] * 3

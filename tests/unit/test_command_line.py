@@ -177,7 +177,8 @@ def test_ctl_names_the_program_that_was_meant(argument, hint):
 
 
 def test_ctl_lets_names_and_options_pass():
-    check_names(["-f", "-100", "all", "api", "worker:*", "worker:worker_0", "stderr", "x"], NAMES)
+    programs = ["all", "api", "api:*", "worker:*", "worker:worker_0"]
+    check_names(["-f", "-100", *programs, "stderr", "x"], NAMES)
     check_names(["anything"], [])
 
 

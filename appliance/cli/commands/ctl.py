@@ -55,7 +55,8 @@ def check_names(arguments: Sequence[str], programs: Sequence[str]) -> None:
     """
     groups = {name.partition(":")[0] for name in programs if ":" in name}
     short = {name.partition(":")[2]: name for name in programs if ":" in name}
-    names = {*programs, *(f"{group}:*" for group in groups), *_WORDS}
+    # Each program is in a group, be it alone there: `api:*` is right however many there are.
+    names = {*programs, *(f"{name.partition(':')[0]}:*" for name in programs), *_WORDS}
     for argument in arguments:
         if argument in names or argument.startswith("-"):
             continue

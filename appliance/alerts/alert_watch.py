@@ -118,9 +118,8 @@ def watching(
     finally:
         stop.set()
         thread.join(2.0)
-        if not thread.is_alive():
-            # One left open would keep the last writer from removing the write-ahead log.
-            reader.close()
+        # One left open would keep the last writer from removing the write-ahead log.
+        reader.close()
 
 
 def _tell(news: AlertNews) -> None:

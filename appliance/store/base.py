@@ -186,7 +186,7 @@ class Reader(Protocol):
         """Return the numbers that only this engine has, by name."""
 
     def close(self) -> None:
-        """Close every thread's connection; no thread may be reading."""
+        """Close every thread's connection; one on which a thread reads, when it has read."""
 
 
 class Commits(Protocol):
@@ -496,7 +496,7 @@ class Delayed(Protocol):
         """Whether there is something to do at the time `at`."""
 
     def look_away(self) -> None:
-        """Give up what `is_any_due` keeps open."""
+        """Give up what `is_any_due` keeps open, in any thread; what is in use, after its use."""
 
     def page(
         self, after: tuple[str, int], limit: int, patterns: Sequence[str] | None = None

@@ -107,4 +107,4 @@ class Handling(Protocol):
         """Whether messages wait for a function that no rule names (see ReleasedMessages)."""
 
     def close(self) -> None:
-        """Close what the calling thread keeps open."""
+        """Close what all threads keep open; what is in use, after its use."""

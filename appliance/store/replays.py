@@ -53,4 +53,4 @@ class Replays(Protocol):
         """Return the next messages of a replay behind `after`, in a read that is short."""
 
     def look_away(self) -> None:
-        """Close what this thread's looks keep open."""
+        """Close what the looks of all threads keep open; what is in use, after its use."""

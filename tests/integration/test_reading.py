@@ -390,7 +390,8 @@ def test_since_reads_few_rows_of_many(store, reader):
         store.add("t", *rows, at=start + timedelta(hours=hour))
     steps = []
     reader.check()
-    reader._connections.get().set_progress_handler(lambda: steps.append(1), 1000)
+    with reader.reading() as connection:  # this thread has the same one again
+        connection.set_progress_handler(lambda: steps.append(1), 1000)
     since = timestamps.timestamp((start + timedelta(hours=99)).timestamp())
     assert len(reader.page(Window("t", since=since), 1000).rows) == 1000
     assert len(steps) < 50  # thousands of steps of SQLite's machine; a scan of all takes 1000

@@ -1,6 +1,9 @@
 """Connections on which PostgreSQL is written: kept for the next write, and rests."""
 
+import os
+import signal
 import time
+from contextlib import contextmanager
 
 import pytest
 from store_contents import many
@@ -23,6 +26,33 @@ def written(store):
 
 def backend(connection):
     return connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+
+
+@contextmanager
+def frozen(number):
+    """Have a session's process stand still for the time of the block."""
+    os.kill(number, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(number, signal.SIGCONT)
+
+
+@pytest.fixture
+def session(config, store):
+    """A session that holds a lock."""
+    session = connect(config.database_url, readonly=False)
+    session.execute("SELECT pg_advisory_lock(1)")
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def is_free(config, store):
+    """Whether another session can have the lock."""
+    other = connect(config.database_url, readonly=False)
+    yield lambda: other.execute("SELECT pg_try_advisory_lock(1)").fetchone()[0]
+    other.close()
 
 
 def number_of(database):
@@ -104,3 +134,41 @@ def test_a_recount_that_is_told_to_stop_corrects_nothing(store, writer, by_hand,
     link = connect(store._url, readonly=True)
     assert link.execute("SELECT messages FROM topics").fetchall() == [(9,)]
     link.close()
+
+
+def test_a_session_that_is_released_has_given_up_its_locks_before_the_server_sees_its_end(
+    session, is_free, monkeypatch
+):
+    number, close = backend(session), session.driver.close
+    with monkeypatch.context() as patch:
+        patch.setattr(session.driver, "close", lambda: os.kill(number, signal.SIGSTOP) or close())
+        try:
+            session.release()
+            assert session.driver.closed
+            assert is_free()
+        finally:
+            os.kill(number, signal.SIGCONT)
+
+
+def test_a_session_that_is_released_on_a_server_that_hangs_is_closed_soon(session, is_free):
+    with frozen(backend(session)):
+        began = time.monotonic()
+        session.release()
+        assert time.monotonic() - began < 5
+        assert session.driver.closed
+        assert not is_free()
+
+
+def test_a_session_that_is_released_after_its_end_is_closed(session, by_hand):
+    by_hand(f"SELECT pg_terminate_backend({backend(session)}, 10000)")
+    session.release()
+    assert session.driver.closed
+    session.release()
+
+
+def test_a_session_that_is_released_within_a_transaction_is_closed(session, by_hand):
+    session.execute("BEGIN")
+    session.execute("CREATE TABLE undone (number integer)")
+    session.release()
+    assert session.driver.closed
+    assert by_hand("SELECT to_regclass('undone')") == [(None,)]

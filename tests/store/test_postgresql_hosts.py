@@ -116,7 +116,7 @@ def test_a_handlers_messages_are_another_hosts_once_its_session_has_ended(hosts)
     here, there = hosts[0].handling, hosts[1].handling
     assert len(here.take(FUNCTION, "here", 10, MANY)) == 1
     here.close()
-    wait_for(lambda: there.recover(set) == 1)
+    assert there.recover(set) == 1
     (again,) = there.take(FUNCTION, "there", 10, MANY)
     assert again.attempts == 1
 
@@ -140,7 +140,7 @@ def test_one_process_of_all_hosts_delivers_and_another_once_it_has_ended(hosts, 
     assert there.is_changed()
     assert there.is_changed()  # it looks again and again
     here._presence.close()
-    wait_for(there.has_active)
+    assert there.has_active()
     assert [each.row.name for each in there.outfits()] == [endpoint]
     assert here.outfits() == []
     with pytest.raises(StoreError, match="another process"):

@@ -1,6 +1,8 @@
 """The full-text index in PostgreSQL: what a search finds with it and without, and its keeping."""
 
+import os
 import random
+import signal
 
 import pytest
 from own_sql import by_sql
@@ -203,6 +205,24 @@ def test_one_janitor_of_several_fills_the_index_and_the_next_one_takes_over(
     off.close()
     fill()
     assert by_sql(config, "SELECT seq FROM search_words") == [(1,)]
+
+
+def test_a_janitor_that_has_left_the_index_is_not_waited_for_by_the_next_one(
+    store, writer, config, indexer, fill, monkeypatch
+):
+    writer.store([one(b"word")])
+    fill()
+    driver = indexer._connection.driver
+    number, close = driver.info.backend_pid, driver.close
+    with monkeypatch.context() as patch:  # the server is slow to see that the session has ended
+        patch.setattr(driver, "close", lambda: os.kill(number, signal.SIGSTOP) or close())
+        try:
+            indexer.close()
+            off = SearchIndexer(Hosts(config.database_url), is_on=False, rest=lambda _: False)
+            assert off.run() == 60.0
+        finally:
+            os.kill(number, signal.SIGCONT)
+    off.close()
 
 
 def test_a_search_goes_on_with_a_connection_whose_time_is_its_own_again(store, writer):

@@ -51,7 +51,7 @@ def test_a_repair_is_refused_beside_another_one(store, config):
         with pytest.raises(InUseError):
             store.repair(never)
     finally:
-        other.close()
+        other.release()
     assert store.repair(never) == []
 
 

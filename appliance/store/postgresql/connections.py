@@ -3,6 +3,7 @@
 `psycopg` is imported here and in the modules of this package only.
 """
 
+import contextlib
 import functools
 import re
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,9 @@ _DEFAULTS: Final = {
 }
 #: Milliseconds that a statement waits for another's lock: longer than any transaction of ours.
 _LOCK_TIMEOUT_MS: Final = 5000
+
+#: Seconds within which the server must answer that locks are given up.
+_RELEASE_SECONDS: Final = 1.0
 
 #: A quoted text or name, a comment, a cast, or a parameter of either kind.
 _TOKENS: Final = re.compile(
@@ -86,8 +90,23 @@ class PostgresConnection:
         return cursor
 
     def close(self) -> None:
-        """Close the connection; what is not committed is undone."""
+        """Close the connection; what is not committed is undone.
+
+        The server notices when it comes to it: until then, the session has its locks.
+        """
         self.driver.close()
+
+    def release(self) -> None:
+        """Close the connection, with its session's locks given up before.
+
+        A server that does not answer soon gives them up when it notices, as by `close`.
+        """
+        driver = self.driver
+        if driver.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            driver.rest, driver.patience = None, _RELEASE_SECONDS
+            with contextlib.suppress(psycopg.Error):  # the session is lost, and its locks with it
+                driver.execute("SELECT pg_advisory_unlock_all()")
+        driver.close()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -99,10 +99,10 @@ class SearchIndexer:
         return Duty(self.run, _AGAIN, complaint)
 
     def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the connection, and leave the index to another janitor."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
 
     def run(self) -> float:
         """Index for a second at most; return the seconds until the next look. Raises StoreError."""
@@ -114,15 +114,21 @@ class SearchIndexer:
             connection = self._connection
             query = f"SELECT pg_try_advisory_lock({_LOCK})"
             if self._seen is None and not connection.execute(query).fetchone()[0]:
-                self.close()
+                self._drop()
                 return _OTHERS
             return self._run(connection) if self._is_on else self._stay_off(connection)
         except OldPrimaryError:
-            self.close()
+            self._drop()
             raise
         except psycopg.Error as error:
-            self.close()
+            self._drop()
             raise store_error(error, self._hosts.url) from error
+
+    def _drop(self) -> None:
+        """Close a connection that is of no use."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _run(self, connection: PostgresConnection) -> float:
         progress = self._progress(connection)

@@ -21,7 +21,7 @@ class PostgresHandling(StoredHandling):
         self._presence = Presence(database.hosts)
 
     def close(self) -> None:
-        """Close what the calling thread keeps open, and say that the process lives no more."""
+        """Close what all threads keep open, and say that the process lives no more."""
         super().close()
         self._presence.close()
 

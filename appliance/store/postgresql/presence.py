@@ -79,11 +79,11 @@ class Presence:
         }
 
     def close(self) -> None:
-        """Give the locks up."""
+        """Give the locks up: another process can have them when this returns."""
         session, self._session = self._session, None
         self._names.clear()
         if session is not None:
-            session.close()
+            session.release()
 
     @contextmanager
     def _lent(self) -> Iterator[PostgresConnection]:
@@ -95,8 +95,15 @@ class Presence:
             self._hosts.refuse_old(self._session)
             yield self._session
         except psycopg.Error as error:
-            self.close()
+            self._drop()
             raise store_error(error, self._hosts.url) from error
         except BaseException:
-            self.close()  # a transaction on it is undone
+            self._drop()  # a transaction on it is undone
             raise
+
+    def _drop(self) -> None:
+        """Close a session that failed; the server gives up its locks when it notices."""
+        session, self._session = self._session, None
+        self._names.clear()
+        if session is not None:
+            session.close()

@@ -46,7 +46,7 @@ class PostgresReader(StoredReader):
         return Engine("postgresql", self._version or "unknown")
 
     def close(self) -> None:
-        """Close every thread's connection; no thread may be reading."""
+        """Close every thread's connection; one on which a thread reads, when it has read."""
         self._connections.close()
         if self._copies is not None:
             self._copies.close()

@@ -1,6 +1,5 @@
 """Connections on which PostgreSQL is read: one for each thread, to the primary or a copy."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -10,6 +9,7 @@ from psycopg.adapt import Dumper
 
 from appliance.store.postgresql.connections import PostgresConnection, store_error
 from appliance.store.postgresql.hosts import Hosts
+from appliance.store.thread_connections import ThreadConnections
 
 #: Milliseconds that a statement of a short read takes at most. A server that does not answer
 #: can't end it: so it is left after a second more.
@@ -24,56 +24,36 @@ class _SearchedText(Dumper):
         return obj.replace("\0", "\uffff").encode(errors="replace")
 
 
-class PostgresReads:
+class PostgresReads(ThreadConnections[PostgresConnection]):
     """A connection for each thread that reads; one that failed is closed, and made anew.
 
     So is one to a primary whose place another one has taken.
     """
 
     def __init__(self, hosts: Hosts) -> None:
+        super().__init__(self._open, self._is_usable)
         self.hosts = hosts
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._open: list[PostgresConnection] = []
-
-    def close(self) -> None:
-        """Close every thread's connection; no thread may be reading."""
-        with self._lock:
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
-            self._local = threading.local()
 
     @contextmanager
     def reading(self) -> Iterator[PostgresConnection]:
         """Lend this thread's connection to a short read. Raises StoreError."""
-        try:
-            yield self._get()
-        except psycopg.Error as error:
-            self._drop()
-            raise store_error(error, self.hosts.url) from error
+        with self.lending() as connection:
+            try:
+                yield connection
+            except psycopg.Error as error:
+                self.leave(connection)
+                raise store_error(error, self.hosts.url) from error
 
-    def _get(self) -> PostgresConnection:
-        connection: PostgresConnection | None = getattr(self._local, "connection", None)
-        if connection is not None and not connection.driver.closed:
-            if not self.hosts.is_old(connection):
-                return connection
-            self._drop()
+    def _open(self) -> PostgresConnection:
         connection = self.hosts.connect(readonly=True)
-        with self._lock:
-            self._open.append(connection)
-        self._local.connection = connection
-        connection.driver.adapters.register_dumper(str, _SearchedText)
-        connection.execute(f"SET statement_timeout = {READ_TIMEOUT_MS}")
+        try:
+            connection.driver.adapters.register_dumper(str, _SearchedText)
+            connection.execute(f"SET statement_timeout = {READ_TIMEOUT_MS}")
+        except psycopg.Error as error:
+            connection.close()
+            raise store_error(error, self.hosts.url) from error
         connection.driver.patience = READ_SECONDS
         return connection
 
-    def _drop(self) -> None:
-        connection: PostgresConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            return
-        self._local.connection = None
-        with self._lock:
-            if connection in self._open:
-                self._open.remove(connection)
-        connection.close()
+    def _is_usable(self, connection: PostgresConnection) -> bool:
+        return not connection.driver.closed and not self.hosts.is_old(connection)

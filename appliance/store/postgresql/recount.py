@@ -79,7 +79,7 @@ def recount(url: str, rest: Rest) -> list[str]:
     except psycopg.Error as error:
         raise store_error(error, url) from error
     finally:
-        connection.close()  # the lock goes with it
+        connection.release()
     return corrected
 
 

@@ -43,7 +43,7 @@ class ReplicaConnections:
         self._left_alone_until = 0.0
 
     def close(self) -> None:
-        """Close every thread's connection to a copy; no thread may be reading."""
+        """Close every thread's connection to a copy; one that is in use, after its use."""
         self._copies.close()
 
     @contextmanager

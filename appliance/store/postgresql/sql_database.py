@@ -173,7 +173,10 @@ class PostgresDatabase:
         return PostgresDatabase(PostgresReads(self.hosts))
 
     def close(self) -> None:
-        """Close the connections on which it is read, and those that are kept for writes."""
+        """Close the connections on which it is read, and those that are kept for writes.
+
+        One that is in use is closed, or kept, after its use.
+        """
         self._connections.close()
         self._writes.close()
 

@@ -199,4 +199,4 @@ class ApartDatabase(SqlDatabase, Protocol):
     """A database that is read on connections of its own, which can be closed."""
 
     def close(self) -> None:
-        """Close the connections that the calling thread, or any other, reads on."""
+        """Close the connections of all threads; one that is in use, after its use."""

@@ -28,7 +28,7 @@ class StoredDelayed:
         return row[0] is not None and row[0] <= at
 
     def look_away(self) -> None:
-        """Close the connection of `is_any_due`."""
+        """Close the connections of `is_any_due`; one that is in use, after its use."""
         self._looks.close()
 
     def page(

@@ -163,7 +163,7 @@ class StoredHandling:
         return any(function not in known for function in self._functions())
 
     def close(self) -> None:
-        """Close what the calling thread keeps open."""
+        """Close what all threads keep open; what is in use, after its use."""
         self._database.close()
 
     def _show(self, holder: str) -> None:

@@ -112,5 +112,5 @@ class StoredReplays:
             return replay_reads.replay_part(connection, self._words, work, after, limit, max_bytes)
 
     def look_away(self) -> None:
-        """Close the connections of the looks."""
+        """Close the connections of the looks; one that is in use, after its use."""
         self._looks.close()

@@ -10,7 +10,7 @@ there.
 import heapq
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from appliance.errors import SlowReadError
@@ -61,13 +61,11 @@ def find(
     if is_quick:
         seconds, patience = search_range.QUICK_SECONDS, search_range.QUICK_PATIENCE
     with _bounded(connection, seconds + patience):
-        try:
-            names = _topics(connection, wanted)
-            with index.lookup(wanted.words, names, connection) as lookup:
-                search = _Search(connection, lookup, wanted, bounds, newest)
-                return search.run(limit, max_bytes, time.monotonic() + seconds)
-        except IndexTrouble as trouble:
-            index.fails(trouble.__cause__ or trouble)
+        names = _topics(connection, wanted)
+        with suppress(IndexTrouble), index.lookup(wanted.words, names, connection) as lookup:
+            search = _Search(connection, lookup, wanted, bounds, newest)
+            return search.run(limit, max_bytes, time.monotonic() + seconds)
+        # The index can't be read.
         search = _Search(connection, None, wanted, bounds, newest)
         return search.run(limit, max_bytes, time.monotonic() + seconds)
 

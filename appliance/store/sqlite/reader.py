@@ -1,7 +1,7 @@
 """Reads what is stored, from any number of threads, over connections that can only read."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,8 +10,8 @@ from appliance.store.rows import Engine
 from appliance.store.sql.reader import StoredReader
 from appliance.store.sql.search_range import SearchRange
 from appliance.store.sqlite import finder, migrations, paths
-from appliance.store.sqlite.connections import ThreadConnections
-from appliance.store.sqlite.database import sqlite3, store_error
+from appliance.store.sqlite.connections import FileReads
+from appliance.store.sqlite.database import sqlite3
 from appliance.store.sqlite.search_index import SearchIndex
 from appliance.store.sqlite.sql_words import WORDS
 from appliance.store.sqlite.tables import check_tables
@@ -28,11 +28,11 @@ class SqliteReader(StoredReader):
     def __init__(self, path: Path) -> None:
         super().__init__(WORDS)
         self._path = path
-        self._connections = ThreadConnections(path)
+        self._connections = FileReads(path)
         self._index = SearchIndex(path)
 
     def close(self) -> None:
-        """Close every thread's connection; no thread may be reading."""
+        """Close every thread's connection; one on which a thread reads, when it has read."""
         self._connections.close()
         self._index.close()
 
@@ -82,12 +82,6 @@ class SqliteReader(StoredReader):
             "free_pages": free_pages,
         }
 
-    @contextmanager
-    def reading(self) -> Iterator[Any]:
+    def reading(self) -> AbstractContextManager[Any]:
         """Lend this thread's connection to a short read, whose errors become StoreError."""
-        connection = self._connections.get()
-        try:
-            yield connection
-        except sqlite3.Error as error:
-            self._connections.drop(connection)
-            raise store_error(error, self._path) from error
+        return self._connections.reading()

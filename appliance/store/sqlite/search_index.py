@@ -18,7 +18,7 @@ from appliance.errors import StoreError
 from appliance.machine.complaint import Complaint
 from appliance.model.search_words import SearchWords
 from appliance.store.sqlite import paths
-from appliance.store.sqlite.connections import ThreadConnections
+from appliance.store.sqlite.connections import FileConnection, FileReads
 from appliance.store.sqlite.database import sqlite3
 
 #: Number of this form of the index; an index of another form is made anew.
@@ -75,7 +75,7 @@ class IndexProgress(NamedTuple):
 class Lookup(NamedTuple):
     """One search in the index: the rows that it covers, and those that it has as they were."""
 
-    connection: Any
+    lent: FileConnection
     query: str
     low: int
     high: int
@@ -85,7 +85,7 @@ class Lookup(NamedTuple):
         """Yield the rows above `low` and below `high` that have the words, in order."""
         values = (self.query, low, high)
         try:
-            cursor = self.connection.execute(f"{_LOOK_UP} ORDER BY rowid {order}", values)
+            cursor = self.lent.connection.execute(f"{_LOOK_UP} ORDER BY rowid {order}", values)
             with contextlib.closing(cursor):
                 for (seq,) in cursor:
                     yield seq
@@ -98,61 +98,69 @@ class SearchIndex:
 
     def __init__(self, database: Path) -> None:
         self.path = paths.search_index(database)
-        self._connections = ThreadConnections(self.path)
+        self._connections = FileReads(self.path)
         self._complaint = Complaint(_log, "search index unreadable", "search index readable again")
 
     def close(self) -> None:
-        """Close every thread's connection; no thread may be reading."""
+        """Close every thread's connection; one on which a thread reads, when it has read."""
         self._connections.close()
 
     @contextmanager
     def lookup(
         self, words: SearchWords | None, topics: Sequence[str] | None, database: Any
     ) -> Iterator[Lookup | None]:
-        """Prepare a search for the block; None where the index is of no use for it."""
+        """Prepare a search for the block; None where the index is of no use for it.
+
+        IndexTrouble that the block raises is reported; the janitor makes a damaged index anew.
+        """
         query = match_text(words, topics) if words else ""
-        found = self._prepare(query, database) if query else None
-        try:
-            yield found
-        finally:
-            if found is not None:
-                self._end(found.connection)
+        changed = changed_rows(database) if query else None
+        with contextlib.ExitStack() as stack:
+            found = None if changed is None else self._prepare(stack, query, changed, database)
+            try:
+                yield found
+            except IndexTrouble as trouble:
+                if found is not None:
+                    self._fails(found.lent, trouble.__cause__ or trouble)
+                raise
 
-    def fails(self, error: BaseException) -> None:
-        """Report an index that can't be read; the janitor makes one that is damaged anew."""
-        self._complaint.fails(error=f"{self.path}: {error}")
-        # A search that began before the index was made anew says nothing about the new one.
-        if is_damage(error) and self._connections.is_current():
-            with contextlib.suppress(OSError):  # the janitor finds out by itself
-                paths.damaged_mark(self.path).touch()
-
-    def _prepare(self, query: str, database: Any) -> Lookup | None:
-        changed = changed_rows(database)
+    def _prepare(
+        self, stack: contextlib.ExitStack, query: str, changed: list[int], database: Any
+    ) -> Lookup | None:
+        """Prepare a search for the time of `stack`."""
         try:
-            connection = self._connections.get()
+            lent = stack.enter_context(self._connections.lending())
         except StoreError:
             return None  # off, or not there yet
         try:
             # After the changes were read: one that comes later is a change of a row that is found
             # as it was when the search began.
-            connection.execute("BEGIN")
-            progress = read_progress(connection)
+            lent.connection.execute("BEGIN")
+            stack.callback(self._end, lent)
+            progress = read_progress(lent.connection)
         except sqlite3.Error as error:
-            self.fails(error)
-            self._connections.drop(connection)
+            self._fails(lent, error)
             return None
-        if progress is None or changed is None or not fits(progress, database):
-            self._end(connection)
+        if progress is None or not fits(progress, database):
             return None
         self._complaint.works()
-        return Lookup(connection, query, progress.low, progress.high, changed)
+        return Lookup(lent, query, progress.low, progress.high, changed)
 
-    def _end(self, connection: Any) -> None:
+    def _fails(self, lent: FileConnection, error: BaseException) -> None:
+        """Report an index that can't be read; the janitor makes one that is damaged anew."""
+        self._connections.leave(lent)
+        self._complaint.fails(error=f"{self.path}: {error}")
+        # A search that began before the index was made anew says nothing about the new one.
+        if is_damage(error) and lent.is_of_file():
+            with contextlib.suppress(OSError):  # the janitor finds out by itself
+                paths.damaged_mark(self.path).touch()
+
+    def _end(self, lent: FileConnection) -> None:
         try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            if lent.connection.in_transaction:
+                lent.connection.execute("ROLLBACK")
         except sqlite3.Error:
-            self._connections.drop(connection)
+            self._connections.leave(lent)
 
 
 def match_text(words: SearchWords, topics: Sequence[str] | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from appliance.store.base import Rest
 from appliance.store.sql.database import SqlConnection, SqlWork
-from appliance.store.sqlite.connections import ThreadConnections
+from appliance.store.sqlite.connections import FileReads
 from appliance.store.sqlite.short_write import writing
 from appliance.store.sqlite.sql_words import WORDS
 from appliance.store.sqlite.work import working
@@ -20,7 +20,7 @@ class SqliteReads(Protocol):
         """Lend this thread's connection to a short read, whose errors become StoreError."""
 
     def close(self) -> None:
-        """Close every thread's connection."""
+        """Close every thread's connection; one on which a thread reads, when it has read."""
 
 
 class SqliteDatabase:
@@ -38,10 +38,10 @@ class SqliteDatabase:
 
     def apart(self) -> "SqliteDatabase":
         """Return the same file, read on connections of its own."""
-        return SqliteDatabase(self.path, ThreadConnections(self.path))
+        return SqliteDatabase(self.path, FileReads(self.path))
 
     def close(self) -> None:
-        """Close the connections on which it is read."""
+        """Close the connections on which it is read; one that is in use, after its use."""
         self._reads.close()
 
     def reading(self) -> AbstractContextManager[SqlConnection]:

@@ -7,6 +7,7 @@ one broker.
 
 import asyncio
 import copy
+import functools
 import hashlib
 import ipaddress
 import secrets
@@ -30,9 +31,6 @@ _NODE_HEARTBEAT: Final = 5
 #: Seconds for each step of connecting; to one of several nodes.
 _CONNECT_TIMEOUT: Final = 5
 _NODE_CONNECT_TIMEOUT: Final = 2
-
-#: Each process goes through the nodes in an order of its own, so that they don't crowd at one.
-_ORDER: Final = secrets.token_bytes(8)
 
 
 def parameters(config: Config) -> list[pika.connection.Parameters]:
@@ -111,6 +109,16 @@ def _are_nodes(found: list[str]) -> bool:
     return any(count > 1 for count in families.values())
 
 
+@functools.cache
+def _order() -> bytes:
+    """Return this process's key: it goes through the nodes in an order of its own.
+
+    So the processes don't crowd at one node. It is drawn when it is first asked for, because
+    processes that are forks of one share what was drawn before.
+    """
+    return secrets.token_bytes(8)
+
+
 def _place(one: pika.connection.Parameters) -> bytes:
     address = f"{one.host} {one.port}".encode()
-    return hashlib.blake2b(address, key=_ORDER, digest_size=8).digest()
+    return hashlib.blake2b(address, key=_order(), digest_size=8).digest()

@@ -6,6 +6,7 @@ the first line on (the kernel ignores them for a first process that has no handl
 """
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shlex
@@ -25,8 +26,9 @@ from appliance import credentials
 from appliance.config import Config
 from appliance.errors import ConfigError, FolderError, HostError, OccupiedError
 from appliance.machine import allowance, files, locks
-from appliance.supervision import addresses, log_files, ready
+from appliance.supervision import addresses, forked_programs, log_files, ready
 from appliance.supervision.fatal_mark import FatalMark
+from appliance.supervision.forked_programs import ForkedPrograms
 from appliance.supervision.output import Output
 
 #: Status when a program was given up, so that a container engine sees a failure.
@@ -36,8 +38,12 @@ EXIT_FATAL: Final = 3
 _SOCKET_PATH_BYTES: Final = 107 - len(".4194304")
 #: Descriptors from here on stay open in the programs (`minfds` in supervisord.conf).
 _FIRST_INHERITED_DESCRIPTOR: Final = 64
-#: With these, the C library gives memory of large bodies back at once instead of keeping it.
-_RETURNED_AT_ONCE: Final = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "2"}
+#: With these, the C library gives memory of large bodies back at once instead of keeping it:
+#: variable, number of the same in mallopt(3), value.
+_RETURNED_AT_ONCE: Final = (
+    ("MALLOC_MMAP_THRESHOLD_", -3, 131072),
+    ("MALLOC_ARENA_MAX", -8, 2),
+)
 #: Programs whose supervisord was killed end by themselves within the broker's stop time.
 _ORPHANS_SECONDS: Final = 25.0
 
@@ -62,8 +68,10 @@ def configuration_file() -> Path:
     )
 
 
-def run(config: Config) -> int:
+def run(config: Config, programs: ForkedPrograms) -> int:
     """Run everything until it is asked to end; return the exit status.
+
+    `programs` are ours: supervisord starts them from its own memory.
 
     Raises ConfigError or HostError before anything is started where it can't work here.
     """
@@ -80,6 +88,8 @@ def run(config: Config) -> int:
             addresses.refuse_taken(setting, address)
     credentials.token(config)
     os.environ.update(environment(config))
+    if allowance.is_small():
+        _return_memory_at_once()
     FatalMark.path(config.run_folder).unlink(missing_ok=True)
     config.supervisor_socket.unlink(missing_ok=True)  # ours by the lock: nobody serves it
     with contextlib.suppress(OSError):  # a full disk: the command line has to be told the address
@@ -88,6 +98,7 @@ def run(config: Config) -> int:
     if os.getpid() != 1 or sys.stderr.isatty():
         # A container's log is one stream of JSON lines, in which the API says the same.
         ready.notice = ready.ReadyNotice(config, Output(2).write, began=began)
+    forked_programs.programs = programs
     # Its first lines come before the plugin is loaded, which reports what can't be written.
     log_files.forgive(lambda _: None)
     supervisord(_arguments())
@@ -119,10 +130,17 @@ def environment(config: Config) -> dict[str, str]:
         "PATH": _path(os.environ),
     }
     if allowance.is_small():
-        variables |= _RETURNED_AT_ONCE
+        variables |= {name: str(value) for name, _, value in _RETURNED_AT_ONCE}
     if config.log_format == "auto":
         variables["APPLIANCE_LOG_FORMAT"] = "terminal" if sys.stdout.isatty() else "json"
     return variables
+
+
+def _return_memory_at_once() -> None:
+    """Set for this process, and those forked from it, what the variables set for a new one."""
+    mallopt = ctypes.CDLL(None).mallopt
+    for _, parameter, value in _RETURNED_AT_ONCE:
+        mallopt(parameter, value)
 
 
 def _path(environ: Mapping[str, str]) -> str:

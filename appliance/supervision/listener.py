@@ -45,9 +45,7 @@ def judge(event: str, details: Mapping[str, str]) -> FatalMark | None:
     return None
 
 
-def run(
-    config: Config, pulse: Pulse, commands: TextIO = sys.stdin, answers: TextIO = sys.stdout
-) -> None:
+def run(config: Config, pulse: Pulse, commands: TextIO, answers: TextIO) -> None:
     """Follow supervisord's events until it ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     supervisord = os.getppid()

@@ -12,6 +12,7 @@ supervisord has no option for these things, which an appliance in a terminal or 
 - an end when its terminal is closed: to supervisord a hang-up means "read the configuration anew".
 - programs that start at once. The first turn of supervisord's loop waits a second before it starts
   any.
+- programs that share the memory of their code (see `forked_programs`).
 - a broker that hears the stop signal. An Erlang VM that has only just been started loses it, goes
   on to start, and would be killed when its time to stop is over.
 
@@ -41,7 +42,7 @@ from supervisor.loggers import LevelsByName
 from supervisor.states import ProcessStates
 
 from appliance.logs import terminal
-from appliance.supervision import log_files, ready
+from appliance.supervision import forked_programs, log_files, ready
 from appliance.supervision.output import Lines, Output, Screen
 
 #: prctl(2)'s number of "send me this signal when my parent ends".
@@ -93,11 +94,20 @@ def extend(supervisord: Any) -> object:
         if sys.stdin is not None and sys.stdin.isatty():
             receive = options.signal_receiver.receive
             signal.signal(signal.SIGHUP, lambda _, frame: receive(signal.SIGTERM, frame))
-        for group in sorted(supervisord.process_groups.values()):
+        groups = sorted(supervisord.process_groups.values())
+        if forked_programs.programs:
+            # The broker takes the longest to start and shares nothing.
+            for group in groups:
+                if group.config.name == "broker":
+                    group.transition()
+            forked_programs.programs.load()
+        for group in groups:
             group.transition()
 
     subscribe(SupervisorRunningEvent, running)
     subscribe(Tick5Event, lambda _: _stop_again(supervisord))
+    if forked_programs.programs:
+        forked_programs.programs.take_over(options)
     options.setpgrp = own_group_ended_with(os.getpid())
     return _NoCalls()
 

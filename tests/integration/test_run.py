@@ -186,6 +186,22 @@ def test_reading_the_configuration_anew_keeps_the_lock_and_the_logs(running):
     assert running.log_path.read_text().count("spawned: 'listener'") == started + 1
 
 
+@pytest.mark.parametrize("program", [each for each in PROGRAMS if each != "broker"])
+def test_a_program_shares_its_code_with_supervisord_and_has_its_own_name(running, program):
+    wait_until(lambda: running.states()[program] == "RUNNING", "it runs", START_SECONDS)
+    process = Path(f"/proc/{running.pid(program)}")
+    name = program.partition(":")[0]
+    assert (process / "cmdline").read_text().rstrip(" \0") == f"appliance {name}"
+    lines = (process / "smaps_rollup").read_text().splitlines()[1:]
+    kib = {key: int(value.split()[0]) for key, value in (line.split(":") for line in lines)}
+    # Written by supervisord, and by nobody since: of a program that loads its own code it is none.
+    assert kib["Shared_Dirty"] > 16 * 1024
+
+
+def test_supervisord_has_one_thread_so_that_it_can_fork(running):
+    assert len(list(Path(f"/proc/{running.popen.pid}/task").iterdir())) == 1
+
+
 def test_the_processes_are_told_to_programs_as_well(running):
     config = configuration.load(environment(running.data))
     states = {state.name: state for state in processes.read(config)}

@@ -62,7 +62,7 @@ def test_processes_begin_with_different_nodes_and_keep_to_their_order(tmp_path, 
     answers(monkeypatch, all=three, a=three[:1], b=three[1:2], c=three[2:])
     firsts = set()
     for process in range(20):
-        monkeypatch.setattr(addresses, "_ORDER", bytes([process]))
+        monkeypatch.setattr(addresses, "_order", lambda own=process: bytes([own]))
         orders = [asyncio.run(resolve(parameters(config(tmp_path, *urls)))) for _ in "ab"]
         assert [one.host for one in orders[0]] == [one.host for one in orders[1]]
         firsts.add(orders[0][0].host)

@@ -1,6 +1,7 @@
 """The processes: one command without options each, for supervisord and systemd alike."""
 
 import contextlib
+import sys
 import time
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
@@ -320,4 +321,4 @@ def listener(config: Config) -> None:
 
     setup.configure(config, "listener")
     with Pulse(config, "listener") as pulse:
-        listener.run(config, pulse)
+        listener.run(config, pulse, sys.stdin, sys.stdout)

@@ -23,10 +23,13 @@ def run(config: Config) -> None:
       APPLIANCE_DATA=/srv/inbox APPLIANCE_HTTP=0.0.0.0:80 appliance run
     """
     child = _start_check(config)
-    from appliance.supervision import launcher  # meanwhile: it takes as long as the checks
+    # Meanwhile, for it takes as long as the checks:
+    from appliance.cli import main, programs
+    from appliance.supervision import launcher
+    from appliance.supervision.forked_programs import ForkedPrograms
 
     _end_check(child)
-    sys.exit(launcher.run(config))
+    sys.exit(launcher.run(config, ForkedPrograms(lambda: programs.load(config), main)))
 
 
 def _start_check(config: Config) -> int:

@@ -27,7 +27,7 @@ def text(tmp_path, *, release=(4, 0, 5), logs="json", disk_free=256 * MIB):
         Layout(tmp_path),
         release=release,
         listen=Address("127.0.0.1", 5672),
-        limits=Limits(GIB, disk_free, segment=64 * 2**20, message=128 * 2**20),
+        limits=Limits(GIB, disk_free, segment=32 * 2**20, message=128 * 2**20),
         log_level="info",
         logs=logs,
     )

@@ -1,5 +1,8 @@
 """The writer's use of SQLite; `tests/store` holds every engine's writer to the contract."""
 
+import re
+from pathlib import Path
+
 import pytest
 from store_contents import IDS, TIME, Contents, lines, many, one
 
@@ -128,3 +131,17 @@ def test_text_is_kept_as_text_and_other_bytes_as_a_blob(writer, contents, path):
     link.close()
     assert types == expected
     assert contents.bodies() == [*bodies, *bodies, *bodies[:6]]
+
+
+def test_rest_gives_back_the_memory_that_many_messages_took(writer, contents):
+    def own_mib():
+        rollup = Path("/proc/self/smaps_rollup").read_text()
+        return int(re.search(r"Private_Dirty: +([0-9]+) kB", rollup)[1]) / 1024
+
+    for _ in range(40):
+        writer.store([many([b"x" * 1000] * 1000)])
+    before = own_mib()
+    writer.rest()
+    assert before - own_mib() > 8
+    writer.store([one(b"next")])
+    assert contents.bodies()[-1] == b"next"

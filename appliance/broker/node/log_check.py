@@ -90,8 +90,8 @@ def entries(log: Path) -> Iterator[tuple[str, LogEntry]]:
 def indexed(log: Path) -> dict[str, set[int]]:
     """Return the numbers of all sound entries by the name of their queue's folder.
 
-    The log, which can have 64 MiB, is read piece by piece. (Mapped into memory, a disk that fails
-    to read would end the process.) Raises OSError.
+    The log, which can have 32 MiB and more, is read piece by piece. (Mapped into memory, a disk
+    that fails to read would end the process.) Raises OSError.
     """
     numbers: dict[str, set[int]] = {}
     names: dict[int, str] = {}

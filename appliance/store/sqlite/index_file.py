@@ -20,6 +20,9 @@ from appliance.store.sqlite.search_index import (
 _PAGE_SIZE: Final = 8192
 #: Bytes to which the write-ahead log is cut.
 _WAL_BYTES: Final = 8 * 2**20
+#: KiB of page cache. Words are added at the end and merged in their order: with 16 MB a row took no
+#: less CPU, and the janitor grew by up to 30 MB.
+_CACHE_KIB: Final = 2000
 #: Free pages that are kept in the file; and given back at once, at most.
 _SPARE_PAGES: Final = 1024
 _PAGES: Final = 256
@@ -48,6 +51,7 @@ class IndexFile:
                 self._create()
             self._connection = connect(path, readonly=False)
             self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         self._identity = _identity(path)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from appliance.errors import StoreError
-from appliance.machine import disk_space
+from appliance.machine import disk_space, heap
 from appliance.machine.complaint import Complaint
 from appliance.model.search_words import LONGEST_JSON, plain_words, searchable
 from appliance.store.base import Duty, Rest
@@ -41,6 +41,10 @@ _REST_IDLE: Final = 1.0
 _LEAST_REST: Final = 0.005
 #: Messages in a second from which on many come in.
 _BUSY_RATE: Final = 500.0
+#: Messages after which the memory that their words took is given back.
+_MANY: Final = 10_000
+#: KiB of page cache for the database, of which each row is read once.
+_CACHE_KIB: Final = 2000
 #: What must stay free on the disk, in times of the floor below which no message is taken.
 _FLOORS: Final = 2
 
@@ -85,6 +89,7 @@ class Indexer:
         try:
             database = connect(self._path, readonly=False)
             try:
+                database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
                 return self._run(database, state) if self._is_on else self._stay_off(database)
             finally:
                 database.close()
@@ -203,6 +208,8 @@ class Indexer:
         if not self._is_complete:
             _log.info("search index complete", messages=self._added)
             self._is_complete = True
+        if self._added >= _MANY:
+            heap.give_back()
         self._added = 0
 
     def _start_anew(self, reason: str) -> None:

@@ -111,16 +111,16 @@ def main() -> None:
         for _ in range(_STARTS):
             container.stop()
             starts.append(container.start())
-        print(f"docker run to 202, a used volume    {statistics.median(starts):6.1f} s      <= 6")
+        print(f"docker run to 202, a used volume    {statistics.median(starts):6.1f} s      <= 3")
         time.sleep(_SETTLE)
-        print(f"memory, idle                        {container.memory():6.0f} MiB    <= 190 MB")
+        print(f"memory, idle                        {container.memory():6.0f} MiB    <= 150 MB")
         print(f"  MiB: {container.parts()}")
         path = "/v1/topics/footprint/messages"
         load = Load(container.port, [path], container.headers, count=_MESSAGES, seconds=600)
         outcome = Generator(load).outcome
         time.sleep(2)
         print(
-            f"memory, after {outcome.ok:9,} messages   {container.memory():6.0f} MiB    <= 320 MB"
+            f"memory, after {outcome.ok:9,} messages   {container.memory():6.0f} MiB    <= 240 MB"
         )
         print(f"  MiB: {container.parts()}")
     finally:

@@ -36,7 +36,7 @@ def test_apt_installs_it_offline_on_settings_that_are_there(guest, inbox):
     begin = time.monotonic()
     said = guest.run(
         "apt-get", "install", "--yes", "-o", "Dpkg::Options::=--force-confold",
-        "/root/appliance.deb", timeout=600,
+        "/root/appliance.deb", timeout=1200,
     )  # fmt: skip
     print(f"installed and started in {time.monotonic() - begin:.0f} s")
     # The package waits for some time only, which a busy machine doesn't give an emulated one.

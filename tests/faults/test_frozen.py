@@ -1,24 +1,11 @@
 """Processes that are stopped (SIGSTOP) for a while, under load: they live, and do nothing."""
 
-import contextlib
-import os
-import signal
 import sqlite3
 import time
 
 import pytest
 from harness import START_SECONDS, wait_until
-
-
-@contextlib.contextmanager
-def frozen(pid):
-    """Stop a process for the block. Whoever watches it may have ended it meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+from standstill import frozen
 
 
 @pytest.mark.parametrize("seconds", [5, pytest.param(90, marks=pytest.mark.long)])

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from harness import START_SECONDS, wait_until
+from standstill import frozen
 
 from appliance.broker.base import PROBE_FACT, ProbeState
 from appliance.machine.signs import signs
@@ -109,14 +110,11 @@ def test_a_broker_of_somebody_else_is_only_reported(appliance, broker):
     one = appliance(APPLIANCE_HANG_TIMEOUT=str(HANG), APPLIANCE_BROKER_URL=broker.url)
     one.start().wait_ready()
     wait_found(one, ProbeState.SERVES)
-    broker.process.signal(signal.SIGSTOP)
-    try:
+    with frozen(broker.process.pid):
         wait_found(one, ProbeState.FAILS)
         wait_until(lambda: not one.ready(), "not ready", more=one.logs)
         time.sleep(2 * HANG)
         assert finding(one)["restarts"] == 0
         assert broker.process.running
-    finally:
-        broker.process.signal(signal.SIGCONT)
     one.wait_ready()
     assert one.end() == 0

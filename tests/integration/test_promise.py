@@ -13,6 +13,7 @@ import pika
 import pytest
 from harness import START_SECONDS, free_port, wait_until
 from load import Load, amqp, connect, depth, post, wait_accepting, wait_drained
+from standstill import frozen
 
 from appliance.broker import base
 
@@ -278,7 +279,6 @@ def test_a_locked_database_holds_the_worker_and_not_the_publishers(running):
 
 def test_the_api_killed_between_publish_and_confirm_doubles_nothing(running):
     """The broker is held, so nothing is confirmed; a retry with the same key is the same one."""
-    running.broker.process.signal(signal.SIGSTOP)
     answers = []
 
     def send(number):
@@ -288,14 +288,14 @@ def test_the_api_killed_between_publish_and_confirm_doubles_nothing(running):
             )
 
     threads = [threading.Thread(target=send, args=(n,)) for n in range(10)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.7)
-    running.api.kill()
-    for thread in threads:
-        thread.join(20)
-    assert answers == []  # nobody was promised anything
-    running.broker.process.signal(signal.SIGCONT)
+    with frozen(running.broker.process.pid):
+        for thread in threads:
+            thread.start()
+        time.sleep(0.7)
+        running.api.kill()
+        for thread in threads:
+            thread.join(20)
+        assert answers == []  # nobody was promised anything
     running.api.start()
     wait_accepting(running)
     for number in range(10):
@@ -384,9 +384,8 @@ def test_everything_killed_at_once_loses_nothing(running):
 def test_the_broker_held_for_three_seconds_is_told_honestly(running):
     with Load(running, "held", senders=4, pause=0.01) as load:
         load.wait_accepted(50)
-        running.broker.process.signal(signal.SIGSTOP)
-        time.sleep(3)
-        running.broker.process.signal(signal.SIGCONT)
+        with frozen(running.broker.process.pid):
+            time.sleep(3)
         load.wait_accepted(100)
     load.verify()
     check_deadlines(load)

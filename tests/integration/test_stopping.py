@@ -8,6 +8,7 @@ import threading
 import pytest
 from harness import wait_until
 from load import Load, connect, depth, post, wait_accepting, wait_drained
+from standstill import frozen
 
 #: Seconds that a process is given to end; supervisord and systemd give it 8.
 GRACE = 20.0
@@ -30,9 +31,8 @@ def running(shared):
 def test_an_api_that_is_told_to_stop_answers_what_it_has_sent_and_takes_no_more(running):
     """The broker is held, so that the request is surely under way when the stop comes."""
     running.publish("under-way", b"before", Prefer="wait=20")
-    running.broker.process.signal(signal.SIGSTOP)
     answers = []
-    try:
+    with frozen(running.broker.process.pid):
         link = connect(running)
         sender = threading.Thread(
             target=lambda: answers.append(post(link, running, "under-way", b"held"))
@@ -43,8 +43,6 @@ def test_an_api_that_is_told_to_stop_answers_what_it_has_sent_and_takes_no_more(
         assert answers == []
         running.api.popen.send_signal(signal.SIGTERM)
         wait_until(lambda: refuses(running), "nothing more is taken", 10, running.logs)
-    finally:
-        running.broker.process.signal(signal.SIGCONT)
     sender.join(30)
     ((status, _, _),) = answers
     assert status == 202

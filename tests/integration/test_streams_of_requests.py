@@ -6,15 +6,14 @@ import io
 import itertools
 import json
 import random
-import signal
 import socket
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from harness import wait_until
 from load import wait_accepting
+from standstill import frozen
 
 LIMIT = 4096
 
@@ -267,9 +266,7 @@ def test_a_stop_answers_who_waits_for_the_broker(stoppable):
     running = stoppable
     with contextlib.ExitStack() as dialled:
         links = [dialled.enter_context(dial(running)) for _ in range(10)]
-        running.broker.process.signal(signal.SIGSTOP)
-        dialled.callback(running.broker.process.signal, signal.SIGCONT)
-        wait_until(lambda: is_stopped(running.broker.process.pid), "the broker stands still")
+        dialled.enter_context(frozen(running.broker.process.pid))
         for link in links:
             link.sendall(request(running, "stop", b"x"))
         time.sleep(0.5)
@@ -279,12 +276,6 @@ def test_a_stop_answers_who_waits_for_the_broker(stoppable):
         answers = [_Answers(link).next() for link in links]
         assert {(status, connection) for status, connection, _ in answers} == {(503, "close")}
     assert "Traceback" not in running.api.log
-
-
-def is_stopped(pid):
-    """Whether every thread of the process stands still: the signal reaches them one by one."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return all((t / "stat").read_text().rpartition(")")[2].split()[0] == "T" for t in threads)
 
 
 def test_a_stop_does_not_wait_for_rows(stoppable):

@@ -1,11 +1,11 @@
 """`appliance verify` beside a running appliance: what is there is said to be, and what is lost."""
 
 import json
-import signal
 
 import pytest
 from harness import wait_until
 from load import Load, amqp, wait_accepting, wait_drained
+from standstill import frozen
 
 from appliance.broker import base
 
@@ -205,11 +205,8 @@ def test_an_envelope_given_up_that_came_after_all_is_no_error(running):
     """The broker is held past the deadline: nobody knows what it took, and then it has taken it."""
     with Load(running, "held", senders=4, pause=0.02) as load:
         load.wait_accepted(50)
-        running.broker.process.signal(signal.SIGSTOP)
-        try:
+        with frozen(running.broker.process.pid):
             wait_until(lambda: len(load.refused) >= 4, "nothing is confirmed", 30, running.logs)
-        finally:
-            running.broker.process.signal(signal.SIGCONT)
         wait_accepting(running)
         load.wait_accepted(50)
     wait_drained(running)

@@ -3,14 +3,14 @@
 import os
 import signal
 import time
-from contextlib import contextmanager
 
 import pytest
+from standstill import frozen
 from store_contents import many
 
 from appliance.errors import StoreError
-from appliance.store.postgresql import recount
 from appliance.store.postgresql.connections import connect
+from appliance.store.sql import recounter
 
 
 @pytest.fixture
@@ -26,16 +26,6 @@ def written(store):
 
 def backend(connection):
     return connection.execute("SELECT pg_backend_pid()").fetchone()[0]
-
-
-@contextmanager
-def frozen(number):
-    """Have a session's process stand still for the time of the block."""
-    os.kill(number, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(number, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -118,9 +108,14 @@ def test_a_long_statement_of_the_janitors_ends_when_it_is_told_to_stop(written, 
     assert by_hand("SELECT count(*) FROM topics") == [(0,)]
 
 
+def slow_down_the_list_of_topics(monkeypatch, seconds):
+    slow = f"SELECT * FROM ({recounter._TOPICS}) AS list WHERE pg_sleep({seconds}) IS NOT NULL"
+    monkeypatch.setattr(recounter, "_TOPICS", slow)
+
+
 def test_a_recount_gives_signs_of_life_while_it_counts(store, writer, monkeypatch):
     writer.store([many([b"1", b"2"])])
-    monkeypatch.setattr(recount, "COUNTERS", f"{recount.COUNTERS} WHERE pg_sleep(0.5) IS NOT NULL")
+    slow_down_the_list_of_topics(monkeypatch, 0.5)
     rests = []
     assert store.repair(lambda seconds: rests.append(seconds) or False) == []
     assert len(rests) > 2
@@ -129,7 +124,7 @@ def test_a_recount_gives_signs_of_life_while_it_counts(store, writer, monkeypatc
 def test_a_recount_that_is_told_to_stop_corrects_nothing(store, writer, by_hand, monkeypatch):
     writer.store([many([b"1", b"2"])])
     by_hand("UPDATE topics SET messages = 9")
-    monkeypatch.setattr(recount, "COUNTERS", f"{recount.COUNTERS} WHERE pg_sleep(600) IS NOT NULL")
+    slow_down_the_list_of_topics(monkeypatch, 600)
     assert store.repair(lambda _: True) == []
     link = connect(store._url, readonly=True)
     assert link.execute("SELECT messages FROM topics").fetchall() == [(9,)]

@@ -13,6 +13,7 @@ from appliance.machine import locks
 from appliance.model.retention import parse_rules
 from appliance.store.sqlite import paths, recount
 from appliance.store.sqlite.database import connect
+from appliance.store.sqlite.recount import SqliteRecount
 from appliance.store.sqlite.upkeep import Upkeep
 from appliance.store.sqlite.writer import SqliteWriter
 
@@ -60,6 +61,14 @@ def counters(path):
     return [row for row in kept if row[1:] != (0, 0)], true
 
 
+def never(_seconds):
+    return False
+
+
+def recounted(path):
+    return SqliteRecount(path, never).run()
+
+
 def check(path):
     kept, true = counters(path)
     assert kept == true
@@ -82,7 +91,7 @@ def check(path):
 def test_counters_are_right_at_once_where_rows_are_deleted_or_changed_with_sql(path, statement):
     change(path, statement)
     check(path)
-    assert recount.recount(path, lambda _seconds: False) == []
+    assert recounted(path) == []
 
 
 @pytest.mark.parametrize(
@@ -102,12 +111,12 @@ def test_counters_are_right_at_once_where_rows_are_deleted_or_changed_with_sql(p
 )  # fmt: skip
 def test_counters_that_others_made_wrong_are_corrected(path, statement, topics):
     change(path, statement)
-    assert recount.recount(path, lambda _seconds: False) == topics
+    assert recounted(path) == topics
     check(path)
-    assert recount.recount(path, lambda _seconds: False) == []
+    assert recounted(path) == []
     store(path, one(b"more", "a", LATER), one(b"more", "b"), one(b"more", "new"))
     check(path)
-    assert recount.recount(path, lambda _seconds: False) == []
+    assert recounted(path) == []
 
 
 def test_the_shell_of_an_old_debian_can_delete_too(path):
@@ -139,7 +148,7 @@ def test_a_correction_beside_a_busy_worker_stays_right(path):
                 f"{ADD} ('{IDS.new()}', 'a', 'mine', '{LATER}')",
                 "DELETE FROM messages WHERE seq IN (SELECT seq FROM messages LIMIT 20)",
             )
-            recount.recount(path, lambda _seconds: False)
+            recounted(path)
     finally:
         stop.set()
         worker.join()
@@ -152,20 +161,20 @@ def test_two_recounts_never_correct_the_same_difference(path, monkeypatch):
         locks.held(paths.with_suffix(path, ".migrate")),
         pytest.raises(InUseError, match="another recount"),
     ):
-        recount.recount(path, lambda _seconds: False)
+        recounted(path)
 
 
 def test_a_stop_ends_a_long_count(path, monkeypatch):
     monkeypatch.setattr(recount, "_STEPS", 10)
     change(path, "UPDATE topics SET messages = 7")
-    assert recount.recount(path, lambda _seconds: True) == []
+    assert SqliteRecount(path, lambda _: True).run() == []
 
 
 def test_a_log_that_grows_without_end_stops_a_count(path, monkeypatch):
     monkeypatch.setattr(recount, "_STEPS", 10)
     monkeypatch.setattr(recount, "_WAL_GROWTH", -1)
     with pytest.raises(StoreError, match="write-ahead log grew"):
-        recount.recount(path, lambda _seconds: False)
+        recounted(path)
 
 
 def test_the_janitor_corrects_counters_by_itself(path):

@@ -13,8 +13,9 @@ from appliance.errors import TablesError
 from appliance.model.retention import parse_rules
 from appliance.model.wire import single
 from appliance.store.sql import sweeper
-from appliance.store.sqlite import backup, recount, verify
+from appliance.store.sqlite import backup, verify
 from appliance.store.sqlite.database import connect
+from appliance.store.sqlite.recount import SqliteRecount
 from appliance.store.sqlite.writer import SqliteWriter
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-sql.md"
@@ -124,7 +125,7 @@ def test_statements_that_write_leave_the_numbers_right(path, sql):
     run(path, sql)
     by_trigger = not sql.startswith("INSERT") and "topics" not in sql
     assert (counters(path) == sums(path)) == by_trigger
-    recount.recount(path, lambda _: False)
+    SqliteRecount(path, lambda _: False).run()
     assert counters(path) == sums(path)
     check_all_is_well(path)
     store(path, lines([b'{"n":1}', b"x"], "readings"), one(b"y", "new"))

@@ -260,17 +260,14 @@ class PostgresStore:
     def duties(self, rest: Rest) -> Sequence[Duty]:
         """Return the duties of counters, retention, quarantine, memory and index."""
         from appliance.store.postgresql.indexer import SearchIndexer
-        from appliance.store.postgresql.recount import recount
+        from appliance.store.postgresql.recount import PostgresRecount
         from appliance.store.sql.handled_memory import HandledMemory
         from appliance.store.sql.quarantine import QuarantineBounds
         from appliance.store.sql.row_upkeep import RowUpkeep
 
         config, database = self._config, self._database
-
-        def count() -> list[str]:
-            return recount(self._hosts.url_of_primary(), rest)
-
-        rows = RowUpkeep(database, config.retention, rest, count)
+        recount = PostgresRecount(self._hosts, rest)
+        rows = RowUpkeep(database, config.retention, rest, recount)
         bounds = QuarantineBounds(database, config.quarantine_bytes, config.quarantine_age, rest)
         memory = HandledMemory(self.handling, config.handled_age, rest)
         indexer = SearchIndexer(self._hosts, is_on=config.search_index, rest=rest)
@@ -288,12 +285,12 @@ class PostgresStore:
         Returns in words what was done. Raises InUseError where the janitor is doing it.
         """
         from appliance.store.postgresql import index_check
-        from appliance.store.postgresql.recount import recount
+        from appliance.store.postgresql.recount import PostgresRecount
 
         made = []
         if index_check.repair(self._hosts):
             made.append("to be made anew by the janitor: the search index")
-        topics = recount(self._hosts.url_of_primary(), rest)
+        topics = PostgresRecount(self._hosts, rest).run()
         return made + [f"corrected: the counters of the topic {topic}" for topic in topics]
 
     def restore(

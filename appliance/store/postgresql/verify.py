@@ -17,10 +17,21 @@ from appliance.store.postgresql.connections import (
     location,
     store_error,
 )
-from appliance.store.postgresql.recount import COUNTERS
 from appliance.store.sql import sums
 from appliance.store.verification import Integrity, Verification
 
+#: Each topic with its counters, and the sums of its rows.
+_COUNTERS: Final = """
+    SELECT coalesce(t.topic, m.topic),
+        coalesce(t.messages, 0), coalesce(t.bytes, 0), t.first_at, t.last_at,
+        coalesce(m.messages, 0), coalesce(m.bytes, 0), m.first_at, m.last_at
+    FROM topics AS t FULL JOIN (
+        SELECT topic, count(*) AS messages,
+            sum(coalesce(octet_length(body_bytes), octet_length(body))) AS bytes,
+            min(received_at) AS first_at, max(received_at) AS last_at
+        FROM messages GROUP BY topic
+    ) AS m ON m.topic = t.topic
+"""
 #: What a damaged index would answer differently: it is asked of the table, without any index.
 _DOUBLE: Final = """
     SELECT count(*) FROM (SELECT id FROM messages GROUP BY id HAVING count(*) > 1) AS double
@@ -72,7 +83,7 @@ def _verify(
     result.integrity = Integrity(check, not gone and not errors, errors, gone, [])
     result.problems += gone + errors
     begin("counters")
-    result.messages = sums.message_sums(connection.execute(COUNTERS))
+    result.messages = sums.message_sums(connection.execute(_COUNTERS))
     sums.judge_counters(result, result.messages)
     begin("dead letters")
     result.dead_letters = sums.dead_letter_sums(connection, _ALSO_STORED)

@@ -1,8 +1,8 @@
 """The janitor's duties for rows, whatever the engine: recount, and delete by rules."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -18,22 +18,31 @@ _SWEEP_EVERY: Final = 60.0
 #: Seconds between two recounts; after a long one, so many times as long as it took.
 _RECOUNT_EVERY: Final = 60.0
 _RECOUNT_PART: Final = 100.0
+#: The same for recounts of all rows, those included that were counted before.
+_WHOLE_EVERY: Final = 600.0
+_WHOLE_PART: Final = 1000.0
 #: Topics that the log names.
 _MOST_NAMED: Final = 10
 
 _log: Any = structlog.get_logger(__name__)
 
 
+class Recount(Protocol):
+    """Corrects the counters of topics."""
+
+    def run(self, *, whole: bool) -> list[str]:
+        """Correct those that differ from their rows; return the topics. Raises StoreError.
+
+        `whole`: of all rows, else of those that were not counted yet.
+        """
+
+
 class RowUpkeep:
-    """Looks after the rows of a database; used by one thread.
+    """Looks after the rows of a database; used by one thread."""
 
-    `count` corrects the counters that differ from their rows, and returns their topics.
-    """
-
-    def __init__(
-        self, database: SqlDatabase, rules: Rules, rest: Rest, count: Callable[[], list[str]]
-    ) -> None:
-        self._count = count
+    def __init__(self, database: SqlDatabase, rules: Rules, rest: Rest, recount: Recount) -> None:
+        self._recount = recount
+        self._whole_due = 0.0
         self._expirer = Expirer(database, rest)
         self._sweeper = Sweeper(database, rules, rest) if rules else None
 
@@ -62,8 +71,11 @@ class RowUpkeep:
         Raises StoreError.
         """
         began = time.monotonic()
-        topics = self._count()
+        whole = began >= self._whole_due
+        topics = self._recount.run(whole=whole)
         seconds = time.monotonic() - began
+        if whole:
+            self._whole_due = began + max(_WHOLE_EVERY, _WHOLE_PART * seconds)
         if topics:
             _log.info(
                 "counters corrected",

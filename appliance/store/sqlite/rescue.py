@@ -13,8 +13,9 @@ from typing import Any, Final
 from appliance.errors import BackupError
 from appliance.store.base import Progress
 from appliance.store.rows import Rescued
-from appliance.store.sqlite import expiry, migrations, paths, recount
+from appliance.store.sqlite import expiry, migrations, paths
 from appliance.store.sqlite.database import connect, sqlite3, store_error
+from appliance.store.sqlite.recount import SqliteRecount
 from appliance.store.sqlite.rescued_leases import mend_leases
 
 #: Seconds to wait for another process.
@@ -74,7 +75,7 @@ def rescue(source: Path, draft: Path, progress: Progress) -> Rescued:
     finally:
         old.close()
         new.close()
-    recount.recount(draft, lambda _: False)
+    SqliteRecount(draft, lambda _: False).run()
     for suffix in paths.BESIDE:
         paths.with_suffix(draft, suffix).unlink(missing_ok=True)
     return result

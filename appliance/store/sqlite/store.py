@@ -252,7 +252,8 @@ class SqliteStore:
 
         Returns in words what was done. Raises InUseError where the janitor is doing it.
         """
-        from appliance.store.sqlite import index_check, recount, schema_check
+        from appliance.store.sqlite import index_check, schema_check
+        from appliance.store.sqlite.recount import SqliteRecount
 
         connection = connect(self.path, readonly=False)
         try:
@@ -264,7 +265,7 @@ class SqliteStore:
             raise store_error(error, self.path) from error
         finally:
             connection.close()
-        topics = recount.recount(self.path, rest)
+        topics = SqliteRecount(self.path, rest).run()
         return made + [f"corrected: the counters of the topic {topic}" for topic in topics]
 
     def unaccounted(self, entry: LedgerEntry) -> int:

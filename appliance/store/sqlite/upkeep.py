@@ -13,7 +13,7 @@ from appliance.store.base import Duty, Rest
 from appliance.store.sql.row_upkeep import RowUpkeep
 from appliance.store.sqlite import paths, wal_index
 from appliance.store.sqlite.database import connect, sqlite3, store_error
-from appliance.store.sqlite.recount import recount
+from appliance.store.sqlite.recount import SqliteRecount
 from appliance.store.sqlite.sql_database import SqliteDatabase
 
 #: Seconds between two looks at the WAL.
@@ -36,7 +36,7 @@ class Upkeep:
 
     def __init__(self, database: SqliteDatabase, rules: Rules, rest: Rest) -> None:
         self._path = database.path
-        self._rows = RowUpkeep(database, rules, rest, lambda: recount(database.path, rest))
+        self._rows = RowUpkeep(database, rules, rest, SqliteRecount(database.path, rest))
         self._reported_bytes = 0  # of the WAL that could not be emptied
 
     def duties(self) -> Sequence[Duty]:

@@ -1,0 +1,78 @@
+"""Recounts one after another: a look counts what came since the last one, and now and then all."""
+
+import random
+
+import pytest
+from store_contents import TIME, many, one
+
+from appliance.store.sql import recounter, row_upkeep
+
+ADD = (
+    "INSERT INTO messages (seq, id, topic, body, received_at) "
+    f"VALUES ({{}}, '{{}}', '{{}}', 'x', '{TIME}')"
+)
+
+
+def never(_seconds):
+    return False
+
+
+@pytest.fixture
+def look(store):
+    """Do all duties of the janitor once; those that remember something are the same each time."""
+    duties = store.duties(never)
+
+    def look():
+        for duty in duties:
+            duty.run()
+
+    return look
+
+
+def test_a_look_corrects_what_others_did_since_the_last_one(store, writer, contents, by_hand, look):
+    writer.store([many([b"1", b"22"], "a"), many([b"333"], "b")])
+    look()
+    chance = random.Random(20261129)
+    for step in range(60):
+        topic, seq = chance.choice("abc"), chance.randrange(1, 40)
+        writer.store([one(b"%d" % step, chance.choice("ab"))])
+        statement = chance.choice([
+            "",
+            ADD.format("(SELECT max(seq) + 1 FROM messages)", f"mine {step}", topic),
+            f"DELETE FROM messages WHERE seq = {seq}",
+            f"UPDATE messages SET body = 'xyz' || seq WHERE seq = {seq}",
+            f"UPDATE messages SET topic = '{topic}' WHERE seq = {seq}",
+            f"UPDATE topics SET bytes = bytes + {seq} WHERE topic = '{topic}'",
+            f"DELETE FROM topics WHERE topic = '{topic}'",
+        ])  # fmt: skip
+        if statement:
+            by_hand(statement)
+        look()
+        assert contents.counters() == contents.sums(), step
+
+
+def test_a_row_before_the_newest_is_found_by_a_look_at_all_rows(
+    writer, contents, by_hand, look, monkeypatch
+):
+    writer.store([many([b"1", b"22"], "a"), many([b"333"], "b")])
+    by_hand("DELETE FROM messages WHERE seq = 1")
+    look()
+    right = contents.counters()
+    by_hand(ADD.format(1, "mine", "a"))
+    look()
+    assert contents.counters() == right != contents.sums()
+    monkeypatch.setattr(row_upkeep.time, "monotonic", lambda: 1e9)
+    look()
+    assert contents.counters() == contents.sums() != right
+
+
+def test_topics_beyond_those_that_are_remembered_are_counted_each_time(
+    writer, contents, by_hand, look, monkeypatch
+):
+    monkeypatch.setattr(recounter, "_MOST_REMEMBERED", 1)
+    writer.store([many([b"1", b"22"], "a"), many([b"333", b"4"], "b")])
+    by_hand("DELETE FROM messages WHERE seq = 3")
+    look()
+    by_hand(ADD.format(3, "mine", "b"))
+    look()
+    assert contents.counters() == contents.sums()

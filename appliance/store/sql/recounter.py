@@ -82,7 +82,7 @@ class Recounter:
 
     def __init__(self, words: SqlWords) -> None:
         rows = f"FROM {words.by_topic} WHERE topic = :topic AND seq > :after"
-        self._sums = (
+        self._query = (
             f"SELECT count(*), coalesce(sum({words.body_bytes}), 0), "
             f"min(received_at), max(received_at), max(seq) {rows}"
         )
@@ -91,7 +91,7 @@ class Recounter:
             "(SELECT {0}(each) FROM (SELECT CAST(:{1} AS text) AS each "  # noqa: S608  # ours
             f"UNION ALL SELECT {{0}}(received_at) {rows}) AS times)"
         )
-        self._correct = f"""
+        self._correction = f"""
             UPDATE topics SET
                 messages = CASE WHEN messages + :messages < 0 THEN 0 ELSE messages + :messages END,
                 bytes = CASE WHEN bytes + :bytes < 0 THEN 0 ELSE bytes + :bytes END,
@@ -115,28 +115,28 @@ class Recounter:
             known = self._counted.get(topic)
             if (
                 known
-                and known.kept == _sums(kept)
+                and known.kept == _sums_of(kept)
                 and known.until == (_START if newest is None else newest)
             ):
                 continue
-            if self._correct_one(books, topic):
+            if self._correct(books, topic):
                 corrected.append(topic)
 
-    def _correct_one(self, books: Books, topic: str) -> bool:
+    def _correct(self, books: Books, topic: str) -> bool:
         """Correct a topic's counters; return whether they were wrong."""
         known = self._counted.pop(topic, _Counted())
         with books.snapshot():
-            kept = _sums(books.execute(_KEPT, (topic,)).fetchone() or ())
+            kept = _sums_of(books.execute(_KEPT, (topic,)).fetchone() or ())
             values = {"topic": topic, "after": known.until}
-            *more, newest = books.execute(self._sums, values).fetchone()
-        actual = _added(known.actual, _sums(more))
+            *more, newest = books.execute(self._query, values).fetchone()
+        actual = _added(known.actual, _sums_of(more))
         until = known.until if newest is None else newest
         if agree(kept, actual):
             if len(self._counted) < _MOST_REMEMBERED:
                 self._counted[topic] = _Counted(kept, actual, until)
             return False
         if known.until != _START:
-            return self._correct_one(books, topic)
+            return self._correct(books, topic)
         values |= {
             "after": until,
             "messages": actual.messages - kept.messages,
@@ -148,11 +148,11 @@ class Recounter:
             if kept.first_at is None:
                 books.execute(_ADD_TOPIC, (topic, values["first"], values["last"]))
             books.execute(_HOLD, (topic,))
-            books.execute(self._correct, values)
+            books.execute(self._correction, values)
         return True
 
 
-def _sums(values: Sequence[Any]) -> _Sums:
+def _sums_of(values: Sequence[Any]) -> _Sums:
     """Return the sums of a row, which has none where all of it is NULL."""
     return _Sums(*values) if any(value is not None for value in values) else _Sums()
 

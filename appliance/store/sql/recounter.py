@@ -23,6 +23,9 @@ from appliance.store.sql.sums import agree
 #: Topics of which is remembered what was counted: some hundred bytes each.
 _MOST_REMEMBERED: Final = 10_000
 
+#: Counts of a topic until its counters agree with its rows.
+_MOST_COUNTS: Final = 3
+
 #: Each topic that has a row (found by one search in the index for each) or counters, with these and
 #: the place of its newest row.
 _TOPICS: Final = """
@@ -119,8 +122,19 @@ class Recounter:
                 and known.until == (_START if newest is None else newest)
             ):
                 continue
-            if self._correct(books, topic):
+            if self._settle(books, topic):
                 corrected.append(topic)
+
+    def _settle(self, books: Books, topic: str) -> bool:
+        """Correct a topic's counters until they agree with its rows; return whether they did not.
+
+        Between a count and its correction somebody can delete rows that were in no counter, which
+        takes nothing from the counters: the next count sees that.
+        """
+        for count in range(_MOST_COUNTS):
+            if not self._correct(books, topic):
+                return count > 0
+        return True
 
     def _correct(self, books: Books, topic: str) -> bool:
         """Correct a topic's counters; return whether they were wrong."""

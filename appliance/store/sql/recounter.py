@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from appliance.store.base import Rest
 from appliance.store.sql.database import SqlConnection, SqlWords
 from appliance.store.sql.sums import agree
+from appliance.store.sql.topic_names import NAMES
 
 #: Topics of which is remembered what was counted: some hundred bytes each.
 _MOST_REMEMBERED: Final = 10_000
@@ -26,22 +27,16 @@ _MOST_REMEMBERED: Final = 10_000
 #: Counts of a topic until its counters agree with its rows.
 _MOST_COUNTS: Final = 3
 
-#: Each topic that has a row (found by one search in the index for each) or counters, with these and
-#: the place of its newest row.
-_TOPICS: Final = """
-    WITH RECURSIVE names (name) AS (
-        SELECT min(topic) FROM messages
-        UNION ALL
-        SELECT (SELECT min(topic) FROM messages WHERE topic > name) FROM names
-        WHERE name IS NOT NULL
-    )
+#: Each topic that has a row or counters, with these and the place of its newest row.
+_TOPICS: Final = f"""
+    {NAMES}
     SELECT each.name, t.messages, t.bytes, t.first_at, t.last_at,
         (SELECT max(seq) FROM messages WHERE topic = each.name)
     FROM (
         SELECT name FROM names WHERE name IS NOT NULL UNION SELECT topic FROM topics
     ) AS each LEFT JOIN topics AS t ON t.topic = each.name
     ORDER BY each.name
-"""
+"""  # noqa: S608  # ours
 _KEPT: Final = "SELECT messages, bytes, first_at, last_at FROM topics WHERE topic = ?"
 _ADD_TOPIC: Final = """
     INSERT INTO topics (topic, messages, bytes, first_at, last_at) VALUES (?, 0, 0, ?, ?)

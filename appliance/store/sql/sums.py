@@ -92,7 +92,7 @@ def judge_counters(result: Verification, sums: MessageSums) -> None:
     if sums.wrong_counters:
         result.problems.append(
             f"topics with wrong counters: {sums.wrong_counters:,}; the janitor "
-            "corrects them by and by, `appliance verify --repair` at once"
+            "corrects them later, `appliance verify --repair` at once"
         )
 
 

@@ -19,6 +19,7 @@ from appliance.model.retention import Rule, Rules
 from appliance.store.base import Rest
 from appliance.store.sql.database import SqlDatabase, SqlWork
 from appliance.store.sql.short_deletes import FRESH_SECONDS, Deletable, ShortDeletes, within
+from appliance.store.sql.topic_names import NAMES
 
 #: Rows of a topic that are looked at first: where none is too old, most rules are kept.
 _PEEK: Final = 100
@@ -27,16 +28,7 @@ _MOST_REFUSED: Final = 1000
 #: A topic whose rows took long to count is counted again after this many times as long.
 _COUNT_PART: Final = 50.0
 
-#: Each topic that has a row, found by one search in the index for each.
-_TOPICS: Final = """
-    WITH RECURSIVE names (name) AS (
-        SELECT min(topic) FROM messages
-        UNION ALL
-        SELECT (SELECT min(topic) FROM messages WHERE topic > name) FROM names
-        WHERE name IS NOT NULL
-    )
-    SELECT name FROM names WHERE name IS NOT NULL
-"""
+_TOPICS: Final = f"{NAMES} SELECT name FROM names WHERE name IS NOT NULL"  # noqa: S608  # ours
 _COUNT: Final = """
     SELECT count(*), 0 FROM {messages} WHERE topic = ? AND seq > ?
 """

@@ -94,6 +94,19 @@ def test_the_doctor_says_over_http_what_it_says_on_the_command_line(ask, config,
     assert ask("GET", "/v1/doctor?x=1").status_code == 400
 
 
+class WatchedChore(Chore):
+    """Notes of each request whether it began the work, or found it under way."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.began = []
+
+    def begin(self, by):
+        begun = super().begin(by)
+        self.began.append(begun)
+        return begun
+
+
 def test_requests_for_the_doctor_share_its_checks_and_only_some_wait(services):
     go_on, looked = threading.Event(), []
 
@@ -102,9 +115,8 @@ def test_requests_for_the_doctor_share_its_checks_and_only_some_wait(services):
         assert go_on.wait(60)
         return {"ok": True, "findings": []}
 
-    ask = asking(
-        with_operations(services, doctor=Chore("doctor", check, services.config.run_folder))
-    )
+    chore = WatchedChore("doctor", check, services.config.run_folder)
+    ask = asking(with_operations(services, doctor=chore))
     answers = []
     threads = [
         threading.Thread(target=lambda: answers.append(ask("GET", "/v1/doctor"))) for _ in range(3)
@@ -114,10 +126,13 @@ def test_requests_for_the_doctor_share_its_checks_and_only_some_wait(services):
     wait_until(lambda: len(answers) == 1, "the third one is refused")
     assert (answers[0].status_code, answers[0].json["type"].rpartition(":")[2]) == (503, "busy")
     assert answers[0].headers["Retry-After"] == str(problems.RETRY_BUSY_SECONDS)
+    # A request that has its place, but has not asked yet, would begin checks of its own.
+    wait_until(lambda: len(chore.began) == 2, "one began the checks and one found them under way")
     go_on.set()
     for thread in threads:
         thread.join(60)
     assert [answer.status_code for answer in answers] == [503, 200, 200]
+    assert sorted(chore.began) == [False, True]
     assert looked == [1]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from postgres import programs
-from store_contents import letter, many, one
+from store_contents import TIME, letter, many, one
 
 from appliance import config as configuration
 from appliance.model.conditions import json_path
@@ -81,4 +81,10 @@ def test_a_restored_dump_of_a_plain_user_s_database_goes_on_where_it_was(owned, 
     assert [body for _, _, body in restored.rows()] == [*(row[2] for row in rows), "new"]
     checked = restored.verify(quick=False, alone=True, progress=lambda *_: None)
     assert checked.problems == []
+    with psycopg.connect(again, autocommit=True) as link:  # the default of `seq` came along
+        link.execute(
+            "INSERT INTO messages (id, topic, body, received_at) "
+            f"VALUES ('mine', 'other', 'own', '{TIME}')"
+        )
+    assert [body for _, _, body in restored.rows()][-2:] == ["new", "own"]
     restored.reader.close()

@@ -68,7 +68,7 @@ def test_data_of_the_schema_before_is_counted_right_when_it_is_deleted(new_store
     new_store.puller.serve([Receive("work", None, 2, None)])
     assert by_hand("SELECT count(*) FROM leases") == [(2,)]
 
-    assert new_store.migrate() == ["005-deletions.compatible"]
+    assert new_store.migrate()[0] == "005-deletions.compatible"
 
     by_hand("DELETE FROM messages WHERE seq IN (1, 3, 4)")
     assert contents.counters() == contents.sums()
@@ -81,6 +81,28 @@ def test_data_of_the_schema_before_is_counted_right_when_it_is_deleted(new_store
     by_hand("DELETE FROM messages")
     assert by_hand("SELECT DISTINCT messages, bytes FROM topics") == [(0, 0)]
     assert new_store.subscriptions.find("work").gone == 2
+
+
+def test_own_rows_of_a_database_of_the_schema_before_have_places_of_the_database(
+    new_store, by_hand
+):
+    own = "INSERT INTO messages (id, topic, body, received_at) VALUES ('mine', 't', 'own', '{}')"
+    with knowing(before("006")):
+        new_store.migrate()
+        older = new_store.open_writer()
+        older.store([one(b"older")])
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            by_hand(own.format(now()))
+    assert new_store.migrate() == ["006-own-rows.compatible"]
+    by_hand(own.format(now()))
+    with knowing(before("006")):
+        older.store([one(b"older again")])
+        older.close()
+    newer = new_store.open_writer()
+    newer.store([one(b"newer")])
+    newer.close()
+    assert rows_of(new_store) == [b"newer", b"older again", b"own", b"older"]
+    assert Contents(new_store).dead() == []
 
 
 def test_a_program_goes_on_beside_a_newer_one_whose_change_is_compatible(store, writer, by_hand):
@@ -140,4 +162,4 @@ def test_a_migration_gives_up_where_a_lock_is_never_given(new_store, config, mon
         other.execute("DELETE FROM messages")
         with pytest.raises(StoreError):
             new_store.migrate()
-    assert new_store.migrate() == ["005-deletions.compatible"]
+    assert new_store.migrate()[0] == "005-deletions.compatible"

@@ -23,9 +23,14 @@ from appliance.store.sql.message_rows import DeadRow, LinesRefusedError, Row
 from appliance.store.sql.message_tables import ADD_TO_TOPIC, MessageTables
 from appliance.store.sql.topic_sums import Sum
 
-#: The row whose lock is the order of storing: held until the commit.
-_LOCK: Final = "SELECT last_seq FROM shards WHERE shard = 0 FOR UPDATE"
-_MOVE: Final = "UPDATE shards SET last_seq = %s WHERE shard = 0"
+#: Take the next places. The row's lock is the order of storing: held until the commit. Rows that
+#: another program put behind the last place are stepped over, as the default of `seq` does; but
+#: not those from 2**53 on: nobody gets there, and JSON's readers can't tell such numbers apart.
+_NEWEST: Final = "SELECT max(seq) FROM messages WHERE seq < 9007199254740992"
+_TAKE: Final = f"""
+    UPDATE shards SET last_seq = greatest(last_seq, ({_NEWEST})) + %s
+    WHERE shard = 0 RETURNING last_seq
+"""  # noqa: S608  # ours
 _INSERT: Final = """
     INSERT INTO messages (seq, id, topic, body, body_bytes, received_at, content_type, meta)
     SELECT %s + place, id, topic, body, body_bytes, received_at, nullif(content_type, ''),
@@ -72,19 +77,19 @@ class PostgresRows(MessageTables):
     def __init__(self, connection: PostgresConnection) -> None:
         super().__init__(connection, WORDS)
         self._driver = connection.driver
-        row = self._driver.execute(_LOCK).fetchone()
-        if row is None:
-            raise TablesError("the table shards has no row")
-        self._before = self._last = int(row[0])
+        self._last = self._tried = self._take(0)
 
     def last_seq(self) -> int:
         """Return the greatest `seq` that a message ever had; 0 where there was none."""
         return self._last
 
-    def end(self) -> None:
-        """Note the last `seq`, before the commit."""
-        if self._last != self._before:
-            self._driver.execute(_MOVE, (self._last,))
+    def _take(self, count: int) -> int:
+        """Take places; return the one before the first of them."""
+        row = self._driver.execute(_TAKE, (count,)).fetchone()
+        if row is None:
+            raise TablesError("the table shards has no row")
+        self._tried = int(row[0]) - count
+        return self._tried
 
     def insert(self, rows: Sequence[Row], refused: dict[str, str]) -> int:
         """Insert messages whose id is not there yet; return how many they are."""
@@ -94,6 +99,8 @@ class PostgresRows(MessageTables):
             with self._savepoint():
                 return self._insert(rows)
         except (psycopg.Error, ValueError, TypeError) as error:
+            if self._is_place_taken(error):
+                return self.insert(rows, refused)
             refusal.blame(error) if isinstance(error, psycopg.Error) else None
             if len(rows) == 1:
                 refused[rows[0][0]] = refusal.words(error)
@@ -105,12 +112,13 @@ class PostgresRows(MessageTables):
         ids, topics, bodies, times, content_types, meta = zip(*rows, strict=True)
         texts = [body if isinstance(body, str) else None for body in bodies]
         others = [body if isinstance(body, bytes) else None for body in bodies]
+        place = self._take(len(rows))
         inserted = self._driver.execute(
             _INSERT,
-            (self._last, list(ids), list(topics), texts, others, list(times), list(content_types),
+            (place, list(ids), list(topics), texts, others, list(times), list(content_types),
              list(meta)),
         ).rowcount  # fmt: skip
-        self._last += len(rows)
+        self._last = place + len(rows)
         return inserted
 
     def insert_lines(self, envelope: Envelope) -> int:
@@ -121,19 +129,22 @@ class PostgresRows(MessageTables):
         except UnicodeDecodeError as error:
             raise EnvelopeError("undecodable", f"lines: {error}") from error
         values = (
-            self._last, prefix, first - 1, envelope.topic, envelope.received_at,
+            prefix, first - 1, envelope.topic, envelope.received_at,
             envelope.content_type or None, envelope.meta or None, text,
         )  # fmt: skip
         try:
             with self._savepoint():
-                inserted = self._driver.execute(_INSERT_LINES, values).rowcount
+                place = self._take(envelope.count)
+                inserted = self._driver.execute(_INSERT_LINES, (place, *values)).rowcount
                 if inserted != envelope.count:
                     unpack(envelope)  # raises unless it is sound and was stored before
         except psycopg.Error as error:
+            if self._is_place_taken(error):
+                return self.insert_lines(envelope)
             addressed(envelope)  # raises EnvelopeError where it is not sound
             refusal.blame(error)
             raise LinesRefusedError(str(error)) from error
-        self._last += envelope.count
+        self._last = place + envelope.count
         return inserted
 
     def add_to_topics(self, sums: Sequence[Sum]) -> None:
@@ -168,6 +179,13 @@ class PostgresRows(MessageTables):
         return replay_table.advance(
             self._connection, copies.replay, copies.after, copies.reached, copies.count, copies.gone
         )
+
+    def _is_place_taken(self, error: Exception) -> bool:
+        """Whether another program put rows into our places since they were taken."""
+        if not isinstance(error, psycopg.errors.UniqueViolation):
+            return False
+        newest = self._connection.execute(_NEWEST).fetchone()[0]
+        return newest is not None and newest > self._tried
 
     def _each(self, rows: Sequence[Sum], work: Callable[[Sequence[Sum]], object]) -> None:
         """Do the work with all rows but those that are refused."""

@@ -37,7 +37,8 @@ _DOUBLE: Final = """
     SELECT count(*) FROM (SELECT id FROM messages GROUP BY id HAVING count(*) > 1) AS double
 """
 _AFTER_END: Final = """
-    SELECT count(*) FROM messages WHERE seq > (SELECT last_seq FROM shards WHERE shard = 0)
+    SELECT count(messages.seq), last_seq FROM shards LEFT JOIN messages ON seq > last_seq
+    WHERE shard = 0 GROUP BY last_seq
 """
 _ALSO_STORED: Final = """
     SELECT count(*) FROM dead_letters AS d JOIN messages AS m
@@ -108,10 +109,14 @@ def _errors(connection: Any) -> list[str]:
         connection.execute("SET LOCAL enable_indexonlyscan = off")
         connection.execute("SET LOCAL enable_bitmapscan = off")
         double = connection.execute(_DOUBLE).fetchone()[0]
-        late = connection.execute(_AFTER_END).fetchone()[0]
+        late, end = connection.execute(_AFTER_END).fetchone()
     errors = []
     if double:
         errors.append(f"ids that are stored more than once: {double:,}")
     if late:
-        errors.append(f"rows behind the last number of the shard: {late:,}")
+        remedy = f"UPDATE messages SET seq = DEFAULT WHERE seq > {end}"  # noqa: S608  # for people
+        errors.append(
+            f"rows that another program put behind the last place: {late:,}; nothing that follows "
+            f"the messages sees them until {remedy}"
+        )
     return errors

@@ -207,7 +207,6 @@ class PostgresWriter(MessageWriter):
             last = self._quick.last
         else:
             assert self._rows is not None  # noqa: S101  # of `_begin`
-            self._rows.end()
             last = self._rows.last_seq()
         self._last_seq = None
         self._driver.commit_surely()

@@ -39,7 +39,7 @@ from bench.sides.ceilings import Import, start_bare
 from bench.sides.ours import Appliance
 from bench.sides.postgres_program import PostgresProgram
 
-_SCENARIOS = ("singles", "singles256", "topics", "waits", "batches", "paced", "memory")
+_SCENARIOS = ("singles", "singles256", "topics", "heads", "waits", "batches", "paced", "memory")
 #: Those that take long: only with --full, and, with little in them, with --quick.
 _ONLY_FULL = ("large", "beside", "deliveries", "pages", "scale")
 _RESULTS = REPOSITORY / "bench" / "results"
@@ -170,6 +170,8 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
             report.beside = beside.measure(meter, ours, appliance, short, is_quick=arguments.quick)
         if "deliveries" in wanted:
             report.deliveries = delivering.measure(meter, ours, appliance, scale)
+        if "heads" in wanted:
+            add(scenarios.heads(meter, ours, scale))
         if "waits" in wanted:
             add(scenarios.waits(meter, ours, scale))
         if "batches" in wanted:

@@ -64,6 +64,10 @@ class Load:
     size: int = 200
     #: lines in a body; 0: the body is one message
     lines: int = 0
+    #: bodies of this many lengths, up to `size`
+    lengths: int = 1
+    #: whether each request has an `Idempotency-Key` of its own
+    keyed: bool = False
     #: number of the first request: distinct loads on one database don't share tags
     first: int = 0
 
@@ -105,16 +109,18 @@ class Bodies:
 
     def __init__(self, load: Load) -> None:
         self._lines = load.lines
+        self._lengths = load.lengths
         fill = (_FILLER * (load.size // len(_FILLER) + 1))[: load.size - TAG_LENGTH - 1]
         tags = [self._MARK + b"-%04d " % n for n in range(load.lines or 1)]
         self._template = b"\n".join(tag + fill for tag in tags)
         self._tail = self._template[len(self._MARK) :]
-        self.length = len(self._template)
 
     def body(self, number: int) -> bytes:
         """Return the body of request `number`."""
         mark = b"%09d" % number
-        return self._template.replace(self._MARK, mark) if self._lines else mark + self._tail
+        if self._lines:
+            return self._template.replace(self._MARK, mark)
+        return mark + self._tail[: len(self._tail) - number % self._lengths]
 
 
 class _Connection(asyncio.Protocol):
@@ -134,7 +140,8 @@ class _Connection(asyncio.Protocol):
 
     def send(self, number: int, since: float) -> None:
         self.number, self.since = number, since
-        self.transport.write(self._head + self._run.bodies.body(number))
+        body = self._run.bodies.body(number)
+        self.transport.write(self._head + self._run.rest_of_head(number, body) + body)
 
     def data_received(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
@@ -196,15 +203,17 @@ class _Run:
         headers = {
             "Host": f"{self.load.host}:{self.load.port}",
             "Content-Type": "text/plain",
-            "Content-Length": str(self.bodies.length),
         } | self.load.headers
         lines = [
             f"{self.load.method} {path} HTTP/1.1",
             *(f"{k}: {v}" for k, v in headers.items()),
             "",
-            "",
         ]
         return "\r\n".join(lines).encode()
+
+    def rest_of_head(self, number: int, body: bytes) -> bytes:
+        key = b"Idempotency-Key: bench-%09d\r\n" % number if self.load.keyed else b""
+        return b"%bContent-Length: %d\r\n\r\n" % (key, len(body))
 
     async def perform(self) -> Outcome:
         await asyncio.gather(*(self._open() for _ in range(self.load.connections)))

@@ -23,10 +23,13 @@ PACED = f"{PACE} single messages a second"
 TOPICS = "single messages, 64 connections, a topic each"
 #: Of the appliance on SQLite beside the appliance on PostgreSQL.
 ON_ENGINES = "on either store: "
+HEADS = "single messages, 64 connections, heads that differ"
 WAITS = "single messages, 64 connections, 202 beside 201"
 #: Ours as it is compared with itself: all connections send to one topic; each 201 means a row.
 ONE_TOPIC = "ours, one topic"
 WAITING = "ours, Prefer: wait"
+KEYED = "ours, an Idempotency-Key each"
+VARIED = "ours, bodies of 2,000 lengths"
 #: Connections of a paced load: more than are ever busy at once.
 _PACED_CONNECTIONS = 32
 #: Seconds after which the worker no longer hurries for those who waited for rows.
@@ -153,6 +156,23 @@ def waits(meter: Meter, ours: Side, scale: Scale) -> list[Measurement]:
         return meter.measure(WAITS, side, side.load(seconds=scale.seconds), round_)[0]
 
     return meter.in_turn(scale.rounds, [plain, waits])
+
+
+def heads(meter: Meter, ours: Side, scale: Scale) -> list[Measurement]:
+    """Send single messages, of which each has its own key, or a length that few others have."""
+    ways: dict[str, dict[str, float]] = {
+        ONE_TOPIC: {"size": 1100},
+        VARIED: {"size": 2100, "lengths": 2000},
+        KEYED: {"size": 1100, "keyed": True},
+    }
+
+    def turn(name: str) -> Callable[[int], Measurement]:
+        side = replace(ours, name=name)
+        return lambda round_: meter.measure(
+            HEADS, side, side.load(seconds=scale.seconds, **ways[name]), round_
+        )[0]
+
+    return meter.in_turn(scale.rounds, [turn(name) for name in ways])
 
 
 def waiting(ours: Side) -> Side:

@@ -6,7 +6,7 @@ The authorizer says who asks; the routes say whether that principal gets what th
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from appliance.api.http import problems
@@ -15,7 +15,7 @@ from appliance.api.http.problems import Problem
 from appliance.api.http.request import Admission
 from appliance.api.http.wsgi import WsgiBridge
 from appliance.api.inbox.inbox_route import InboxRequest, InboxRoute
-from appliance.api.known_heads import KnownHeads
+from appliance.api.known_heads import LENGTH_ALONE, KnownHeads
 from appliance.api.open_addresses import OpenAddresses
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.route import PublishRoute
@@ -69,16 +69,16 @@ class Gate:
         self._application = application
         self._prefix = prefix
         self._pulling = pulling
-        self._known = KnownHeads()
+        self._known = KnownHeads(_with_values)
         self._buckets = Buckets()
         self._slowly = SlowRefusal()
 
     def recall(self, data: bytes) -> tuple[Head, Admission] | None:
-        """Return what was decided on a head of the same bytes, if that still holds."""
+        """Return what was decided on a head of the same bytes or shape, if that still holds."""
         return self._known.recall(data, self._authorizer.generation)
 
     def learn(self, data: bytes, head: Head, admission: Admission) -> None:
-        """Remember a decision on a head that may come again: not one with a key or a signature.
+        """Remember a decision on a head that may come again: not one of a signed request.
 
         One of a principal that has a rate is made each time, and one that says when its message is
         due or over: `delay=10m` is another time at each request.
@@ -87,7 +87,7 @@ class Gate:
         if admission.principal.rate is not None:
             return
         if isinstance(details, PublishOptions):
-            comes_again = details.key is None and not details.is_timed
+            comes_again = not details.is_timed
         else:
             comes_again = isinstance(details, InboxRequest) and details.comes_again
         if comes_again:
@@ -181,6 +181,17 @@ class Gate:
         if head.length is None or head.length > MAX_BODY_BYTES:
             return problem  # its connection is closed after it
         return Admission(self._slowly, ANONYMOUS, MAX_BODY_BYTES, problem)
+
+
+def _with_values(admission: Admission, values: Mapping[bytes, bytes]) -> Admission:
+    """Return the admission of the same head with other values of headers that vary."""
+    details = admission.details
+    if isinstance(details, PublishOptions) and values.keys() == LENGTH_ALONE:
+        return admission  # nothing of that is kept
+    return Admission(
+        admission.handler, admission.principal, admission.max_body_bytes,
+        details.with_values(values),
+    )  # fmt: skip
 
 
 def _counted(head: Head, problem: Problem) -> str:

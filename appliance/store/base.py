@@ -207,6 +207,12 @@ class Commits(Protocol):
     def when_committed(self, message_id: str, timeout: float) -> "Future[bool]":
         """Return a future that says within `timeout` seconds whether a message is stored."""
 
+    def is_used(self, prefix: str) -> "Future[bool]":
+        """Return a future that says whether a stored message's id begins with `prefix`.
+
+        It may end with StoreError.
+        """
+
     async def with_prefix(self, prefix: str, limit: int) -> list[EarlierMessage]:
         """Return up to `limit` stored messages whose ids begin with `prefix`, in order."""
 

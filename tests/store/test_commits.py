@@ -110,6 +110,42 @@ def test_messages_of_a_prefix_come_in_order_up_to_the_limit(writer, ask):
     assert (two, none) == (found[:2], [])
 
 
+def test_prefixes_that_are_asked_for_at_once_are_each_told_whether_they_are_used(writer, ask):
+    used = [key_prefix("t", f"used {n}") for n in range(30)]
+    unused = [key_prefix("t", f"unused {n}") for n in range(700)]
+    for prefix in used:
+        writer.store([batch("t", prefix, TIME, [b"a", b"b"])])
+    # Neighbours in the order of the ids, and a message of which only a later one is there.
+    later = key_prefix("t", "later")
+    writer.store([pack("t", [Message(later + "ffffffff", TIME, b"x")], 1)])
+    neighbours = [prefix[:-1] + chr(ord(prefix[-1]) ^ 1) for prefix in [*used, later]]
+
+    async def look(commits):
+        asked = [*used, later, *unused, *neighbours, used[0]]
+        return await asyncio.gather(*(commits.is_used(prefix) for prefix in asked))
+
+    answers = ask(look)
+    assert answers[: len(used) + 1] == [True] * 31
+    assert answers[31:-1] == [False] * (700 + 31)
+    assert answers[-1] is True
+
+
+def test_a_prefix_that_is_asked_for_while_others_are_looked_for_is_told_by_the_next_look(
+    writer, ask
+):
+    prefix = key_prefix("t", "key")
+
+    async def look(commits):
+        first = commits.is_used(prefix)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(writer.store, [batch("t", prefix, TIME, [b"a"])])
+        second = commits.is_used(prefix)
+        await first
+        return await second
+
+    assert ask(look)
+
+
 def test_bytes_that_are_no_text_come_back_as_bytes(writer, ask):
     prefix = IdSource().prefix()
     writer.store([pack("t", [Message(prefix + "00000000", TIME, b"\xff\0")], 2)])
@@ -120,3 +156,15 @@ def test_bytes_that_are_no_text_come_back_as_bytes(writer, ask):
 def test_a_prefix_in_a_database_that_is_not_made_is_a_store_error(new_store, ask):
     with pytest.raises(StoreError):
         ask(lambda commits: commits.with_prefix("x", 1))
+
+
+def test_all_who_ask_are_told_that_the_database_can_not_be_read(new_store, ask):
+    async def look(commits):
+        asked = [commits.is_used(prefix) for prefix in ("x", "y")]
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.to_thread(new_store.migrate)
+        return told, await commits.is_used("x")
+
+    told, later = ask(look)
+    assert [isinstance(each, StoreError) for each in told] == [True, True]
+    assert later is False

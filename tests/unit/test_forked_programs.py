@@ -33,8 +33,14 @@ options = ServerOptions()
 programs = ForkedPrograms(lambda: None, main)
 programs.load()
 programs.take_over(options)
+supervisord = os.getpid()  # its child can have ended before it knows the child's id
+
+def handle(*_):
+    if os.getpid() != supervisord:
+        print("supervisord's handler", flush=True)
+
 for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
-    signal.signal(number, lambda *_: child or print("supervisord's handler", flush=True))
+    signal.signal(number, handle)
 atexit.register(print, "supervisord's end")
 own = tempfile.TemporaryFile()
 handed_on = os.open(os.devnull, os.O_RDONLY)

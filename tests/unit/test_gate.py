@@ -1,6 +1,12 @@
 """The gate: who gets in with a head, and which decisions are remembered."""
 
+import contextlib
+import dataclasses
+import json
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from appliance.api.bodies.plan import BodyPlan, Form
 from appliance.api.gate import Gate
@@ -159,14 +165,23 @@ def learn(gate, data):
     gate.learn(data, request_head, gate.admit(request_head))
 
 
-def test_a_decision_is_remembered_for_the_same_bytes_only(gate):
+def test_a_decision_is_remembered_for_the_same_bytes_but_for_the_length(gate):
     data = bytes_of(b"Content-Length: 5")
     assert gate.recall(data) is None
     learn(gate, data)
-    request_head, admission = gate.recall(data)
-    assert (request_head.length, admission.details.topic) == (5, "a")
+    for length in (5, 6, 5, 0):
+        request_head, admission = gate.recall(bytes_of(b"Content-Length: %d" % length))
+        assert (request_head.length, admission.details.topic) == (length, "a")
+        assert request_head.values[b"content-length"] == b"%d" % length
     for other in (
-        bytes_of(b"Content-Length: 6"),
+        bytes_of(b"content-length: 5"),
+        bytes_of(b"Content-Length:  5"),
+        bytes_of(b"Content-Length: +5"),
+        bytes_of(b"Content-Length: "),
+        bytes_of(b"Content-Length: 5", b"Content-Length: 5"),
+        bytes_of(b"Content-Length: 5", b" 6"),
+        bytes_of(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+        bytes_of(),
         bytes_of(b"Content-Length: 5", token=b"T"),
         bytes_of(b"Content-Length: 5", target=b"/v1/topics/b/messages"),
         b"\r\n" + data,
@@ -206,7 +221,6 @@ def test_a_decision_of_an_older_policy_is_not_learnt(gate, keys):
 @pytest.mark.parametrize(
     "data",
     [
-        bytes_of(b"Idempotency-Key: k"),  # it comes once
         bytes_of(target=b"/v1/topics/orders/messages?delay=10m"),  # each is due at another time
         bytes_of(b"A: " + b"x" * 3000),
         bytes_of(method=b"GET"),  # Flask's, and rare
@@ -218,12 +232,107 @@ def test_some_decisions_are_not_worth_remembering(gate, data):
 
 
 def test_no_more_decisions_are_remembered_than_there_is_room_for(gate):
-    heads = [bytes_of(b"Content-Length: %d" % n) for n in range(_MAX_HEADS + 10)]
+    heads = [bytes_of(b"X: %d" % n, b"Content-Length: 1") for n in range(_MAX_HEADS + 10)]
     for data in heads:
         learn(gate, data)
     assert len(gate._known) == _MAX_HEADS
     assert gate.recall(heads[0]) is None
     assert gate.recall(heads[-1]) is not None
+    for length in range(_MAX_HEADS + 10):
+        assert gate.recall(bytes_of(b"X: 1000", b"Content-Length: %d" % length))
+    assert len(gate._known) == _MAX_HEADS
+
+
+def of_requests(*values):
+    names = (b"Traceparent", b"idempotency-key", b"X-Request-Id", b"Content-Length")
+    return bytes_of(*(b"%b: %b" % pair for pair in zip(names, values, strict=True)))
+
+
+def test_requests_of_one_client_with_a_key_and_a_trace_are_decided_on_once(gate, keys):
+    learn(gate, of_requests(b"00-1", b"first", b"r1", b"5"))
+    keys.principal = keys.holds = None  # whoever asks them, fails
+    for n in (2, 3):
+        request_head, admission = gate.recall(of_requests(b"00-%d" % n, b"k%d" % n, b"r", b"77"))
+        assert (request_head.length, admission.details.key) == (77, f"k{n}")
+        meta = json.loads(admission.details.around.text("::1"))
+        assert meta["headers"] == {
+            "traceparent": f"00-{n}", "idempotency-key": f"k{n}", "x-request-id": "r",
+        }  # fmt: skip
+    assert len(gate._known) == 0  # none of them comes again
+    assert gate.recall(of_requests(b"00-2", b'"k2"', b"r", b"77")) is None  # k2, in its quotes
+
+
+def test_requests_of_an_inbox_have_each_its_own_trace(gate, keys):
+    data = inbox_of(keys, "open")
+    gate.recall(data)
+    for number, is_known in [(1, False), (2, True)]:
+        one = data % (b"Traceparent: 00-%d\r\n" % number)
+        assert (gate.recall(one) is not None) is is_known
+        if not is_known:
+            learn(gate, one)
+        meta = json.loads(gate.recall(one)[1].details.options.around.text("::1"))
+        assert meta["headers"] == {"traceparent": f"00-{number}"}
+
+
+#: Lines as they come, and as they do not; values with which a head is another one, or none.
+NAMES = st.sampled_from([
+    b"Content-Length", b"content-length", b"Idempotency-Key", b"idempotency-key", b"Traceparent",
+    b"X-Request-ID", b"Webhook-Id", b"Transfer-Encoding", b"X-Other", b" ",
+])  # fmt: skip
+COLONS = st.sampled_from([b": "] * 8 + [b":", b":  ", b" : "])
+VALUES = st.sampled_from([
+    b"1", b"23", b"0", b"", b"k", b"other", b'"k"', b'"', b'""', b"two words", b"x\0", b"9" * 12,
+    b"9" * 13, b"9" * 30, b"k" * 255, b"k" * 256, b"\xff", b"1 ", b"1\t", b"chunked",
+    b"Content-Length: 3", b"1\r\nContent-Length: ",
+])  # fmt: skip
+ENDS = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r\r\n"])
+LINES = st.tuples(NAMES, COLONS, VALUES, ENDS)
+#: A line takes another one's place, or another value.
+CHANGES = st.tuples(st.integers(0, 3), VALUES | VALUES | LINES)
+TARGETS = st.sampled_from([MESSAGES, MESSAGES, b"/in/secret"])
+
+
+def shown(request_head, admission):
+    """All that is known of a request from its head."""
+    details = admission.details
+    options = getattr(details, "options", details)
+    return (
+        {name: getattr(request_head, name) for name in head.Head.__slots__},
+        admission.handler,
+        admission.principal,
+        admission.max_body_bytes,
+        [getattr(options, f.name) for f in dataclasses.fields(options) if f.name != "around"],
+        (options.around.content_type, options.around.text("::1", token="t")),
+    )
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    target=TARGETS,
+    lines=st.lists(LINES, max_size=4),
+    changes=st.lists(CHANGES, max_size=6),
+)
+def test_a_head_that_is_recalled_is_parsed_and_decided_on_in_the_same_way(
+    gate, keys, target, lines, changes
+):
+    inbox_of(keys, "open")
+    begin = b"POST %b HTTP/1.1\r\nAuthorization: Bearer t\r\n" % target
+    gate.recall(b"")
+    for place, change in [(len(lines), b""), *changes]:
+        if place < len(lines):
+            name, colon, _, end = lines[place]
+            lines[place] = (name, colon, change, end) if isinstance(change, bytes) else change
+        data = b"".join([begin, *(part for line in lines for part in line), b"\r\n"])
+        recalled = gate.recall(data)
+        if recalled is not None:
+            again = head.parse(data)
+            assert shown(*recalled) == shown(again, gate.admit(again))
+            continue
+        with contextlib.suppress(head.HeadError):
+            learnt = head.parse(data)
+            admission = gate.admit(learnt)
+            if not isinstance(admission, Problem):
+                gate.learn(data, learnt, admission)
 
 
 @pytest.mark.parametrize(

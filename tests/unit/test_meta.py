@@ -15,7 +15,7 @@ TILL = Principal("till", frozenset({Right.PUBLISH}))
 def around(*headers, principal=ADMINISTRATOR, target=b"/v1/topics/t/messages", **options):
     """Return the RequestMeta of a request with these headers."""
     lines = [b"POST " + target + b" HTTP/1.1", b"Host: h", *headers, b"", b""]
-    return RequestMeta(heads.parse(b"\r\n".join(lines)), principal, **options)
+    return RequestMeta.of(heads.parse(b"\r\n".join(lines)), principal, **options)
 
 
 def test_plain_request_of_the_administrators_has_no_meta():

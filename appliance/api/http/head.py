@@ -12,6 +12,7 @@ proxy in front of us did, so that no request can hide in another one (RFC 9112, 
 
 import itertools
 import re
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
 
@@ -71,6 +72,18 @@ class Head:
     def __init__(self) -> None:
         self.target = b""
         self.headers: Headers = []
+
+    def with_values(self, values: Mapping[bytes, bytes]) -> "Head":
+        """Return the same head with other values of headers that it has once each."""
+        head = Head.__new__(Head)
+        head.method, head.version, head.target = self.method, self.version, self.target
+        head.path, head.query = self.path, self.query
+        head.keep_alive, head.expects_continue = self.keep_alive, self.expects_continue
+        head.headers = [(name, values.get(name, value)) for name, value in self.headers]
+        head.values = {**self.values, **values}
+        length = values.get(b"content-length")
+        head.length = self.length if length is None else int(length)
+        return head
 
     def on_url(self, url: bytes) -> None:
         """Take the request's target; called by the parser."""

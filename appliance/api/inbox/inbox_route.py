@@ -6,6 +6,7 @@ answer. An address that is not known, was revoked or never existed gets one and 
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -69,6 +70,15 @@ class InboxRequest:
     rules: InboxRules
     options: PublishOptions | None
     comes_again: bool
+
+    def with_values(self, values: Mapping[bytes, bytes]) -> "InboxRequest":
+        """Return the same for other values of headers that the head has once each.
+
+        None of them is a key: such a head does not come again.
+        """
+        if self.options is None:
+            return self
+        return replace(self, options=self.options.with_values(values))
 
 
 class InboxRoute:
@@ -233,7 +243,7 @@ class InboxRoute:
         evidence: tuple[str, ...] = ()
         if rules.settings.on_invalid == "quarantine":
             evidence = (*rules.signed_headers, *_HOW_WRITTEN)
-        around = RequestMeta(
+        around = RequestMeta.of(
             head, inbox.principal, keep=keep, always=True, query=True, evidence=evidence
         )
         options = publish_options.read_at_inbox(head, inbox.topic, self._config, around)

@@ -12,7 +12,7 @@ from appliance.api.bodies.decoding import Decoded, decode
 from appliance.api.bodies.plan import SINGLE, Form
 from appliance.api.publish.assembly import assemble, have_keys
 from appliance.api.publish.fitting import fitted
-from appliance.api.publish.idempotency import Attempts
+from appliance.api.publish.idempotency import Attempts, KeyedAttempt
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.api.publish.unpacker import Unpacker
@@ -59,19 +59,39 @@ class Intake:
         self._unpacker = Unpacker(config)
 
     def send(
-        self, options: PublishOptions, body: bytes, meta: str | None, waiter: Waiter
+        self,
+        options: PublishOptions,
+        body: bytes,
+        meta: str | None,
+        waiter: Waiter,
+        prefix: str | None = None,
     ) -> Receipt:
-        """Publish a body that is one message, as it is.
+        """Publish a body that is one message, as it is; `prefix` is that of its key.
 
         The receipt is true once the waiter is told so. Raises BodyError for an empty body,
         BrokerError where it can't be kept now; the waiter is told nothing then.
         """
-        received_at, first_id = now(), self._ids.prefix() + "00000000"
+        received_at, first_id = now(), (prefix or self._ids.prefix()) + "00000000"
         if not body:
             raise BodyError("the body is empty; a message has at least one byte")
         message = Message(first_id, received_at, body, options.around.content_type, meta)
         self._publisher.send(options.topic, message, waiter)
         return Receipt(options.topic, options.plan.form, first_id, 1, received_at, False)
+
+    def first_attempt(
+        self, options: PublishOptions, body: bytes
+    ) -> tuple[KeyedAttempt, asyncio.Future[bool]] | None:
+        """Begin the first attempt with a key, whose body is one message as it is.
+
+        The future says whether messages with its key are stored, or ends with StoreError. Whoever
+        makes the attempt says how it ended. None where this process remembers one, or a handler may
+        have the message: `accept` it then.
+        """
+        if self.is_handled(options.topic):
+            return None
+        prefix = key_prefix(options.topic, str(options.key))
+        attempt = self._attempts.begin(prefix, options, body)
+        return None if attempt is None else (attempt, self._commits.is_used(prefix))
 
     def send_lines(self, options: PublishOptions, body: bytes, meta: str | None) -> Outcome:
         """Publish the lines of a body, all or nothing.
@@ -108,7 +128,7 @@ class Intake:
             prefix,
             options,
             decoded.bodies,
-            lambda: self._publish_unless_stored(options, decoded, meta, prefix),
+            lambda: self.publish_unless_stored(options, decoded, meta, prefix),
         )
 
     def row_of(self, receipt: Receipt, seconds: float) -> asyncio.Future[bool]:
@@ -207,16 +227,14 @@ class Intake:
         nothing.set_result(None)
         return receipt, nothing
 
-    async def _publish_unless_stored(
+    async def publish_unless_stored(
         self, options: PublishOptions, decoded: Decoded, meta: str | None, prefix: str
     ) -> Receipt:
-        """Accept a request whose key this process does not remember; the store may."""
-        most = self._config.max_batch_messages + 1
-        stored = await self._commits.with_prefix(prefix, most)
-        if self.is_handled(options.topic):  # its results can have its id, and not its body
-            earlier = {each.id: each for each in stored}
-            earlier |= {each.id: each for each in await self._commits.in_hand(prefix, most)}
-            stored = list(earlier.values())
+        """Accept a request whose key this process does not remember; the store may.
+
+        Raises what `accept` raises.
+        """
+        stored = await self._earlier(options.topic, prefix)
         if not stored:
             return await self._publish(options, decoded, meta, prefix)
         if schema := self._book.of(options.topic):
@@ -230,6 +248,18 @@ class Intake:
             options.topic, options.form, first_id, count, stored[0].received_at,
             not self.is_handled(options.topic), decoded.bad, is_repeat=True,
         )  # fmt: skip
+
+    async def _earlier(self, topic: str, prefix: str) -> list[EarlierMessage]:
+        """Return the messages whose ids begin with a prefix, stored or with a handler."""
+        most = self._config.max_batch_messages + 1
+        if self.is_handled(topic):  # its results can have its id, and not its body
+            stored = await self._commits.with_prefix(prefix, most)
+            earlier = {each.id: each for each in stored}
+            earlier |= {each.id: each for each in await self._commits.in_hand(prefix, most)}
+            return list(earlier.values())
+        if await self._commits.is_used(prefix):
+            return await self._commits.with_prefix(prefix, most)
+        return []
 
 
 def _timed(options: PublishOptions, built: Message | Envelope) -> Envelope:

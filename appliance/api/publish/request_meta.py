@@ -5,7 +5,7 @@ secret of the sender's. A plain request of the administrator's says nothing of t
 messages have no meta, and cost what they cost without.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from appliance.api.http.head import Head
@@ -26,16 +26,28 @@ _MAX_QUERY: Final = 2048
 class RequestMeta:
     """What is kept of one head; the meta itself needs the client's address too.
 
-    `keep` are further headers, in lower case, that the address chooses; a name that ends with `*`
-    stands for all that begin so. `always` makes a meta even where the head says nothing. `query`
-    is whether the query belongs to the message. `evidence` are headers by which a signature is
-    checked again: they are kept though their names sound like a secret's.
+    `is_empty` is whether there is no meta. `headers` and `members` are what it has of the head.
     """
 
     __slots__ = ("_headers", "_last", "_members", "content_type", "is_empty")
 
     def __init__(
         self,
+        content_type: str | None,
+        headers: dict[str, str],
+        members: dict[str, Any],
+        *,
+        is_empty: bool,
+    ) -> None:
+        self.content_type = content_type
+        self.is_empty = is_empty
+        self._headers = headers
+        self._members = members
+        self._last: tuple[str, tuple[tuple[str, Any], ...], str | None] | None = None
+
+    @classmethod
+    def of(
+        cls,
         head: Head,
         principal: Principal,
         *,
@@ -43,8 +55,14 @@ class RequestMeta:
         always: bool = False,
         query: bool = False,
         evidence: Collection[str] = (),
-    ) -> None:
-        self.content_type = metas.content_type(head.values.get(b"content-type"))
+    ) -> "RequestMeta":
+        """Return what is kept of a head.
+
+        `keep` are further headers, in lower case, that the address chooses; a name that ends with
+        `*` stands for all that begin so. `always` makes a meta even where the head says nothing.
+        `query` is whether the query belongs to the message. `evidence` are headers by which a
+        signature is checked again: they are kept though their names sound like a secret's.
+        """
         names = TELLING_NAMES.union(keep) if keep else TELLING_NAMES
         prefixes = (*TELLING_PREFIXES, *(name[:-1] for name in keep if name.endswith("*")))
         headers: dict[str, str] = {}
@@ -60,15 +78,24 @@ class RequestMeta:
                 headers[name] = f"{headers[name]}, {text}" if name in headers else text
         agent = metas.header_text(head.values.get(b"user-agent", b""))
         is_cli = agent.startswith(_CLI)
-        #: Whether there is no meta.
-        self.is_empty = not (is_told or is_cli or principal.name != ADMINISTRATOR.name)
-        self._headers = headers
-        self._members: dict[str, Any] = {
+        members = {
             "via": "cli" if is_cli else "http",
             "method": head.method.decode("ascii"),
             "query": head.query.decode("latin-1")[:_MAX_QUERY] if query and head.query else None,
         }
-        self._last: tuple[str, tuple[tuple[str, Any], ...], str | None] | None = None
+        return cls(
+            metas.content_type(head.values.get(b"content-type")), headers, members,
+            is_empty=not (is_told or is_cli or principal.name != ADMINISTRATOR.name),
+        )  # fmt: skip
+
+    def with_values(self, values: Mapping[bytes, bytes]) -> "RequestMeta":
+        """Return the same for other values of headers that the head has once each."""
+        headers = self._headers.copy()
+        for raw, value in values.items():
+            name = raw.decode("latin-1")
+            if name in headers:
+                headers[name] = metas.header_text(value)
+        return RequestMeta(self.content_type, headers, self._members, is_empty=self.is_empty)
 
     def text(self, remote: str, **members: Any) -> str | None:
         """Return the meta of a request from `remote`, an IP address; None where there is none.

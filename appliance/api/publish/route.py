@@ -9,18 +9,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from appliance.api.bodies.decoding import Decoded
 from appliance.api.http import problems
 from appliance.api.http.head import Head
 from appliance.api.http.problems import Problem
 from appliance.api.http.request import Admission, Request
 from appliance.api.publish import publish_options
 from appliance.api.publish.handler_answer import handler_answer
+from appliance.api.publish.idempotency import KeyedAttempt
 from appliance.api.publish.intake import Intake
 from appliance.api.publish.publish_options import PublishOptions
 from appliance.api.publish.receipt import Receipt
 from appliance.auth.principal import Principal, Right
 from appliance.config import Config
-from appliance.errors import ApplianceError, BrokerError
+from appliance.errors import ApplianceError
 from appliance.schemas.book import SchemaBook
 
 _PREFIX: Final = "/v1/topics/"
@@ -36,7 +38,7 @@ class PublishRoute:
     def __init__(self, config: Config, intake: Intake, book: SchemaBook) -> None:
         self._config = config
         self._book = book
-        self._intake = intake
+        self.intake = intake
 
     @staticmethod
     def serves(head: Head) -> bool:
@@ -75,26 +77,51 @@ class PublishRoute:
             and body[:1] not in unless
             and (not wanted.says_utf8 or _is_utf8(body))
         ):
-            sent = _Sent(self, request, wanted.wait_seconds)
-            sent.receipt = self._intake.send(wanted, body, _meta(request, wanted), sent)
+            if wanted.key is None:
+                sent = _Sent(self, request, wanted.wait_seconds)
+                sent.receipt = self.intake.send(wanted, body, _meta(request, wanted), sent)
+                return
+            first = self.intake.first_attempt(wanted, body) if body else None
+            if first is not None:
+                attempt, is_used = first
+                is_used.add_done_callback(_SentOnce(self, request, attempt, body).go_on)
+                return
         elif wanted.is_lines:
-            receipt, confirmed = self._intake.send_lines(wanted, body, _meta(request, wanted))
+            receipt, confirmed = self.intake.send_lines(wanted, body, _meta(request, wanted))
             confirmed.add_done_callback(partial(_answer, request, receipt))
-        else:
-            request.task(self._accept(request, wanted, body))
+            return
+        request.task(self._accept(request, wanted, body))
 
     def await_row(self, request: Request, receipt: Receipt, seconds: float) -> None:
         """Answer once the message is a row, or when the sender waits no longer."""
-        is_stored = self._intake.row_of(receipt, seconds)
+        is_stored = self.intake.row_of(receipt, seconds)
         request.hold(is_stored)
         is_stored.add_done_callback(partial(_answer_waiting, request, receipt, seconds))
 
     async def _accept(self, request: Request, wanted: PublishOptions, body: bytes) -> None:
-        receipt = await self._intake.accept(wanted, body, _meta(request, wanted))
+        receipt = await self.intake.accept(wanted, body, _meta(request, wanted))
         del body
-        receipt = await self._intake.stored(receipt, wanted.wait_seconds)
+        await self._answer_accepted(request, wanted, receipt)
+
+    async def repeat(self, request: Request, attempt: KeyedAttempt, body: bytes) -> None:
+        """Answer a request whose key has messages already: they may be the same, or others."""
+        wanted: PublishOptions = request.admission.details
+        try:
+            receipt = await self.intake.publish_unless_stored(
+                wanted, Decoded([body]), _meta(request, wanted), attempt.prefix
+            )
+        except BaseException as error:
+            attempt.fail(error)
+            raise
+        attempt.succeed(receipt)
+        await self._answer_accepted(request, wanted, receipt)
+
+    async def _answer_accepted(
+        self, request: Request, wanted: PublishOptions, receipt: Receipt
+    ) -> None:
+        receipt = await self.intake.stored(receipt, wanted.wait_seconds)
         if wanted.waits_for_handler and receipt.is_stored:
-            reply = await self._intake.reply(receipt)
+            reply = await self.intake.reply(receipt)
             if reply is not None:
                 principal = request.admission.principal
                 request.respond(
@@ -139,12 +166,49 @@ class _Sent:
         except Exception as error:  # noqa: BLE001  # the others of its envelope are answered too
             request.fail(error)
 
-    def set_exception(self, error: BrokerError, /) -> None:
+    def set_exception(self, error: Exception, /) -> None:
         """Answer that it isn't kept, or may not be."""
         try:
             self._request.fail(error)
         except Exception as fault:  # noqa: BLE001
             self._request.fail(fault)
+
+
+class _SentOnce(_Sent):
+    """The same with a key, whose message is sent where none with that key is stored."""
+
+    __slots__ = ("_attempt", "_body")
+
+    def __init__(
+        self, route: PublishRoute, request: Request, attempt: KeyedAttempt, body: bytes
+    ) -> None:
+        super().__init__(route, request, request.admission.details.wait_seconds)
+        self._attempt = attempt
+        self._body = body
+
+    def go_on(self, is_used: Future[bool]) -> None:
+        """Send the message; where the key was used, see for what."""
+        request, route, attempt = self._request, self._route, self._attempt
+        try:
+            if is_used.result():
+                request.task(route.repeat(request, attempt, self._body))
+                return
+            wanted = request.admission.details
+            self.receipt = route.intake.send(
+                wanted, self._body, _meta(request, wanted), self, attempt.prefix
+            )
+        except Exception as error:  # noqa: BLE001  # whatever it is, the client gets an answer
+            self.set_exception(error)
+
+    def set_result(self, _: None, /) -> None:
+        """Answer, and tell those who sent the same meanwhile."""
+        self._attempt.succeed(self.receipt)
+        super().set_result(None)
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Answer that it isn't kept, and tell the others so."""
+        self._attempt.fail(error)
+        super().set_exception(error)
 
 
 def _is_utf8(body: bytes) -> bool:

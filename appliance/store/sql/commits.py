@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable
@@ -47,6 +48,11 @@ _STORED: Final = "SELECT id FROM messages WHERE id IN ({marks})"
 _STORED_OR_HANDLED: Final = (
     "SELECT id FROM messages WHERE id IN ({marks}) "
     "UNION ALL SELECT id FROM handled_messages WHERE id IN ({marks})"
+)
+#: Of the prefixes in a JSON array, which takes the place of `{texts}`, those of stored messages.
+_USED: Final = (
+    "WITH asked (prefix) AS ({texts}) SELECT prefix FROM asked WHERE (SELECT min(id) FROM messages "
+    "WHERE id BETWEEN prefix || '00000000' AND prefix || 'ffffffff') IS NOT NULL"
 )
 
 _T = TypeVar("_T")
@@ -97,6 +103,9 @@ class CommitWatch:
         self._looking: asyncio.Task[None] | None = None
         self._is_due = False  # a look at all that are waited for
         self._took = 0.0  # seconds of the last look
+        #: Prefixes that are asked for, and who asks.
+        self._asked: dict[str, list[asyncio.Future[bool]]] = {}
+        self._answering: asyncio.Task[None] | None = None
         self._complaint = Complaint(_log, "commits not visible", "commits visible again")
 
     async def committed(self, message_id: str, timeout: float) -> bool:  # noqa: ASYNC109
@@ -123,6 +132,18 @@ class CommitWatch:
     @property
     def _is_told(self) -> bool:
         return self._untold < _MOST_UNTOLD
+
+    def is_used(self, prefix: str) -> asyncio.Future[bool]:
+        """Return a future that says whether a stored message's id begins with `prefix`.
+
+        It may end with StoreError. All that are asked for during a look share the next one.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        self._asked.setdefault(prefix, []).append(future)
+        if self._answering is None or self._answering.done():
+            self._answering = loop.create_task(self._answer_asked())
+        return future
 
     async def with_prefix(self, prefix: str, limit: int) -> list[EarlierMessage]:
         """Return up to `limit` stored messages whose ids begin with `prefix`, in order.
@@ -156,12 +177,36 @@ class CommitWatch:
 
     def close(self) -> None:
         """End the thread after the question under way."""
-        for task in (self._ticking, self._looking):
+        for task in (self._ticking, self._looking, self._answering):
             if task is not None:
                 task.cancel()
         self._deafen()
         self._thread.submit(self._database.close)
         self._thread.shutdown()
+
+    async def _answer_asked(self) -> None:
+        while self._asked:
+            asked, self._asked = self._asked, {}
+            waiting = [each for futures in asked.values() for each in futures]
+            try:
+                used = await self._ask(functools.partial(self._select_used, prefixes=list(asked)))
+            except Exception as error:  # noqa: BLE001  # whoever asked is told, whatever it is
+                for future in waiting:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for prefix, futures in asked.items():
+                for future in futures:
+                    if not future.done():
+                        future.set_result(prefix in used)
+
+    def _select_used(self, connection: SqlConnection, prefixes: list[str]) -> set[str]:
+        query = _USED.format(texts=self._database.words.texts.format("?"))
+        used: set[str] = set()
+        for start in range(0, len(prefixes), _CHUNK):
+            chunk = json.dumps(prefixes[start : start + _CHUNK])
+            used |= {row[0] for row in connection.execute(query, (chunk,))}
+        return used
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have commits told from now on; where that can't be, they are looked for."""

@@ -74,18 +74,22 @@ class Gate:
         self._slowly = SlowRefusal()
 
     def recall(self, data: bytes) -> tuple[Head, Admission] | None:
-        """Return what was decided on a head of the same bytes or shape, if that still holds."""
-        return self._known.recall(data, self._authorizer.generation)
+        """Return what was decided on a head of the same bytes or shape, if that still holds.
+
+        Not for a principal that has used up its rate: whoever decides anew says so.
+        """
+        known = self._known.recall(data, self._authorizer.generation)
+        if known is not None and known[1].principal.rate is not None:
+            return None if self._rate_limit(known[1].principal) else known
+        return known
 
     def learn(self, data: bytes, head: Head, admission: Admission) -> None:
         """Remember a decision on a head that may come again: not one of a signed request.
 
-        One of a principal that has a rate is made each time, and one that says when its message is
-        due or over: `delay=10m` is another time at each request.
+        One that says when its message is due or over is made each time: `delay=10m` is another time
+        at each request.
         """
         details = admission.details
-        if admission.principal.rate is not None:
-            return
         if isinstance(details, PublishOptions):
             comes_again = not details.is_timed
         else:

@@ -426,17 +426,19 @@ def test_an_administrators_address_is_not_for_readers(gate, keys, target):
     assert decided(gate, method=b"GET", target=target).principal is ADMINISTRATOR
 
 
-def test_a_rate_is_used_up_by_each_request_and_its_heads_are_not_remembered(gate, keys):
+def test_a_rate_is_used_up_by_each_request_whether_its_head_is_known_or_not(gate, keys):
     keys.people = {
-        b"Bearer t": Principal("one", frozenset({Right.PUBLISH}), rate=Rate(2, 60)),
+        b"Bearer t": Principal("one", frozenset({Right.PUBLISH}), rate=Rate(4, 60)),
         b"Bearer u": Principal("two", frozenset({Right.PUBLISH})),
     }
     data = bytes_of(b"Content-Length: 5")
-    learn(gate, data)
-    assert gate.recall(data) is None
+    learn(gate, data)  # the first of four
+    assert gate.recall(data) is not None
+    assert gate.recall(bytes_of(b"Content-Length: 6")) is not None
     assert not isinstance(decided(gate), Problem)
+    assert gate.recall(data) is None
     problem = decided(gate)
-    assert (problem.status, problem.headers["Retry-After"]) == (429, "30")
+    assert (problem.status, problem.headers["Retry-After"]) == (429, "15")
     assert decided(gate, token=b"u").principal.name == "two"
 
 

@@ -39,7 +39,17 @@ from bench.sides.ceilings import Import, start_bare
 from bench.sides.ours import Appliance
 from bench.sides.postgres_program import PostgresProgram
 
-_SCENARIOS = ("singles", "singles256", "topics", "heads", "waits", "batches", "paced", "memory")
+_SCENARIOS = (
+    "singles",
+    "singles256",
+    "topics",
+    "heads",
+    "waits",
+    "batches",
+    "small",
+    "paced",
+    "memory",
+)
 #: Those that take long: only with --full, and, with little in them, with --quick.
 _ONLY_FULL = ("large", "beside", "deliveries", "pages", "scale")
 _RESULTS = REPOSITORY / "bench" / "results"
@@ -176,6 +186,8 @@ def _run(arguments: argparse.Namespace, folder: Path, say) -> Report:
             add(scenarios.waits(meter, ours, scale))
         if "batches" in wanted:
             add(_batches(meter, ours, folder, scale, report))
+        if "small" in wanted:
+            add(scenarios.small_batches(meter, ours, scale))
         if "memory" in wanted:
             measured, noted = scenarios.memory(meter, ours, scale)
             add(measured)

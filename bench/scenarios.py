@@ -19,6 +19,7 @@ _BATCH_CONNECTIONS = 4
 #: The pace that the targets speak of, messages a second.
 PACE = 200
 BATCHES = f"batches of {LINES:,} lines of 200 bytes, {_BATCH_CONNECTIONS} connections"
+SMALL_BATCHES = "batches of 10 lines of 200 bytes, 64 connections"
 PACED = f"{PACE} single messages a second"
 TOPICS = "single messages, 64 connections, a topic each"
 #: Of the appliance on SQLite beside the appliance on PostgreSQL.
@@ -189,6 +190,16 @@ def batches(meter: Meter, ours: Side, parts: Sequence[Runs], scale: Scale) -> li
 
     turns = [our_turn, *(alone(meter, BATCHES, part) for part in parts)]
     return meter.in_turn(scale.rounds, turns)
+
+
+def small_batches(meter: Meter, ours: Side, scale: Scale) -> list[Measurement]:
+    """Send batches as many small senders do: a few lines each, at once."""
+
+    def turn(round_: int) -> Measurement:
+        load = ours.load(lines=10, connections=64, seconds=scale.seconds)
+        return meter.measure(SMALL_BATCHES, ours, load, round_)[0]
+
+    return meter.in_turn(scale.rounds, [turn])
 
 
 def on_engines(meter: Meter, sides: Sequence[Side], scale: Scale) -> list[Measurement]:

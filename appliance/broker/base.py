@@ -134,6 +134,13 @@ class Publisher(Protocol):
     def post(self, topic: str, message: Message) -> asyncio.Future[None]:
         """Send one message as `send` does; the future that is returned is its waiter."""
 
+    def post_batch(self, topic: str, messages: Sequence[Message]) -> asyncio.Future[None]:
+        """Send a small batch, all or nothing; it may share an envelope with others.
+
+        Its messages have bytes as bodies, ids one after another, and else the same. The errors are
+        those of `send`, and the future that is returned is its waiter.
+        """
+
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
         """Send an envelope as it is; the future and the errors are those of `post`.
 

@@ -670,6 +670,38 @@ def test_a_head_that_comes_too_slowly_is_cut_off(slow_heads):
     assert all(10 < seconds < 25 for seconds in closed.values()), closed
 
 
+def test_small_batches_of_many_senders_are_each_whole_and_in_order(running):
+    """They share envelopes with one another and with messages, of the same topic and of others."""
+    kept: dict[str, list[list[str]]] = {}
+
+    def send(sender):
+        own = kept[f"small-{sender}"] = []
+        for number in range(25):
+            bodies = [f"{sender} {number} {line}" for line in range(1 + number % 4)]
+            for topic in (f"small-{sender}", "small-shared"):
+                answer = running.publish(topic, "\n".join(bodies), {"split": "lines"})
+                assert answer.status_code == 202, answer.text
+                own.append([topic, bodies, answer.json()["ids"]])
+                running.publish(f"small-{sender}", f"{sender} {number} alone")
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_drained(running)
+    rows = {row["id"]: row for row in running.query("SELECT * FROM messages ORDER BY seq")}
+    for own in kept.values():
+        assert len(own) == 50
+        seqs = []
+        for topic, bodies, ids in own:
+            batch = [rows[each] for each in ids]
+            assert [(row["topic"], row["body"]) for row in batch] == [(topic, b) for b in bodies]
+            assert [row["seq"] - batch[0]["seq"] for row in batch] == list(range(len(bodies)))
+            seqs.append(batch[0]["seq"])
+        assert seqs == sorted(seqs)
+
+
 # --- idempotency -------------------------------------------------------------------------------
 
 

@@ -78,7 +78,8 @@ class Mistake(NamedTuple):
 #: Those that a few dozen stories find.
 FOUND_SOON = {
     "the worker acknowledges before it commits": Mistake(
-        lambda: Parts(worker=AcknowledgesFirst), "lost"
+        lambda: Parts(worker=AcknowledgesFirst),
+        "lost|out of order",  # another worker stores what came later meanwhile
     ),
     "a new queue accepts at once": Mistake(
         lambda: Parts(patches=[(topology, "_SETTLE", 0.0)]), "lost"

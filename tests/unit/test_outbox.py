@@ -31,6 +31,12 @@ class Desk:
         self.outbox.add(topic, Message(ID, TIME, body), waiter)
         return waiter
 
+    def add_batch(self, bodies, topic="t") -> asyncio.Future:
+        waiter = self.loop.create_future()
+        messages = [Message(f"{ID[:28]}{n:08x}", TIME, body) for n, body in enumerate(bodies)]
+        self.outbox.add_batch(topic, messages, waiter)
+        return waiter
+
     def send(self, topic="t", body=b"x") -> asyncio.Future:
         """Add a message that is sent at once, in an envelope of its own."""
         waiter = self.add(topic, body)
@@ -58,6 +64,45 @@ def answer(waiter) -> str:
         return "waits"
     error = waiter.exception()
     return "kept" if error is None else type(error).__name__
+
+
+def test_a_batch_that_comes_alone_is_an_envelope_of_lines(desk):
+    desk.add_batch([b"a", b"b"])
+    (parcel,) = desk.outbox.next()
+    envelope = parcel.sealed()
+    assert (envelope.kind, envelope.body, envelope.count) == (Kind.LINES, b'["a","b"]', 2)
+    assert (envelope.id, envelope.size) == (f"{ID[:28]}00000000", 2)
+
+
+@pytest.mark.parametrize(("topic", "kind"), [("t", Kind.PACK), ("u", Kind.MIXED)])
+def test_a_batch_shares_an_envelope_with_what_comes_in_the_same_turn(desk, topic, kind):
+    for before in ("message", "batch", None):
+        waiters = [] if before is None else [
+            desk.add(topic, b"0") if before == "message" else desk.add_batch([b"0"], topic)
+        ]  # fmt: skip
+        waiters += [desk.add_batch([b"1", b"2"]), desk.add(topic, b"3"), desk.add_batch([b"4"])]
+        (parcel,) = desk.outbox.next()
+        envelope = parcel.sealed()
+        assert envelope.kind is kind
+        bodies = [message.body for _, message in addressed(envelope)]
+        assert bodies == ["0", "1", "2", "3", "4"][before is None :]
+        desk.outbox.confirm(desk.outbox.oldest(), multiple=False)
+        assert [answer(waiter) for waiter in waiters] == ["kept"] * len(waiters)
+        assert desk.ended() == (0, 0)
+
+
+def test_a_batch_is_whole_in_one_envelope(desk):
+    for _ in range(4):
+        desk.send()  # from now on messages are gathered
+    for _ in range(10):
+        desk.add_batch([b"x"] * 60)
+    desk.outbox.confirm(4, multiple=True)
+    counts = []
+    while parcels := list(desk.outbox.next()):
+        counts += [parcel.sealed().count for parcel in parcels]
+        desk.outbox.confirm(desk.outbox.oldest(), multiple=True)
+    assert counts == [480, 120]
+    assert all(count % 60 == 0 for count in counts)
 
 
 def test_messages_of_one_turn_share_an_envelope_whatever_their_topics(desk):

@@ -214,8 +214,13 @@ class Intake:
         return Receipt(topic, Form.WHOLE, first_id, 1, received_at, False, [bad])
 
     def _post(
-        self, options: PublishOptions, receipt: Receipt, built: Message | Envelope | None
+        self,
+        options: PublishOptions,
+        receipt: Receipt,
+        built: Message | list[Message] | Envelope | None,
     ) -> Outcome:
+        if isinstance(built, list):
+            return receipt, self._publisher.post_batch(options.topic, built)
         if options.is_timed and built is not None:
             receipt = receipt._replace(due_at=options.due_at, expires_at=options.expires_at)
             built = _timed(options, built)

@@ -15,13 +15,14 @@ No I/O: the publisher sends what `next` yields, and says what became of it.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from appliance.broker.publish.numbering import Numbering
 from appliance.errors import BrokerError, DeadlineError, RefusedError
+from appliance.model.ids import PREFIX_LENGTH
 from appliance.model.tallies import PublishTally
-from appliance.model.wire import Addressed, Envelope, Message, as_bytes, mixed, pack, single
+from appliance.model.wire import Addressed, Envelope, Message, as_bytes, batch, mixed, pack, single
 
 if TYPE_CHECKING:
     from appliance.broker.base import Waiter
@@ -48,6 +49,7 @@ class Parcel:
         "carried",
         "deadline",
         "envelope",
+        "is_batch",
         "ledger",
         "messages",
         "number",
@@ -63,6 +65,7 @@ class Parcel:
         self.deadline = deadline
         self.envelope = envelope
         self.messages: list[Addressed] = []
+        self.is_batch = False  # `messages` are those of one batch
         self.topics: set[str] = set()  # of `messages`
         self.size = 0 if envelope is None else len(envelope.body)  # bytes
         self.requests = 0  # counted when it was sent
@@ -78,7 +81,13 @@ class Parcel:
         if self.envelope is None:
             messages = self.messages
             topic, first = messages[0]
-            if len(messages) == 1 and first.dead is None:
+            if self.is_batch:
+                self.envelope = batch(
+                    topic, first.id[:PREFIX_LENGTH], first.received_at,
+                    [as_bytes(message.body) for _, message in messages],
+                    first.content_type, first.meta,
+                )  # fmt: skip
+            elif len(messages) == 1 and first.dead is None:
                 body = as_bytes(first.body)
                 self.envelope = single(
                     topic, first.id, first.received_at, body, first.content_type, first.meta
@@ -136,20 +145,40 @@ class Outbox:
         """
         size = len(message.body)
         self._hold(size)
+        parcel = self._gathering(size, 1)
+        parcel.is_batch = False
+        parcel.messages.append((topic, message))
+        parcel.topics.add(topic)
+        parcel.size += size
+        parcel.waiters.append(waiter)
+
+    def add_batch(self, topic: str, messages: Sequence[Message], waiter: "Waiter") -> None:
+        """Take the messages of one batch, with ids one after another; see `add`.
+
+        They share one envelope, and perhaps with others.
+        """
+        size = sum(len(message.body) for message in messages)
+        self._hold(size)
+        parcel = self._gathering(size, len(messages))
+        parcel.is_batch = not parcel.messages
+        parcel.messages += [(topic, message) for message in messages]
+        parcel.topics.add(topic)
+        parcel.size += size
+        parcel.waiters.append(waiter)
+
+    def _gathering(self, size: int, count: int) -> Parcel:
+        """Return the parcel that is gathered, with room for so many bytes and messages more."""
         waiting = self._waiting
         if (
             not waiting
             or (parcel := waiting[-1]).envelope is not None
             or parcel.size + size > _GATHER_BYTES
-            or len(parcel.messages) >= _GATHER_MESSAGES
+            or len(parcel.messages) + count > _GATHER_MESSAGES
             or len(parcel.topics) >= _GATHER_TOPICS
         ):
             parcel = Parcel(self._clock() + self._timeout)
             waiting.append(parcel)
-        parcel.messages.append((topic, message))
-        parcel.topics.add(topic)
-        parcel.size += size
-        parcel.waiters.append(waiter)
+        return parcel
 
     def add_envelope(self, envelope: Envelope, waiter: "Waiter") -> None:
         """Take an envelope as it is. Raises RefusedError where too much waits already."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any, Final
 
@@ -143,6 +144,16 @@ class AmqpPublisher:
         """Send one message as `send` does; the future that is returned is its waiter."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.send(topic, message, waiter)
+        return waiter
+
+    def post_batch(self, topic: str, messages: Sequence[Message]) -> asyncio.Future[None]:
+        """Send a small batch; the errors are those of `send`, the future is its waiter."""
+        if self.refusal:
+            raise self._refused()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outbox.add_batch(topic, messages, waiter)
+        if not self._is_sending_soon:
+            self._send_soon()
         return waiter
 
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:

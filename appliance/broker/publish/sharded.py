@@ -72,6 +72,10 @@ class ShardedPublisher:
         """Send one message as `send` does; the future that is returned is its waiter."""
         return self._of(topic).post(topic, message)
 
+    def post_batch(self, topic: str, messages: Sequence[Message]) -> asyncio.Future[None]:
+        """Send a small batch; the errors are those of `send`, the future is its waiter."""
+        return self._of(topic).post_batch(topic, messages)
+
     def post_envelope(self, envelope: Envelope) -> asyncio.Future[None]:
         """Send an envelope, which is of one topic; the future and the errors are those of `post`.
 

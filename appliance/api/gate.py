@@ -84,14 +84,15 @@ class Gate:
         return known
 
     def learn(self, data: bytes, head: Head, admission: Admission) -> None:
-        """Remember a decision on a head that may come again: not one of a signed request.
+        """Remember a decision on a head that may come again: not that of an event, or a signed one.
 
         One that says when its message is due or over is made each time: `delay=10m` is another time
         at each request.
         """
         details = admission.details
         if isinstance(details, PublishOptions):
-            comes_again = not details.is_timed
+            has_a_shape = details.key is None or b"idempotency-key" in head.values
+            comes_again = has_a_shape and details.plan.event is None and not details.is_timed
         else:
             comes_again = isinstance(details, InboxRequest) and details.comes_again
         if comes_again:

@@ -221,6 +221,9 @@ def test_a_decision_of_an_older_policy_is_not_learnt(gate, keys):
 @pytest.mark.parametrize(
     "data",
     [
+        bytes_of(b"Webhook-Id: 1"),  # it comes once
+        bytes_of(b"Ce-Id: 1", b"Ce-Source: s", b"Ce-Type: t", b"Ce-Specversion: 1.0"),
+        bytes_of(b'Idempotency-Key: "k"'),
         bytes_of(target=b"/v1/topics/orders/messages?delay=10m"),  # each is due at another time
         bytes_of(b"A: " + b"x" * 3000),
         bytes_of(method=b"GET"),  # Flask's, and rare

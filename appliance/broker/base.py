@@ -131,8 +131,13 @@ class Publisher(Protocol):
         nothing then.
         """
 
-    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
-        """Send one message as `send` does; the future that is returned is its waiter."""
+    def post(
+        self, topic: str, message: Message, expires_at: str | None = None
+    ) -> asyncio.Future[None]:
+        """Send one message as `send` does; the future that is returned is its waiter.
+
+        `expires_at` is when it ends, as its meta says too.
+        """
 
     def post_batch(self, topic: str, messages: Sequence[Message]) -> asyncio.Future[None]:
         """Send a small batch, all or nothing; it may share an envelope with others.

@@ -25,7 +25,7 @@ written, so that any program that binds a queue of its own to the exchange can r
 
 An envelope of any type but the last can be a delayed one: the header `due_at` says when its
 messages become rows. Whoever binds a queue to the exchange gets it at once. One with the header
-`expires_at` holds messages that end at that time, which their meta says too.
+`expires_at` holds messages that all end, the last one at that time; the meta of each says when.
 
 Three more types are no envelopes. `appliance.report` is a ledger report (`contents.LedgerReport`),
 `appliance.deletion` a deletion's mark (`contents.DeletionMark`), both in our own queue only. An
@@ -92,8 +92,8 @@ class Envelope:
     of others, and none in all kinds but one. `ledger` is the text of its ledger entry;
     empty where another program published it. `content_type` and `meta` are those of each message;
     in a pack, of each one whose row says nothing of its own. `due_at` is when the messages become
-    rows; None: as soon as they come. `expires_at` is when they end, as the meta of each says too;
-    None: never.
+    rows; None: as soon as they come. `expires_at` is when the last of them ends, as the meta of
+    each says for itself; None: never.
     """
 
     topic: str

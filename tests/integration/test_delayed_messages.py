@@ -1,6 +1,7 @@
 """Delayed messages, and those with an end, through the real queue and workers that are killed."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -123,6 +124,29 @@ def test_a_message_is_read_until_it_is_over_and_not_found_after_that(running):
     exported = running.cli("export", "codes")
     assert [json.loads(line)["body"] for line in exported.stdout.splitlines()] == ["lasting"]
     assert running.cli("verify").returncode == 0
+
+
+def test_messages_of_many_senders_that_share_envelopes_have_each_its_own_end(running):
+    told = {}
+
+    def send(sender):
+        for number in range(20):
+            ends = {"ttl": f"{1 + (sender + number) % 5}h"} if number % 3 else {}
+            answer = running.publish(f"ends-{sender % 2}", f"{sender} {number}", ends).json()
+            told[answer["id"]] = answer.get("expires_at")
+
+    senders = [threading.Thread(target=send, args=(n,)) for n in range(12)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    assert len(told) == 240
+    rows = (
+        "SELECT id, expires_at FROM messages LEFT JOIN expirations USING (seq) "
+        "WHERE topic LIKE 'ends-%'"
+    )
+    wait_until(lambda: len(running.query(rows)) == 240, "all are rows")
+    assert {row["id"]: row["expires_at"] for row in running.query(rows)} == told
 
 
 def test_a_batch_and_a_delayed_message_say_when_they_are_over(running):

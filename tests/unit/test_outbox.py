@@ -26,9 +26,9 @@ class Desk:
         self.outbox = Outbox(self.numbering, TIMEOUT, lambda: self.now)
         self.loop = asyncio.new_event_loop()
 
-    def add(self, topic="t", body=b"x") -> asyncio.Future:
+    def add(self, topic="t", body=b"x", expires_at=None) -> asyncio.Future:
         waiter = self.loop.create_future()
-        self.outbox.add(topic, Message(ID, TIME, body), waiter)
+        self.outbox.add(topic, Message(ID, TIME, body), waiter, expires_at)
         return waiter
 
     def add_batch(self, bodies, topic="t") -> asyncio.Future:
@@ -89,6 +89,29 @@ def test_a_batch_shares_an_envelope_with_what_comes_in_the_same_turn(desk, topic
         desk.outbox.confirm(desk.outbox.oldest(), multiple=False)
         assert [answer(waiter) for waiter in waiters] == ["kept"] * len(waiters)
         assert desk.ended() == (0, 0)
+
+
+def test_messages_that_end_share_envelopes_with_those_of_their_topic_that_end(desk):
+    for _ in range(4):
+        desk.send()  # from now on messages are gathered
+    early, late = "2026-11-21T01:30:00.000Z", "2026-11-21T02:30:00.000Z"
+    for topic, body, expires_at in [
+        ("t", b"1", early), ("t", b"2", late), ("t", b"3", early), ("t", b"4", None),
+        ("t", b"5", None), ("u", b"6", early), ("t", b"7", early), ("t", b"8", late),
+    ]:  # fmt: skip
+        desk.add(topic, body, expires_at)
+    desk.add_batch([b"9"])
+    found = []
+    while desk.outbox.oldest():
+        desk.outbox.confirm(desk.outbox.oldest(), multiple=False)
+        for parcel in desk.outbox.next():
+            envelope = parcel.sealed()
+            bodies = "".join(str(message.body) for _, message in addressed(envelope))
+            found.append((envelope.kind, bodies, envelope.expires_at))
+    assert found == [
+        (Kind.PACK, "123", late), (Kind.PACK, "45", None), (Kind.MESSAGE, "6", early),
+        (Kind.PACK, "78", late), (Kind.LINES, "9", None),
+    ]  # fmt: skip
 
 
 def test_a_batch_is_whole_in_one_envelope(desk):

@@ -223,11 +223,12 @@ class Intake:
             return receipt, self._publisher.post_batch(options.topic, built)
         if options.is_timed and built is not None:
             receipt = receipt._replace(due_at=options.due_at, expires_at=options.expires_at)
-            built = _timed(options, built)
+            if options.due_at is not None or isinstance(built, Envelope):
+                built = _timed(options, built)
         if isinstance(built, Envelope):
             return receipt, self._publisher.post_envelope(built)
         if built is not None:
-            return receipt, self._publisher.post(options.topic, built)
+            return receipt, self._publisher.post(options.topic, built, options.expires_at)
         nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         nothing.set_result(None)
         return receipt, nothing

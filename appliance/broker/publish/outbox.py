@@ -16,6 +16,7 @@ No I/O: the publisher sends what `next` yields, and says what became of it.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from appliance.broker.publish.numbering import Numbering
@@ -49,6 +50,7 @@ class Parcel:
         "carried",
         "deadline",
         "envelope",
+        "expires_at",
         "is_batch",
         "ledger",
         "messages",
@@ -66,6 +68,7 @@ class Parcel:
         self.envelope = envelope
         self.messages: list[Addressed] = []
         self.is_batch = False  # `messages` are those of one batch
+        self.expires_at: str | None = None  # when the last of `messages` ends; None: none does
         self.topics: set[str] = set()  # of `messages`
         self.size = 0 if envelope is None else len(envelope.body)  # bytes
         self.requests = 0  # counted when it was sent
@@ -96,6 +99,8 @@ class Parcel:
                 self.envelope = pack(topic, [message for _, message in messages], self.size)
             else:
                 self.envelope = mixed(messages, self.size)
+            if self.expires_at is not None:
+                self.envelope = replace(self.envelope, expires_at=self.expires_at)
             self.messages = []
         return self.envelope
 
@@ -138,14 +143,21 @@ class Outbox:
             self._unconfirmed_requests < _APART_REQUESTS and self._window_bytes < self._window_limit
         )
 
-    def add(self, topic: str, message: Message, waiter: "Waiter") -> None:
+    def add(
+        self, topic: str, message: Message, waiter: "Waiter", expires_at: str | None = None
+    ) -> None:
         """Take a message whose body is bytes; it may share an envelope with others.
 
-        Raises RefusedError where too much waits already.
+        One that ends at `expires_at`, as its meta says too, shares it with those of its topic that
+        end: one header says it of them all. Raises RefusedError where too much waits already.
         """
         size = len(message.body)
         self._hold(size)
-        parcel = self._gathering(size, 1)
+        if expires_at is None:
+            parcel = self._gathering(size, 1)
+        else:
+            parcel = self._gathering(size, 1, ends_with=topic)
+            parcel.expires_at = max(expires_at, parcel.expires_at or "")
         parcel.is_batch = False
         parcel.messages.append((topic, message))
         parcel.topics.add(topic)
@@ -166,12 +178,17 @@ class Outbox:
         parcel.size += size
         parcel.waiters.append(waiter)
 
-    def _gathering(self, size: int, count: int) -> Parcel:
-        """Return the parcel that is gathered, with room for so many bytes and messages more."""
+    def _gathering(self, size: int, count: int, ends_with: str | None = None) -> Parcel:
+        """Return the parcel that is gathered, with room for so many bytes and messages more.
+
+        `ends_with` is the topic of a message that ends.
+        """
         waiting = self._waiting
         if (
             not waiting
             or (parcel := waiting[-1]).envelope is not None
+            or (parcel.expires_at is None) is not (ends_with is None)
+            or (ends_with is not None and ends_with not in parcel.topics)
             or parcel.size + size > _GATHER_BYTES
             or len(parcel.messages) + count > _GATHER_MESSAGES
             or len(parcel.topics) >= _GATHER_TOPICS

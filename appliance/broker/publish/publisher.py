@@ -140,10 +140,19 @@ class AmqpPublisher:
         if not self._is_sending_soon:
             self._send_soon()
 
-    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
-        """Send one message as `send` does; the future that is returned is its waiter."""
+    def post(
+        self, topic: str, message: Message, expires_at: str | None = None
+    ) -> asyncio.Future[None]:
+        """Send one message as `send` does; the future that is returned is its waiter.
+
+        `expires_at` is when it ends, as its meta says too.
+        """
+        if self.refusal:
+            raise self._refused()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.send(topic, message, waiter)
+        self._outbox.add(topic, message, waiter, expires_at)
+        if not self._is_sending_soon:
+            self._send_soon()
         return waiter
 
     def post_batch(self, topic: str, messages: Sequence[Message]) -> asyncio.Future[None]:

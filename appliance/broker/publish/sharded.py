@@ -68,9 +68,14 @@ class ShardedPublisher:
         """
         self._of(topic).send(topic, message, waiter)
 
-    def post(self, topic: str, message: Message) -> asyncio.Future[None]:
-        """Send one message as `send` does; the future that is returned is its waiter."""
-        return self._of(topic).post(topic, message)
+    def post(
+        self, topic: str, message: Message, expires_at: str | None = None
+    ) -> asyncio.Future[None]:
+        """Send one message as `send` does; the future that is returned is its waiter.
+
+        `expires_at` is when it ends, as its meta says too.
+        """
+        return self._of(topic).post(topic, message, expires_at)
 
     def post_batch(self, topic: str, messages: Sequence[Message]) -> asyncio.Future[None]:
         """Send a small batch; the errors are those of `send`, the future is its waiter."""

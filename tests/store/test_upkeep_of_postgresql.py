@@ -86,6 +86,12 @@ def test_verify_finds_rows_that_break_the_order(store, writer, by_hand):
     assert by_hand("SELECT seq FROM messages") == [(2,)]
 
 
+def test_verify_finds_that_no_message_can_have_a_place(store, writer, by_hand):
+    writer.store([one()])
+    by_hand("DELETE FROM shards")
+    assert any("shards has no row" in problem for problem in verified(store).problems)
+
+
 def test_verify_says_what_to_do_about_another_schema(new_store):
     assert "appliance migrate" in verified(new_store).problems[0]
 

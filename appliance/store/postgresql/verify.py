@@ -109,11 +109,14 @@ def _errors(connection: Any) -> list[str]:
         connection.execute("SET LOCAL enable_indexonlyscan = off")
         connection.execute("SET LOCAL enable_bitmapscan = off")
         double = connection.execute(_DOUBLE).fetchone()[0]
-        late, end = connection.execute(_AFTER_END).fetchone()
+        shard = connection.execute(_AFTER_END).fetchone()
     errors = []
     if double:
         errors.append(f"ids that are stored more than once: {double:,}")
-    if late:
+    if shard is None:
+        errors.append("the table shards has no row: messages wait until it has one")
+    elif shard[0]:
+        late, end = shard
         remedy = f"UPDATE messages SET seq = DEFAULT WHERE seq > {end}"  # noqa: S608  # for people
         errors.append(
             f"rows that another program put behind the last place: {late:,}; nothing that follows "
